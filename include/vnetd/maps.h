@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Keys and values of the pinned BPF maps: the state that forwards with no daemon.
+ *
+ * The BPF programs own all learned state (fdb, nexthops); the daemon changes it only by running
+ * bpf/control.bpf.c, so limits and counts are kept in one place. The daemon writes the records
+ * that are configuration (vnets, underlays, settings).
+ *
+ * Layout rules: explicit padding, size asserts at the end, host byte order unless the type is
+ * __be*. Any change here that is not an append to reserved bytes increments VNETD_LAYOUT; maps
+ * are pinned below <bpffs>/layout-<VNETD_LAYOUT>/ so that two generations can stand side by side.
+ *
+ * Time: nanoseconds of CLOCK_MONOTONIC (bpf_ktime_get_coarse_ns).
+ * Addresses: 16 bytes, network order, IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2).
+ */
+#ifndef VNETD_MAPS_H
+#define VNETD_MAPS_H
+
+#include <linux/types.h>
+#include "wire.h"
+
+enum vnetd_limits {
+#ifdef VNETD_LAYOUT_OVERRIDE /* only the upgrade test builds this */
+	VNETD_LAYOUT = VNETD_LAYOUT_OVERRIDE,
+#else
+	VNETD_LAYOUT = 1,
+#endif
+	/* vnets of one host; slot 0 is never used */
+	VNETD_MAX_VNETS = 4096,
+	/* attached underlay devices; a program loops over them for the group */
+	VNETD_MAX_UNDERLAYS = 8,
+	/* defaults, changeable at load time by the daemon's configuration */
+	VNETD_DEFAULT_FDB_ENTRIES = 65536,
+	VNETD_DEFAULT_NEXTHOPS = 16384,
+	VNETD_DEFAULT_FDB_PER_VNET = 16384,
+	VNETD_DEFAULT_FDB_PER_HOST = 4096,
+	VNETD_DEFAULT_HOSTS_PER_VNET = 1024,
+	VNETD_MAX_DROP_KEYS = 65536,
+	VNETD_RING_BYTES = 1 << 20,
+};
+
+/* ---- vnets ---------------------------------------------------------------------------- */
+
+/* map vnet_ids: HASH, id -> slot */
+struct vnetd_vnet_id {
+	__u8 bytes[VNETD_ID_LEN];
+};
+
+enum vnetd_security {
+	VNETD_SECURITY_NONE = 0,
+	VNETD_SECURITY_AUTH = 1,
+	VNETD_SECURITY_CONF = 2,
+};
+
+enum vnetd_vnet_flags {
+	/* the record is complete and may be used */
+	VNETD_VNET_UP = 1 << 0,
+};
+
+/* map vnets: ARRAY, slot -> this. Written by the daemon. */
+struct vnetd_vnet {
+	__u8 id[VNETD_ID_LEN];
+	/* never reused while the maps live: what an old entry points to is known to be stale */
+	__u32 handle;
+	__u32 flags;
+	__u32 security;
+	/* the vnetif, and the other end of its veth pair, which is ours alone */
+	__u32 vnif;
+	__u32 vnif_peer;
+	__u32 max_entries;
+	__u32 max_entries_per_host;
+	__u32 max_hosts;
+	/* an entry is alive while now - seen < age */
+	__u64 age_ns;
+	/* entries seen before this are dead: varp-flush in O(1) */
+	__u64 flushed_ns;
+	__u8 vmac[VNETD_MAC_LEN];
+	__u16 pad;
+	__u32 reserved[8];
+};
+
+/* map vnet_counts: ARRAY, slot -> this. Changed atomically by the BPF programs alone; apart
+ * from the record above so that the daemon can replace that one whole. */
+struct vnetd_vnet_counts {
+	__u32 entries;
+	__u32 hosts;
+};
+
+/* map ports: HASH, ifindex (u32) -> this: whose frames enter by this device */
+struct vnetd_port {
+	__u32 slot;
+	__u32 handle;
+};
+
+/* ---- underlay ------------------------------------------------------------------------- */
+
+enum vnetd_underlay_flags {
+	VNETD_UNDERLAY_UP = 1 << 0,
+	/* hand frames over through the vnetif's receive merging (GRO): for devices that deliver
+	 * packets at wire size. Per device, never per packet: that would reorder a flow. */
+	VNETD_UNDERLAY_MERGE = 1 << 1,
+};
+
+/* maps underlays (HASH, ifindex -> this) and underlay_list (ARRAY, 0..7 -> ifindex or 0) */
+struct vnetd_underlay {
+	__u32 ifindex;
+	__u32 flags;
+	/* ::ffff:a.b.c.d */
+	__u8 addr[16];
+	/* the multicast group, same form */
+	__u8 group[16];
+	__u8 mac[VNETD_MAC_LEN];
+	__u16 mtu;
+	__be16 port;
+	__u16 pad;
+	__u32 reserved[4];
+};
+
+/* ---- hosts: next hops ----------------------------------------------------------------- */
+
+/* map nexthop_ids: HASH, this -> nexthop id (u32, index into nexthops, never 0) */
+struct vnetd_nexthop_key {
+	__u32 handle;
+	__u32 ifindex;
+	__u8 addr[16];
+};
+
+enum vnetd_nexthop_flags {
+	VNETD_NEXTHOP_USED = 1 << 0,
+	/* known by hello: kept by the daemon, not swept */
+	VNETD_NEXTHOP_MEMBER = 1 << 1,
+	/* the same host is reached by a better path: its group frames on this one are copies */
+	VNETD_NEXTHOP_SECONDARY = 1 << 2,
+};
+
+enum vnetd_encap {
+	VNETD_ENCAP_VUDP4 = 0,
+};
+
+/* map nexthops: ARRAY, id -> this. One per (vnet, host address, underlay device). */
+struct vnetd_nexthop {
+	struct vnetd_nexthop_key key;
+	/* generation: an fdb entry whose gen differs points to a host that is gone */
+	__u32 gen;
+	__u32 slot;
+	__u32 flags;
+	__u32 encap;
+	/* fdb entries that point here */
+	__u32 entries;
+	__u32 capabilities;
+	/* 0: the underlay's */
+	__u16 mtu;
+	__be16 port;
+	__u32 spi;
+	__u64 heard_ns;
+	__u32 reserved[4];
+};
+
+/* ---- the MAC table -------------------------------------------------------------------- */
+
+/* map fdb: HASH. Also the element of the queue fdb_queue: one token per entry. */
+struct vnetd_fdb_key {
+	__u32 handle;
+	__u8 mac[VNETD_MAC_LEN];
+	__u16 pad;
+};
+
+enum vnetd_fdb_flags {
+	/* configured, does not age */
+	VNETD_FDB_STATIC = 1 << 0,
+	/* set by a VARP announce and not yet confirmed by a frame */
+	VNETD_FDB_ANNOUNCED = 1 << 1,
+};
+
+enum vnetd_nexthop_special {
+	/* "nexthop" of a MAC that lives on this host */
+	VNETD_NEXTHOP_LOCAL = 0,
+};
+
+struct vnetd_fdb_entry {
+	__u32 nexthop;
+	__u32 gen;
+	__u32 slot;
+	__u32 flags;
+	__u64 seen_ns;
+};
+
+/* ---- counters ------------------------------------------------------------------------- */
+
+/* map traffic: PERCPU_ARRAY, slot -> this */
+struct vnetd_traffic {
+	/* indexed by enum vnetd_direction */
+	__u64 frames[2];
+	__u64 bytes[2];
+	/* of the frames above: sent to the group */
+	__u64 flooded_frames;
+	__u64 flooded_bytes;
+};
+
+/* map drops: PERCPU_HASH, this -> vnetd_drop_count. handle 0: before the vnet was known */
+struct vnetd_drop_key {
+	__u32 handle;
+	__u16 direction;
+	__u16 reason;
+};
+
+struct vnetd_drop_count {
+	__u64 frames;
+	__u64 bytes;
+};
+
+/* map table_stats: PERCPU_ARRAY of one */
+struct vnetd_table_stats {
+	__u64 learned;
+	__u64 moved;
+	__u64 aged;
+	__u64 drop_keys_full;
+};
+
+/* map device_stats: PERCPU_HASH, ifindex (u32) -> this; what decides merging */
+struct vnetd_device_stats {
+	__u64 frames;
+	__u64 bytes;
+	/* large frames (over half the MTU) that came one by one, and super-frames */
+	__u64 large_frames;
+	__u64 super_frames;
+};
+
+/* ---- events to the daemon ------------------------------------------------------------- */
+
+/* rings `control` (must be acted on) and `events` (may be lost) carry these, type first */
+enum vnetd_event_type {
+	VNETD_EVENT_VARP = 1,
+	VNETD_EVENT_LOCAL_NEW = 2,
+	VNETD_EVENT_UNKNOWN_UNICAST = 3,
+	VNETD_EVENT_MOVED = 4,
+};
+
+/* control: a VARP message as it arrived, at most VNETD_VARP_MAX_LEN bytes of it */
+struct vnetd_event_varp {
+	__u32 type;
+	__u32 ifindex;
+	__u8 source[16];
+	__u8 destination[16];
+	__be16 source_port;
+	__u16 len;
+	__u8 message[VNETD_VARP_MAX_LEN];
+};
+
+/* control: a MAC was seen for the first time, or again after it was elsewhere, on this host;
+ * events: LOCAL_NEW has its own ring so that UNKNOWN_UNICAST and MOVED cannot push it out */
+struct vnetd_event_mac {
+	__u32 type;
+	__u32 slot;
+	__u32 handle;
+	__u8 mac[VNETD_MAC_LEN];
+	__u16 pad;
+	/* MOVED: nexthop ids before and after, VNETD_NEXTHOP_LOCAL is this host */
+	__u32 from;
+	__u32 to;
+	__u64 time_ns;
+};
+
+/* ---- control program ------------------------------------------------------------------ */
+
+enum vnetd_control_op {
+	/* start the sweeper's timer, if it does not run */
+	VNETD_CTL_START = 1,
+	/* enter (vnet, mac) -> (addr, ifindex), as an announce or a static entry says */
+	VNETD_CTL_LEARN = 2,
+	/* enter (vnet, mac) as local */
+	VNETD_CTL_LEARN_LOCAL = 3,
+	/* let (vnet, mac) die now */
+	VNETD_CTL_FORGET = 4,
+	/* find or make the next hop (vnet, addr, ifindex) and set its flags, mtu, capabilities */
+	VNETD_CTL_NEXTHOP = 5,
+};
+
+/*
+ * The "packet" that the daemon hands to bpf/control.bpf.c through BPF_PROG_TEST_RUN: an
+ * Ethernet header (ignored, a test run wants one) and the request. The answer comes back in
+ * place: result is 0 or a vnetd_reason.
+ */
+struct vnetd_control {
+	__u8 eth[14];
+	__u16 op;
+	__u32 result;
+	__u32 slot;
+	__u32 handle;
+	__u32 ifindex;
+	__u32 fdb_flags;
+	__u32 nexthop;
+	__u32 nexthop_flags;
+	__u32 capabilities;
+	__u16 mtu;
+	__u8 mac[VNETD_MAC_LEN];
+	__u8 addr[16];
+};
+
+/* map sweeper: ARRAY of one */
+/* struct vnetd_sweeper is private to bpf/lib/sweep.h (it holds a bpf_timer) */
+
+#ifndef __cplusplus
+#define VNETD_SIZE(type, n) _Static_assert(sizeof(struct type) == (n), #type)
+VNETD_SIZE(vnetd_vudp_hdr, VNETD_VUDP_HDR_LEN);
+VNETD_SIZE(vnetd_varp, VNETD_VARP_LEN);
+VNETD_SIZE(vnetd_vnet, 104);
+VNETD_SIZE(vnetd_underlay, 68);
+VNETD_SIZE(vnetd_nexthop_key, 24);
+VNETD_SIZE(vnetd_nexthop, 80);
+VNETD_SIZE(vnetd_fdb_key, 12);
+VNETD_SIZE(vnetd_fdb_entry, 24);
+VNETD_SIZE(vnetd_event_varp, 44 + VNETD_VARP_MAX_LEN);
+VNETD_SIZE(vnetd_event_mac, 40);
+VNETD_SIZE(vnetd_control, 72);
+#endif
+
+#endif

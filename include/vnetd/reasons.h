@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Why a frame or message went no further.
+ *
+ * One list: the BPF programs return these, the drop counters are keyed by them, the metrics use
+ * the lower-case names as label values, the packet tests have a row for each, and
+ * docs/drop-reasons.md explains each (a test keeps list and page equal). Append only: the values
+ * are stored in pinned maps.
+ */
+#ifndef VNETD_REASONS_H
+#define VNETD_REASONS_H
+
+enum vnetd_direction {
+	/* from a guest or the host onto the underlay */
+	VNETD_DIR_ENCAP = 0,
+	/* from the underlay into a vnet */
+	VNETD_DIR_DECAP = 1,
+};
+
+enum vnetd_reason {
+	/* not a drop: forwarded, or not ours */
+	VNETD_OK = 0,
+
+	/* from the underlay: the outer packet */
+	VNETD_DROP_TRUNCATED,
+	VNETD_DROP_UNKNOWN_MESSAGE,
+	VNETD_DROP_BAD_UDP_LENGTH,
+	VNETD_DROP_OWN_ECHO,
+	VNETD_DROP_BAD_SOURCE_ADDRESS,
+
+	/* from the underlay: VUDP */
+	VNETD_DROP_BAD_VERSION,
+	VNETD_DROP_BAD_VNET_ID,
+	VNETD_DROP_UNKNOWN_VNET,
+	VNETD_DROP_VNET_DOWN,
+	VNETD_DROP_SHORT_FRAME,
+	VNETD_DROP_DUPLICATE_PATH,
+	VNETD_DROP_SECURITY,
+	VNETD_DROP_BAD_SUPERFRAME,
+
+	/* from the underlay: VARP */
+	VNETD_DROP_VARP_SHORT,
+	VNETD_DROP_VARP_BAD_OPCODE,
+	VNETD_DROP_VARP_BAD_FAMILY,
+	VNETD_DROP_VARP_QUEUE_FULL,
+
+	/* from the underlay: VFWD */
+	VNETD_DROP_VFWD_NOT_PEER,
+
+	/* from a guest */
+	VNETD_DROP_RUNT_FRAME,
+	VNETD_DROP_NO_UNDERLAY,
+	VNETD_DROP_TOO_BIG,
+	VNETD_DROP_SUPERFRAME_TOO_LONG,
+	VNETD_DROP_ENCAP_FAILED,
+	VNETD_DROP_STALE_PASS,
+
+	/* either direction */
+	VNETD_DROP_NO_MEMORY,
+
+	/* the frame is forwarded, but its source was not learned (counted in the same table) */
+	VNETD_REFUSED_GROUP_MAC,
+	VNETD_REFUSED_HOST_LIMIT,
+	VNETD_REFUSED_VNET_LIMIT,
+	VNETD_REFUSED_TABLE_FULL,
+	VNETD_REFUSED_VNET_HOSTS,
+	VNETD_REFUSED_HOSTS_FULL,
+
+	VNETD_REASON_COUNT,
+};
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The wire format, whole: every message that crosses the underlay, as structs and enums.
+ *
+ * Included by the BPF programs; the TypeScript constants and offsets are generated from this
+ * header's BTF (scripts/gen-layouts.mjs -> src/generated/layouts.ts), so nothing here is ever
+ * written a second time. Constants are enums because a #define leaves no BTF.
+ *
+ * All multi-byte fields are big-endian. docs/wire-format.md says the same in words.
+ */
+#ifndef VNETD_WIRE_H
+#define VNETD_WIRE_H
+
+#include <linux/types.h>
+
+#define VNETD_PACKED __attribute__((packed))
+
+enum vnetd_wire {
+	VNETD_UDP_PORT = 1798,
+	/* 224.10.0.1, host byte order */
+	VNETD_GROUP_IPV4 = 0xe00a0001,
+	VNETD_ID_LEN = 16,
+	VNETD_MAC_LEN = 6,
+	/* message id and opcode */
+	VNETD_MSG_HDR_LEN = 4,
+	/* message header, EtherIP version, vnet id */
+	VNETD_VUDP_HDR_LEN = 22,
+	VNETD_VARP_LEN = 43,
+	/* message header, inner IPv4, inner UDP */
+	VNETD_VFWD_HDR_LEN = 32,
+	/* IPv4 + UDP + VUDP in front of a frame */
+	VNETD_VUDP_IPV4_OVERHEAD = 50,
+	/* the version bytes `00 40` as x86 hosts send them; big-endian hosts sent `40 00` */
+	VNETD_ETHERIP_VERSION = 0x0040,
+	VNETD_ETHERIP_VERSION_BE_HOST = 0x4000,
+	VNETD_TTL_GROUP = 1,
+	VNETD_TTL_UNICAST = 64,
+	/* source ports that carry the inner flow's hash: [base, base + span) */
+	VNETD_SPORT_BASE = 49152,
+	VNETD_SPORT_SPAN = 16384,
+};
+
+enum vnetd_msg {
+	VNETD_MSG_VARP = 1,
+	VNETD_MSG_VUDP = 2,
+	VNETD_MSG_VFWD = 3,
+};
+
+enum vnetd_varp_op {
+	VNETD_VARP_REQUEST = 1,
+	VNETD_VARP_ANNOUNCE = 2,
+};
+
+/* Linux values of the address family, as the original sent them */
+enum vnetd_varp_family {
+	VNETD_VARP_INET = 2,
+	VNETD_VARP_INET6 = 10,
+};
+
+struct vnetd_msg_hdr {
+	__be16 id;
+	__be16 opcode;
+} VNETD_PACKED;
+
+struct vnetd_vudp_hdr {
+	struct vnetd_msg_hdr msg;
+	__be16 etherip;
+	__u8 vnet[VNETD_ID_LEN];
+	/* the Ethernet frame follows, no FCS */
+} VNETD_PACKED;
+
+struct vnetd_varp {
+	struct vnetd_msg_hdr msg;
+	__u8 vnet[VNETD_ID_LEN];
+	__u8 vmac[VNETD_MAC_LEN];
+	__u8 family;
+	/* IPv4 in the first 4 bytes, the rest zero */
+	__u8 addr[16];
+	/* the hello extension may follow; an original ignores it */
+} VNETD_PACKED;
+
+/*
+ * The hello extension: bytes behind the 43 of a VARP message. A receiver that does not know
+ * the magic or the version ignores all of it; a TLV of an unknown type is skipped.
+ */
+enum vnetd_ext {
+	/* "VNTD" */
+	VNETD_EXT_MAGIC = 0x564e5444,
+	VNETD_EXT_VERSION = 1,
+	VNETD_EXT_HDR_LEN = 8,
+	VNETD_TLV_HDR_LEN = 4,
+	/* the whole VARP message with its extension never exceeds this */
+	VNETD_VARP_MAX_LEN = 512,
+};
+
+struct vnetd_ext_hdr {
+	__be32 magic;
+	__u8 version;
+	__u8 reserved;
+	/* bytes of TLVs that follow this header */
+	__be16 len;
+} VNETD_PACKED;
+
+struct vnetd_tlv_hdr {
+	__be16 type;
+	/* bytes of the value, without this header */
+	__be16 len;
+} VNETD_PACKED;
+
+enum vnetd_tlv_type {
+	/* 16 bytes: stable identity of the host, survives reboots */
+	VNETD_TLV_HOST_ID = 1,
+	/* 8 bytes: random, new at each start of the daemon */
+	VNETD_TLV_BOOT_NONCE = 2,
+	/* 4 bytes: bits of enum vnetd_capability */
+	VNETD_TLV_CAPABILITIES = 3,
+	/* 2 bytes: MTU of the underlay device the message left by */
+	VNETD_TLV_UNDERLAY_MTU = 4,
+	/* 1..63 bytes UTF-8: the host's name, for people; never used as a key */
+	VNETD_TLV_HOST_NAME = 5,
+	/* 1..31 bytes ASCII: software version, for people */
+	VNETD_TLV_SOFTWARE = 6,
+	/* 0 bytes: "who else is in this vnet": answer with a unicast hello */
+	VNETD_TLV_SOLICIT = 7,
+	/* 0 bytes: the sender leaves this vnet (deleted or detached) */
+	VNETD_TLV_GOODBYE = 8,
+};
+
+enum vnetd_capability {
+	VNETD_CAP_HELLO = 1 << 0,
+};
+
+#endif

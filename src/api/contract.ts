@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The daemon's API: what is said on RUN_DIR/vnetd.sock. The CLI and the daemon share this file
+ * and nothing else but src/base.
+ *
+ * One JSON object a line. Request: {"v":1,"id":7,"method":"vnetList","params":{…}}; answer:
+ * {"v":1,"id":7,"result":…} or {"v":1,"id":7,"error":{code,message,hint?,place?}}. Requests on
+ * one connection are answered in order. A line longer than {@link maxLineBytes} closes the
+ * connection. Fields may be added within a version; a client ignores those it does not know.
+ */
+import type { ErrorCode, Place } from "../base/errors.js";
+
+export const apiVersion = 1;
+export const maxLineBytes = 1 << 20;
+export const socketName = "vnetd.sock";
+
+export type SecurityLevel = "none" | "auth" | "conf";
+
+/** A vnet as it was configured; ids in canonical long form. */
+export interface VnetInfo {
+  id: string;
+  /** null: the vnetif is on no bridge */
+  bridge: string | null;
+  vnetif: string;
+  security: SecurityLevel;
+}
+
+/** What runs: one row of `vnets`. */
+export interface VnetState extends VnetInfo {
+  handle: number;
+  up: boolean;
+  /** why it is not up, or "" */
+  problem: string;
+  mtu: number;
+  vmac: string;
+  entries: number;
+  hosts: number;
+  /** made by the daemon by itself (2, 3, 4) and configured by nobody */
+  builtIn: boolean;
+  /** only with `all`: totals since the vnet was made */
+  traffic?: TrafficInfo;
+}
+
+export interface TrafficInfo {
+  encapFrames: number;
+  encapBytes: number;
+  decapFrames: number;
+  decapBytes: number;
+  floodedFrames: number;
+  floodedBytes: number;
+}
+
+export interface VnifInfo {
+  vnet: string;
+  vnetif: string;
+  vmac: string;
+  bridge: string | null;
+  up: boolean;
+  mtu: number;
+}
+
+/** A MAC that lives on this host. */
+export interface VifInfo {
+  vnet: string;
+  vmac: string;
+  /** since it was last heard; null: configured, does not age */
+  ageSeconds: number | null;
+  /** bridge port it is behind, where the kernel's bridge knows it */
+  device: string | null;
+}
+
+/** A MAC that lives elsewhere. */
+export interface VarpEntry {
+  vnet: string;
+  vmac: string;
+  /** underlay address of the host */
+  address: string;
+  device: string;
+  /** aged: still in the table, no longer used */
+  state: "learned" | "announced" | "static" | "aged";
+  ageSeconds: number;
+}
+
+export interface BridgeInfo {
+  bridge: string;
+  vnet: string;
+  ports: string[];
+  /** vnetd made it and removes it with the vnet */
+  owned: boolean;
+}
+
+/** A host that said hello, with the paths that lead to it. */
+export interface HostInfo {
+  hostId: string;
+  name: string;
+  software: string;
+  vnets: string[];
+  paths: { address: string; device: string; mtu: number; primary: boolean; heardSeconds: number }[];
+}
+
+export interface AttachedDevice {
+  device: string;
+  address: string | null;
+  /** how programs are hooked: "tcx" or "clsact" */
+  mode: string;
+  mtu: number;
+  up: boolean;
+  /** why it does not carry traffic, or "" */
+  problem: string;
+  group: string;
+  port: number;
+  merge: boolean;
+}
+
+export interface DropInfo {
+  /** canonical id, or null before the vnet was known */
+  vnet: string | null;
+  direction: "encap" | "decap";
+  reason: string;
+  frames: number;
+  bytes: number;
+}
+
+export interface StatusInfo {
+  version: string;
+  pid: number;
+  hostId: string;
+  uptimeSeconds: number;
+  kernel: string;
+  bpffs: string;
+  layout: number;
+  attached: AttachedDevice[];
+  vnets: number;
+  hosts: number;
+  table: { entries: number; limit: number; learned: number; moved: number; aged: number };
+  drops: DropInfo[];
+  problems: string[];
+}
+
+export interface VersionInfo {
+  version: string;
+  api: number;
+  layout: number;
+}
+
+/** method -> [params, result] */
+export interface Methods {
+  attach: [{ device: string }, AttachedDevice];
+  detach: [{ device: string }, { device: string }];
+  /** text of a configuration (sxp, YAML or JSON), or the parameters themselves */
+  vnetCreate: [{ text: string; source: string } | { parameters: VnetParameters }, VnetInfo[]];
+  vnetDelete: [{ id: string }, VnetInfo];
+  vnetList: [{ ids?: string[] }, VnetInfo[]];
+  vnets: [{ all?: boolean }, VnetState[]];
+  vnifs: [Record<string, never>, VnifInfo[]];
+  vifs: [Record<string, never>, VifInfo[]];
+  /** vmac is a MAC, or the name of a device whose MAC is meant */
+  vifAdd: [{ vnet: string; vmac: string }, VifInfo];
+  vifDelete: [{ vnet: string; vmac: string }, { vnet: string; vmac: string }];
+  varp: [Record<string, never>, VarpEntry[]];
+  varpFlush: [{ vnet?: string }, { vnets: number }];
+  peers: [Record<string, never>, never];
+  peerAdd: [{ peer: string; port?: number }, never];
+  peerDelete: [{ peer: string }, never];
+  bridges: [Record<string, never>, BridgeInfo[]];
+  hosts: [Record<string, never>, HostInfo[]];
+  status: [Record<string, never>, StatusInfo];
+  version: [Record<string, never>, VersionInfo];
+}
+
+export type Method = keyof Methods;
+export type Params<M extends Method> = Methods[M][0];
+export type Result<M extends Method> = Methods[M][1];
+
+/** As they come from a command line; every field is the text that was typed. */
+export interface VnetParameters {
+  id: string;
+  bridge?: string;
+  vnetif?: string;
+  security?: string;
+}
+
+export interface Request<M extends Method = Method> {
+  v: number;
+  id: number;
+  method: M;
+  params: Params<M>;
+}
+
+export interface ErrorBody {
+  code: ErrorCode;
+  message: string;
+  hint?: string;
+  place?: Place;
+}
+
+export type Answer<M extends Method = Method> =
+  | { v: number; id: number; result: Result<M> }
+  | { v: number; id: number; error: ErrorBody };

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Every error that a person or a client can meet, in one table.
+ *
+ * Branch on `code`, never on the text. docs/errors.md lists the same codes and a test keeps the
+ * two equal. An error says what was wrong, where, and what to do.
+ */
+
+/** Exit codes of the commands: 0 done, 1 failed, 2 usage, 3 no daemon. */
+export const exitCodes = { done: 0, failed: 1, usage: 2, noDaemon: 3 } as const;
+
+/** code -> what it means, in one sentence without the particulars */
+export const errorTable = {
+  INTERNAL: "A fault of vnetd itself.",
+  USAGE: "The command line does not fit the command.",
+  NO_DAEMON: "No daemon answers on the socket.",
+  API_VERSION: "The command and the daemon speak different versions of the socket's API.",
+  BAD_REQUEST: "A request on the socket is not of the API's form.",
+  NOT_BUILT: "The feature is named in the interface and not built yet.",
+  PERMISSION: "The caller may not do that.",
+
+  FILE_UNREADABLE: "A file cannot be read.",
+  SYNTAX: "A file is not well-formed.",
+  UNKNOWN_PARAMETER: "A parameter has a name that is not known.",
+  DUPLICATE_PARAMETER: "A parameter is given twice.",
+  MISSING_PARAMETER: "A parameter that must be given is missing.",
+  BAD_VALUE: "A parameter's value is not of the form it must have.",
+  BAD_VNET_ID: "A vnet id is not one.",
+  BAD_NAME: "A device or bridge name breaks the kernel's rules.",
+  BAD_MAC: "A MAC address is not one.",
+
+  VNET_EXISTS: "There is a vnet with this id already.",
+  VNET_NOT_FOUND: "There is no vnet with this id.",
+  VNET_LIMIT: "No more vnets fit.",
+  NAME_IN_USE: "A device or bridge name is taken by something else.",
+  NOT_A_BRIDGE: "The name given as bridge is a device of another kind.",
+  SECURITY_UNAVAILABLE: "The security level cannot be had, and clear is never used in its place.",
+  VIF_NOT_FOUND: "There is no such vif.",
+
+  DEVICE_NOT_FOUND: "There is no such network device.",
+  DEVICE_UNSUITABLE: "The device cannot carry vnets.",
+  ALREADY_ATTACHED: "The device is attached already.",
+  NOT_ATTACHED: "The device is not attached.",
+
+  STATE_LOCKED: "Another daemon uses the state directory.",
+  STATE_UNREADABLE: "A file in the state directory cannot be understood.",
+  STATE_VERSION: "The state was written by a newer vnetd.",
+  NOT_BPFFS: "The BPF directory is not on a bpffs.",
+  KERNEL: "The kernel refused an operation.",
+  CONFIG: "The daemon's configuration cannot be used.",
+} as const;
+
+export type ErrorCode = keyof typeof errorTable;
+
+/** Where in a text something is wrong; line and column count from 1. */
+export interface Place {
+  source: string;
+  line?: number;
+  column?: number;
+}
+
+export interface ErrorDetails {
+  /** what to do about it, a full sentence or a command */
+  hint?: string;
+  place?: Place;
+  cause?: unknown;
+}
+
+export class VnetdError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly place: Place | undefined;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = "VnetdError";
+    this.code = code;
+    this.hint = details.hint;
+    this.place = details.place;
+  }
+}

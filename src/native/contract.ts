@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the native addon offers: the kernel's BPF, netlink and socket calls that Node lacks.
+ *
+ * This is the one typed contract for the binary (addon/src implements it, src/native/load.ts is
+ * the only module that loads it). Names mirror libbpf's and iproute2's verbs. There is no policy
+ * in here: nothing is retried, guessed or logged. All calls are synchronous and short; every
+ * failure throws a {@link NativeError}. File descriptors are plain numbers, owned by the caller,
+ * close-on-exec, closed with {@link Native.close}.
+ */
+
+/** An Error whose fields tell what the kernel refused. Branch on `code`, never on the text. */
+export interface NativeError extends Error {
+  /** errno's name, e.g. "EEXIST" */
+  code: string;
+  /** positive errno */
+  errno: number;
+  /** the operation, e.g. "linkAdd" */
+  operation: string;
+  /** netlink extended ack, or the end of the verifier's log, where there is one */
+  detail?: string;
+}
+
+export type Direction = "ingress" | "egress";
+
+export interface LoadOptions {
+  /** absolute directory on a bpffs; every map of the object is pinned there by its name, or
+   * taken from there when it is already pinned and compatible */
+  pinDir: string;
+  /** overrides of max_entries, by map name; ignored for maps that are already pinned */
+  maxEntries?: Record<string, number>;
+  /** values of `const volatile` variables in .rodata, by name, little-endian bytes of their size */
+  rodata?: Record<string, Uint8Array>;
+}
+
+export interface LoadedObject {
+  /** program name -> fd */
+  programs: Record<string, number>;
+  /** map name -> fd (internal maps such as .rodata left out) */
+  maps: Record<string, number>;
+  /** map name -> whether it was taken from pinDir rather than made */
+  reused: Record<string, boolean>;
+}
+
+export interface MapInfo {
+  type: number;
+  keySize: number;
+  valueSize: number;
+  maxEntries: number;
+  id: number;
+  name: string;
+}
+
+export interface MapDump {
+  count: number;
+  /** count * keySize bytes */
+  keys: Buffer;
+  /** count * valueSize bytes (per-CPU maps: summed over CPUs as u64 words) */
+  values: Buffer;
+}
+
+export interface TestRunOptions {
+  repeat?: number;
+  /** fields of the struct __sk_buff given as ctx_in */
+  mark?: number;
+  ifindex?: number;
+  ingressIfindex?: number;
+  gsoSize?: number;
+  gsoSegs?: number;
+  /** room for the packet after the run; default: input length + 256 */
+  outSize?: number;
+}
+
+export interface TestRunResult {
+  /** the program's return value, e.g. TC_ACT_* */
+  retval: number;
+  data: Buffer;
+  /** mean of one run, nanoseconds */
+  durationNs: number;
+  mark: number;
+}
+
+export interface TcxLinkInfo {
+  linkId: number;
+  programId: number;
+  /** 0 when the device is gone or moved away: the link is defunct */
+  ifindex: number;
+}
+
+export interface LinkInfo {
+  ifindex: number;
+  name: string;
+  /** IFLA_INFO_KIND: "veth", "bridge", "vxlan", …; "" for a physical device */
+  kind: string;
+  mtuBytes: number;
+  /** "aa:bb:cc:dd:ee:ff"; "" for devices without one */
+  mac: string;
+  /** IFF_UP */
+  up: boolean;
+  /** IFF_LOWER_UP: has carrier */
+  carrier: boolean;
+  loopback: boolean;
+  /** ifindex of the bridge or bond it belongs to, 0 if none */
+  master: number;
+  /** IFLA_LINK: ifindex of the other end of a veth, or of the lower device; 0 if none */
+  link: number;
+  /** IFLA_LINK_NETNSID: set when `link` is in another namespace */
+  linkNetnsId?: number;
+  alias?: string;
+  /** bridges only */
+  bridge?: { stp: boolean; forwardDelayMs: number };
+}
+
+export interface VethOptions {
+  name: string;
+  peerName: string;
+  mac: string;
+  peerMac: string;
+  mtuBytes: number;
+  peerMtuBytes: number;
+  /** IFLA_GSO_MAX_SIZE of both ends */
+  gsoMaxSizeBytes?: number;
+  alias?: string;
+}
+
+export interface BridgeOptions {
+  name: string;
+  mac?: string;
+  mtuBytes?: number;
+  alias?: string;
+}
+
+export interface LinkChange {
+  up?: boolean;
+  mtuBytes?: number;
+  /** 0 takes it off its bridge */
+  master?: number;
+  mac?: string;
+  alias?: string;
+  gsoMaxSizeBytes?: number;
+  /** IFLA_INET6_ADDR_GEN_MODE none: the link makes no IPv6 link-local address by itself */
+  noIpv6LinkLocal?: boolean;
+  noArp?: boolean;
+}
+
+export interface AddressInfo {
+  ifindex: number;
+  /** "10.0.0.1" or "fe80::1" */
+  address: string;
+  prefixLength: number;
+  family: 4 | 6;
+  /** IFA_F_SECONDARY */
+  secondary: boolean;
+  /** IFA_F_MCAUTOJOIN */
+  autojoin: boolean;
+  scope: number;
+}
+
+export interface BridgeFdbEntry {
+  mac: string;
+  /** the port */
+  ifindex: number;
+  /** the bridge */
+  master: number;
+  /** NUD_PERMANENT: the port's own address or a static entry */
+  permanent: boolean;
+}
+
+export type NetlinkEvent =
+  | { type: "link"; link: LinkInfo }
+  | { type: "link-deleted"; ifindex: number; name: string }
+  | { type: "address"; address: AddressInfo }
+  | { type: "address-deleted"; address: AddressInfo }
+  | { type: "bridge-fdb"; entry: BridgeFdbEntry }
+  | { type: "bridge-fdb-deleted"; entry: BridgeFdbEntry }
+  /** the socket's buffer ran over (ENOBUFS): read everything again */
+  | { type: "overrun" };
+
+export interface Closable {
+  close(): void;
+}
+
+export interface UdpSocketOptions {
+  /** SO_BINDTODEVICE */
+  device: string;
+  /** local address to bind to; also the source of what is sent */
+  address: string;
+  port: number;
+  multicastTtl: number;
+}
+
+export interface Native {
+  // ---- BPF objects and maps
+  objectLoad(path: string, options: LoadOptions): LoadedObject;
+  /** opens a pinned map or program */
+  objectGet(pinPath: string): number;
+  objectPin(fd: number, pinPath: string): void;
+  mapInfo(mapFd: number): MapInfo;
+  /** undefined when the key is not there; per-CPU maps: summed over CPUs as u64 words */
+  mapLookup(mapFd: number, key: Uint8Array): Buffer | undefined;
+  /** flags: 0 any, 1 only if absent, 2 only if present. Queues and stacks: an empty key pushes.
+   * Per-CPU maps: the value is stored on CPU 0, zero on the others. */
+  mapUpdate(mapFd: number, key: Uint8Array, value: Uint8Array, flags?: number): void;
+  /** false when it was not there */
+  mapDelete(mapFd: number, key: Uint8Array): boolean;
+  /** all entries, read in batches where the kernel can */
+  mapDump(mapFd: number): MapDump;
+  progTestRun(progFd: number, data: Uint8Array, options?: TestRunOptions): TestRunResult;
+  /** calls back on the event loop with each record's bytes, at most 256 a turn */
+  ringConsume(mapFd: number, onRecord: (record: Buffer) => void): Closable;
+
+  // ---- hooks
+  /** throws EINVAL or ENOTSUP where the kernel has no TCX (before 6.6) */
+  tcxAttach(progFd: number, ifindex: number, direction: Direction, pinPath: string): void;
+  tcxInfo(pinPath: string): TcxLinkInfo;
+  tcxUpdate(pinPath: string, progFd: number): void;
+  /** makes the clsact qdisc where it is missing, and adds or replaces our filter in place */
+  clsactAttach(progFd: number, ifindex: number, direction: Direction, priority: number, handle: number): void;
+  /** program id of our filter, 0 if it is not there */
+  clsactQuery(ifindex: number, direction: Direction, priority: number, handle: number): number;
+  clsactDetach(ifindex: number, direction: Direction, priority: number, handle: number): void;
+  programId(progFd: number): number;
+
+  // ---- links, addresses, bridges (this process's network namespace)
+  linkList(): LinkInfo[];
+  linkGet(name: string): LinkInfo | undefined;
+  linkAddVeth(options: VethOptions): void;
+  /** forward delay 0, STP off */
+  linkAddBridge(options: BridgeOptions): void;
+  linkSet(ifindex: number, change: LinkChange): void;
+  linkDelete(ifindex: number): void;
+  addressList(): AddressInfo[];
+  /** autojoin: the kernel joins the multicast group for as long as the address is there
+   * (IFA_F_MCAUTOJOIN, Linux 4.1); EEXIST when it is there already */
+  addressAdd(ifindex: number, address: string, prefixLength: number, autojoin: boolean): void;
+  addressDelete(ifindex: number, address: string, prefixLength: number): void;
+  /** deletes `local ADDRESS dev IFINDEX` from the local table; false when it was not there */
+  routeDeleteLocal(ifindex: number, address: string): boolean;
+  bridgeFdbList(): BridgeFdbEntry[];
+  netlinkMonitor(onEvent: (event: NetlinkEvent) => void): Closable;
+  /** ethtool's feature names, e.g. {"rx-gro": true, "tx-udp_tnl-segmentation": false};
+   * throws EOPNOTSUPP naming the feature that did not change */
+  featuresSet(device: string, features: Record<string, boolean>): void;
+  featuresGet(device: string): Record<string, boolean>;
+
+  // ---- sockets and processes
+  /** a bound, non-blocking UDP socket for dgram.Socket.bind({fd}) */
+  udpSocket(options: UdpSocketOptions): number;
+  /** an exclusive lock that lives as long as the fd; false when another process holds it */
+  fileLock(fd: number): boolean;
+  peerCredentials(socketFd: number): { pid: number; uid: number; gid: number };
+  /** false when NOTIFY_SOCKET is not set */
+  sdNotify(state: string): boolean;
+  /** f_type of statfs(2), e.g. 0xcafe4a11 for a bpffs */
+  filesystemType(path: string): number;
+  close(fd: number): void;
+}
