@@ -1,0 +1,1252 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Generated from include/vnetd/*.h by scripts/gen-layouts.mjs. Do not edit: change the header and
+ * run `make layouts`. `make lint` fails when this file is stale.
+ *
+ * Every enum is a constant object, every struct an interface with its sizes and offsets and a
+ * write / encode / decode function. Fields are camelCase. u64 is a bigint; byte arrays are copied
+ * on decode; __be fields are big-endian and appear as numbers in host order. Padding and reserved
+ * fields are written as zero and not read. Other fields are in the machine's own order, and only
+ * little-endian machines are supported (checked below).
+ */
+
+if (new Uint8Array(new Uint16Array([1]).buffer)[0] !== 1) {
+  throw new Error("vnetd's map layouts are read as little-endian; this machine is big-endian");
+}
+
+function atLeast(buf: Buffer, offset: number, size: number, what: string): void {
+  if (buf.length - offset < size) {
+    throw new RangeError(`${what} is ${size} bytes, there are ${buf.length - offset}`);
+  }
+}
+
+function elements<T>(value: readonly T[], count: number, what: string): readonly T[] {
+  if (value.length !== count) throw new RangeError(`${what} has ${count} elements, not ${value.length}`);
+  return value;
+}
+
+function putBytes(out: Buffer, value: Uint8Array, offset: number, count: number, what: string): void {
+  if (value.length !== count) throw new RangeError(`${what} is ${count} bytes, not ${value.length}`);
+  out.set(value, offset);
+}
+
+/** enum vnetd_limits; VNETD_ left out of the names */
+export const vnetdLimits = {
+  LAYOUT: 1,
+  MAX_VNETS: 4096,
+  MAX_UNDERLAYS: 8,
+  DEFAULT_FDB_ENTRIES: 65536,
+  DEFAULT_NEXTHOPS: 16384,
+  DEFAULT_FDB_PER_VNET: 16384,
+  DEFAULT_FDB_PER_HOST: 4096,
+  DEFAULT_HOSTS_PER_VNET: 1024,
+  MAX_DROP_KEYS: 65536,
+  RING_BYTES: 1048576,
+} as const;
+export type VnetdLimits = (typeof vnetdLimits)[keyof typeof vnetdLimits];
+
+/** enum vnetd_security; VNETD_ left out of the names */
+export const vnetdSecurity = {
+  SECURITY_NONE: 0,
+  SECURITY_AUTH: 1,
+  SECURITY_CONF: 2,
+} as const;
+export type VnetdSecurity = (typeof vnetdSecurity)[keyof typeof vnetdSecurity];
+
+/** enum vnetd_vnet_flags; VNETD_ left out of the names */
+export const vnetdVnetFlags = {
+  VNET_UP: 1,
+} as const;
+export type VnetdVnetFlags = (typeof vnetdVnetFlags)[keyof typeof vnetdVnetFlags];
+
+/** enum vnetd_underlay_flags; VNETD_ left out of the names */
+export const vnetdUnderlayFlags = {
+  UNDERLAY_UP: 1,
+  UNDERLAY_MERGE: 2,
+} as const;
+export type VnetdUnderlayFlags = (typeof vnetdUnderlayFlags)[keyof typeof vnetdUnderlayFlags];
+
+/** enum vnetd_nexthop_flags; VNETD_ left out of the names */
+export const vnetdNexthopFlags = {
+  NEXTHOP_USED: 1,
+  NEXTHOP_MEMBER: 2,
+  NEXTHOP_SECONDARY: 4,
+} as const;
+export type VnetdNexthopFlags = (typeof vnetdNexthopFlags)[keyof typeof vnetdNexthopFlags];
+
+/** enum vnetd_encap; VNETD_ left out of the names */
+export const vnetdEncap = {
+  ENCAP_VUDP4: 0,
+} as const;
+export type VnetdEncap = (typeof vnetdEncap)[keyof typeof vnetdEncap];
+
+/** enum vnetd_fdb_flags; VNETD_ left out of the names */
+export const vnetdFdbFlags = {
+  FDB_STATIC: 1,
+  FDB_ANNOUNCED: 2,
+} as const;
+export type VnetdFdbFlags = (typeof vnetdFdbFlags)[keyof typeof vnetdFdbFlags];
+
+/** enum vnetd_nexthop_special; VNETD_ left out of the names */
+export const vnetdNexthopSpecial = {
+  NEXTHOP_LOCAL: 0,
+} as const;
+export type VnetdNexthopSpecial = (typeof vnetdNexthopSpecial)[keyof typeof vnetdNexthopSpecial];
+
+/** enum vnetd_event_type; VNETD_ left out of the names */
+export const vnetdEventType = {
+  EVENT_VARP: 1,
+  EVENT_LOCAL_NEW: 2,
+  EVENT_UNKNOWN_UNICAST: 3,
+  EVENT_MOVED: 4,
+} as const;
+export type VnetdEventType = (typeof vnetdEventType)[keyof typeof vnetdEventType];
+
+/** enum vnetd_control_op; VNETD_ left out of the names */
+export const vnetdControlOp = {
+  CTL_START: 1,
+  CTL_LEARN: 2,
+  CTL_LEARN_LOCAL: 3,
+  CTL_FORGET: 4,
+  CTL_NEXTHOP: 5,
+} as const;
+export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
+
+/** enum vnetd_mark; VNETD_ left out of the names */
+export const vnetdMark = {
+  MARK_NONE: 0,
+  MARK_SECOND_PASS: 1984823297,
+} as const;
+export type VnetdMark = (typeof vnetdMark)[keyof typeof vnetdMark];
+
+/** enum vnetd_direction; VNETD_ left out of the names */
+export const vnetdDirection = {
+  DIR_ENCAP: 0,
+  DIR_DECAP: 1,
+} as const;
+export type VnetdDirection = (typeof vnetdDirection)[keyof typeof vnetdDirection];
+
+/** enum vnetd_reason; VNETD_ left out of the names */
+export const vnetdReason = {
+  OK: 0,
+  DROP_TRUNCATED: 1,
+  DROP_UNKNOWN_MESSAGE: 2,
+  DROP_BAD_UDP_LENGTH: 3,
+  DROP_OWN_ECHO: 4,
+  DROP_BAD_SOURCE_ADDRESS: 5,
+  DROP_BAD_VERSION: 6,
+  DROP_BAD_VNET_ID: 7,
+  DROP_UNKNOWN_VNET: 8,
+  DROP_VNET_DOWN: 9,
+  DROP_SHORT_FRAME: 10,
+  DROP_DUPLICATE_PATH: 11,
+  DROP_SECURITY: 12,
+  DROP_BAD_SUPERFRAME: 13,
+  DROP_VARP_SHORT: 14,
+  DROP_VARP_BAD_OPCODE: 15,
+  DROP_VARP_BAD_FAMILY: 16,
+  DROP_VARP_QUEUE_FULL: 17,
+  DROP_VFWD_NOT_PEER: 18,
+  DROP_RUNT_FRAME: 19,
+  DROP_NO_UNDERLAY: 20,
+  DROP_TOO_BIG: 21,
+  DROP_SUPERFRAME_TOO_LONG: 22,
+  DROP_ENCAP_FAILED: 23,
+  DROP_STALE_PASS: 24,
+  DROP_NO_MEMORY: 25,
+  REFUSED_GROUP_MAC: 26,
+  REFUSED_HOST_LIMIT: 27,
+  REFUSED_VNET_LIMIT: 28,
+  REFUSED_TABLE_FULL: 29,
+  REFUSED_VNET_HOSTS: 30,
+  REFUSED_HOSTS_FULL: 31,
+  REASON_COUNT: 32,
+} as const;
+export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
+
+/** enum vnetd_wire; VNETD_ left out of the names */
+export const vnetdWire = {
+  UDP_PORT: 1798,
+  GROUP_IPV4: 3758751745,
+  ID_LEN: 16,
+  MAC_LEN: 6,
+  MSG_HDR_LEN: 4,
+  VUDP_HDR_LEN: 22,
+  VARP_LEN: 43,
+  VFWD_HDR_LEN: 32,
+  VUDP_IPV4_OVERHEAD: 50,
+  ETHERIP_VERSION: 64,
+  ETHERIP_VERSION_BE_HOST: 16384,
+  TTL_GROUP: 1,
+  TTL_UNICAST: 64,
+  SPORT_BASE: 49152,
+  SPORT_SPAN: 16384,
+} as const;
+export type VnetdWire = (typeof vnetdWire)[keyof typeof vnetdWire];
+
+/** enum vnetd_msg; VNETD_ left out of the names */
+export const vnetdMsg = {
+  MSG_VARP: 1,
+  MSG_VUDP: 2,
+  MSG_VFWD: 3,
+} as const;
+export type VnetdMsg = (typeof vnetdMsg)[keyof typeof vnetdMsg];
+
+/** enum vnetd_varp_op; VNETD_ left out of the names */
+export const vnetdVarpOp = {
+  VARP_REQUEST: 1,
+  VARP_ANNOUNCE: 2,
+} as const;
+export type VnetdVarpOp = (typeof vnetdVarpOp)[keyof typeof vnetdVarpOp];
+
+/** enum vnetd_varp_family; VNETD_ left out of the names */
+export const vnetdVarpFamily = {
+  VARP_INET: 2,
+  VARP_INET6: 10,
+} as const;
+export type VnetdVarpFamily = (typeof vnetdVarpFamily)[keyof typeof vnetdVarpFamily];
+
+/** enum vnetd_ext; VNETD_ left out of the names */
+export const vnetdExt = {
+  EXT_MAGIC: 1447973956,
+  EXT_VERSION: 1,
+  EXT_HDR_LEN: 8,
+  TLV_HDR_LEN: 4,
+  VARP_MAX_LEN: 512,
+} as const;
+export type VnetdExt = (typeof vnetdExt)[keyof typeof vnetdExt];
+
+/** enum vnetd_tlv_type; VNETD_ left out of the names */
+export const vnetdTlvType = {
+  TLV_HOST_ID: 1,
+  TLV_BOOT_NONCE: 2,
+  TLV_CAPABILITIES: 3,
+  TLV_UNDERLAY_MTU: 4,
+  TLV_HOST_NAME: 5,
+  TLV_SOFTWARE: 6,
+  TLV_SOLICIT: 7,
+  TLV_GOODBYE: 8,
+} as const;
+export type VnetdTlvType = (typeof vnetdTlvType)[keyof typeof vnetdTlvType];
+
+/** enum vnetd_capability; VNETD_ left out of the names */
+export const vnetdCapability = {
+  CAP_HELLO: 1,
+} as const;
+export type VnetdCapability = (typeof vnetdCapability)[keyof typeof vnetdCapability];
+
+/** enum vnetd_reason -> label: "unknown_vnet", "refused_host_limit" */
+export const reasonNames: readonly string[] = [
+  "ok",
+  "truncated",
+  "unknown_message",
+  "bad_udp_length",
+  "own_echo",
+  "bad_source_address",
+  "bad_version",
+  "bad_vnet_id",
+  "unknown_vnet",
+  "vnet_down",
+  "short_frame",
+  "duplicate_path",
+  "security",
+  "bad_superframe",
+  "varp_short",
+  "varp_bad_opcode",
+  "varp_bad_family",
+  "varp_queue_full",
+  "vfwd_not_peer",
+  "runt_frame",
+  "no_underlay",
+  "too_big",
+  "superframe_too_long",
+  "encap_failed",
+  "stale_pass",
+  "no_memory",
+  "refused_group_mac",
+  "refused_host_limit",
+  "refused_vnet_limit",
+  "refused_table_full",
+  "refused_vnet_hosts",
+  "refused_hosts_full",
+];
+
+/** enum vnetd_direction -> label */
+export const directionNames: readonly string[] = [
+  "encap",
+  "decap",
+];
+
+/** struct vnetd_vnet_id */
+export interface VnetdVnetId {
+  bytes: Uint8Array;
+}
+
+export const VnetdVnetId = {
+  size: 16,
+  fields: {
+    bytes: { offset: 0, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdVnetId(out: Buffer, value: VnetdVnetId, offset = 0): void {
+  putBytes(out, value.bytes, offset, 16, "bytes");
+}
+
+export function encodeVnetdVnetId(value: VnetdVnetId): Buffer {
+  const out = Buffer.alloc(16);
+  writeVnetdVnetId(out, value);
+  return out;
+}
+
+export function decodeVnetdVnetId(buf: Buffer, offset = 0): VnetdVnetId {
+  atLeast(buf, offset, 16, "vnetd_vnet_id");
+  return {
+    bytes: Buffer.from(buf.subarray(offset, offset + 16)),
+  };
+}
+
+/** struct vnetd_vnet */
+export interface VnetdVnet {
+  id: Uint8Array;
+  handle: number;
+  flags: number;
+  security: number;
+  vnif: number;
+  vnifPeer: number;
+  maxEntries: number;
+  maxEntriesPerHost: number;
+  maxHosts: number;
+  ageNs: bigint;
+  flushedNs: bigint;
+  vmac: Uint8Array;
+}
+
+export const VnetdVnet = {
+  size: 104,
+  fields: {
+    id: { offset: 0, size: 16, type: "u8", count: 16 },
+    handle: { offset: 16, size: 4, type: "u32" },
+    flags: { offset: 20, size: 4, type: "u32" },
+    security: { offset: 24, size: 4, type: "u32" },
+    vnif: { offset: 28, size: 4, type: "u32" },
+    vnifPeer: { offset: 32, size: 4, type: "u32" },
+    maxEntries: { offset: 36, size: 4, type: "u32" },
+    maxEntriesPerHost: { offset: 40, size: 4, type: "u32" },
+    maxHosts: { offset: 44, size: 4, type: "u32" },
+    ageNs: { offset: 48, size: 8, type: "u64" },
+    flushedNs: { offset: 56, size: 8, type: "u64" },
+    vmac: { offset: 64, size: 6, type: "u8", count: 6 },
+    pad: { offset: 70, size: 2, type: "u16" },
+    reserved: { offset: 72, size: 32, type: "u32", count: 8 },
+  },
+} as const;
+
+export function writeVnetdVnet(out: Buffer, value: VnetdVnet, offset = 0): void {
+  putBytes(out, value.id, offset, 16, "id");
+  out.writeUInt32LE(value.handle, offset + 16);
+  out.writeUInt32LE(value.flags, offset + 20);
+  out.writeUInt32LE(value.security, offset + 24);
+  out.writeUInt32LE(value.vnif, offset + 28);
+  out.writeUInt32LE(value.vnifPeer, offset + 32);
+  out.writeUInt32LE(value.maxEntries, offset + 36);
+  out.writeUInt32LE(value.maxEntriesPerHost, offset + 40);
+  out.writeUInt32LE(value.maxHosts, offset + 44);
+  out.writeBigUInt64LE(value.ageNs, offset + 48);
+  out.writeBigUInt64LE(value.flushedNs, offset + 56);
+  putBytes(out, value.vmac, offset + 64, 6, "vmac");
+}
+
+export function encodeVnetdVnet(value: VnetdVnet): Buffer {
+  const out = Buffer.alloc(104);
+  writeVnetdVnet(out, value);
+  return out;
+}
+
+export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
+  atLeast(buf, offset, 104, "vnetd_vnet");
+  return {
+    id: Buffer.from(buf.subarray(offset, offset + 16)),
+    handle: buf.readUInt32LE(offset + 16),
+    flags: buf.readUInt32LE(offset + 20),
+    security: buf.readUInt32LE(offset + 24),
+    vnif: buf.readUInt32LE(offset + 28),
+    vnifPeer: buf.readUInt32LE(offset + 32),
+    maxEntries: buf.readUInt32LE(offset + 36),
+    maxEntriesPerHost: buf.readUInt32LE(offset + 40),
+    maxHosts: buf.readUInt32LE(offset + 44),
+    ageNs: buf.readBigUInt64LE(offset + 48),
+    flushedNs: buf.readBigUInt64LE(offset + 56),
+    vmac: Buffer.from(buf.subarray(offset + 64, offset + 70)),
+  };
+}
+
+/** struct vnetd_vnet_counts */
+export interface VnetdVnetCounts {
+  entries: number;
+  hosts: number;
+}
+
+export const VnetdVnetCounts = {
+  size: 8,
+  fields: {
+    entries: { offset: 0, size: 4, type: "u32" },
+    hosts: { offset: 4, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdVnetCounts(out: Buffer, value: VnetdVnetCounts, offset = 0): void {
+  out.writeUInt32LE(value.entries, offset);
+  out.writeUInt32LE(value.hosts, offset + 4);
+}
+
+export function encodeVnetdVnetCounts(value: VnetdVnetCounts): Buffer {
+  const out = Buffer.alloc(8);
+  writeVnetdVnetCounts(out, value);
+  return out;
+}
+
+export function decodeVnetdVnetCounts(buf: Buffer, offset = 0): VnetdVnetCounts {
+  atLeast(buf, offset, 8, "vnetd_vnet_counts");
+  return {
+    entries: buf.readUInt32LE(offset),
+    hosts: buf.readUInt32LE(offset + 4),
+  };
+}
+
+/** struct vnetd_port */
+export interface VnetdPort {
+  slot: number;
+  handle: number;
+}
+
+export const VnetdPort = {
+  size: 8,
+  fields: {
+    slot: { offset: 0, size: 4, type: "u32" },
+    handle: { offset: 4, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdPort(out: Buffer, value: VnetdPort, offset = 0): void {
+  out.writeUInt32LE(value.slot, offset);
+  out.writeUInt32LE(value.handle, offset + 4);
+}
+
+export function encodeVnetdPort(value: VnetdPort): Buffer {
+  const out = Buffer.alloc(8);
+  writeVnetdPort(out, value);
+  return out;
+}
+
+export function decodeVnetdPort(buf: Buffer, offset = 0): VnetdPort {
+  atLeast(buf, offset, 8, "vnetd_port");
+  return {
+    slot: buf.readUInt32LE(offset),
+    handle: buf.readUInt32LE(offset + 4),
+  };
+}
+
+/** struct vnetd_underlay */
+export interface VnetdUnderlay {
+  ifindex: number;
+  flags: number;
+  addr: Uint8Array;
+  group: Uint8Array;
+  mac: Uint8Array;
+  mtu: number;
+  port: number;
+}
+
+export const VnetdUnderlay = {
+  size: 68,
+  fields: {
+    ifindex: { offset: 0, size: 4, type: "u32" },
+    flags: { offset: 4, size: 4, type: "u32" },
+    addr: { offset: 8, size: 16, type: "u8", count: 16 },
+    group: { offset: 24, size: 16, type: "u8", count: 16 },
+    mac: { offset: 40, size: 6, type: "u8", count: 6 },
+    mtu: { offset: 46, size: 2, type: "u16" },
+    port: { offset: 48, size: 2, type: "u16", endian: "be" },
+    pad: { offset: 50, size: 2, type: "u16" },
+    reserved: { offset: 52, size: 16, type: "u32", count: 4 },
+  },
+} as const;
+
+export function writeVnetdUnderlay(out: Buffer, value: VnetdUnderlay, offset = 0): void {
+  out.writeUInt32LE(value.ifindex, offset);
+  out.writeUInt32LE(value.flags, offset + 4);
+  putBytes(out, value.addr, offset + 8, 16, "addr");
+  putBytes(out, value.group, offset + 24, 16, "group");
+  putBytes(out, value.mac, offset + 40, 6, "mac");
+  out.writeUInt16LE(value.mtu, offset + 46);
+  out.writeUInt16BE(value.port, offset + 48);
+}
+
+export function encodeVnetdUnderlay(value: VnetdUnderlay): Buffer {
+  const out = Buffer.alloc(68);
+  writeVnetdUnderlay(out, value);
+  return out;
+}
+
+export function decodeVnetdUnderlay(buf: Buffer, offset = 0): VnetdUnderlay {
+  atLeast(buf, offset, 68, "vnetd_underlay");
+  return {
+    ifindex: buf.readUInt32LE(offset),
+    flags: buf.readUInt32LE(offset + 4),
+    addr: Buffer.from(buf.subarray(offset + 8, offset + 24)),
+    group: Buffer.from(buf.subarray(offset + 24, offset + 40)),
+    mac: Buffer.from(buf.subarray(offset + 40, offset + 46)),
+    mtu: buf.readUInt16LE(offset + 46),
+    port: buf.readUInt16BE(offset + 48),
+  };
+}
+
+/** struct vnetd_nexthop_key */
+export interface VnetdNexthopKey {
+  handle: number;
+  ifindex: number;
+  addr: Uint8Array;
+}
+
+export const VnetdNexthopKey = {
+  size: 24,
+  fields: {
+    handle: { offset: 0, size: 4, type: "u32" },
+    ifindex: { offset: 4, size: 4, type: "u32" },
+    addr: { offset: 8, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdNexthopKey(out: Buffer, value: VnetdNexthopKey, offset = 0): void {
+  out.writeUInt32LE(value.handle, offset);
+  out.writeUInt32LE(value.ifindex, offset + 4);
+  putBytes(out, value.addr, offset + 8, 16, "addr");
+}
+
+export function encodeVnetdNexthopKey(value: VnetdNexthopKey): Buffer {
+  const out = Buffer.alloc(24);
+  writeVnetdNexthopKey(out, value);
+  return out;
+}
+
+export function decodeVnetdNexthopKey(buf: Buffer, offset = 0): VnetdNexthopKey {
+  atLeast(buf, offset, 24, "vnetd_nexthop_key");
+  return {
+    handle: buf.readUInt32LE(offset),
+    ifindex: buf.readUInt32LE(offset + 4),
+    addr: Buffer.from(buf.subarray(offset + 8, offset + 24)),
+  };
+}
+
+/** struct vnetd_nexthop */
+export interface VnetdNexthop {
+  key: VnetdNexthopKey;
+  gen: number;
+  slot: number;
+  flags: number;
+  encap: number;
+  entries: number;
+  capabilities: number;
+  mtu: number;
+  port: number;
+  spi: number;
+  heardNs: bigint;
+}
+
+export const VnetdNexthop = {
+  size: 80,
+  fields: {
+    key: { offset: 0, size: 24, type: "vnetd_nexthop_key" },
+    gen: { offset: 24, size: 4, type: "u32" },
+    slot: { offset: 28, size: 4, type: "u32" },
+    flags: { offset: 32, size: 4, type: "u32" },
+    encap: { offset: 36, size: 4, type: "u32" },
+    entries: { offset: 40, size: 4, type: "u32" },
+    capabilities: { offset: 44, size: 4, type: "u32" },
+    mtu: { offset: 48, size: 2, type: "u16" },
+    port: { offset: 50, size: 2, type: "u16", endian: "be" },
+    spi: { offset: 52, size: 4, type: "u32" },
+    heardNs: { offset: 56, size: 8, type: "u64" },
+    reserved: { offset: 64, size: 16, type: "u32", count: 4 },
+  },
+} as const;
+
+export function writeVnetdNexthop(out: Buffer, value: VnetdNexthop, offset = 0): void {
+  writeVnetdNexthopKey(out, value.key, offset);
+  out.writeUInt32LE(value.gen, offset + 24);
+  out.writeUInt32LE(value.slot, offset + 28);
+  out.writeUInt32LE(value.flags, offset + 32);
+  out.writeUInt32LE(value.encap, offset + 36);
+  out.writeUInt32LE(value.entries, offset + 40);
+  out.writeUInt32LE(value.capabilities, offset + 44);
+  out.writeUInt16LE(value.mtu, offset + 48);
+  out.writeUInt16BE(value.port, offset + 50);
+  out.writeUInt32LE(value.spi, offset + 52);
+  out.writeBigUInt64LE(value.heardNs, offset + 56);
+}
+
+export function encodeVnetdNexthop(value: VnetdNexthop): Buffer {
+  const out = Buffer.alloc(80);
+  writeVnetdNexthop(out, value);
+  return out;
+}
+
+export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
+  atLeast(buf, offset, 80, "vnetd_nexthop");
+  return {
+    key: decodeVnetdNexthopKey(buf, offset),
+    gen: buf.readUInt32LE(offset + 24),
+    slot: buf.readUInt32LE(offset + 28),
+    flags: buf.readUInt32LE(offset + 32),
+    encap: buf.readUInt32LE(offset + 36),
+    entries: buf.readUInt32LE(offset + 40),
+    capabilities: buf.readUInt32LE(offset + 44),
+    mtu: buf.readUInt16LE(offset + 48),
+    port: buf.readUInt16BE(offset + 50),
+    spi: buf.readUInt32LE(offset + 52),
+    heardNs: buf.readBigUInt64LE(offset + 56),
+  };
+}
+
+/** struct vnetd_fdb_key */
+export interface VnetdFdbKey {
+  handle: number;
+  mac: Uint8Array;
+}
+
+export const VnetdFdbKey = {
+  size: 12,
+  fields: {
+    handle: { offset: 0, size: 4, type: "u32" },
+    mac: { offset: 4, size: 6, type: "u8", count: 6 },
+    pad: { offset: 10, size: 2, type: "u16" },
+  },
+} as const;
+
+export function writeVnetdFdbKey(out: Buffer, value: VnetdFdbKey, offset = 0): void {
+  out.writeUInt32LE(value.handle, offset);
+  putBytes(out, value.mac, offset + 4, 6, "mac");
+}
+
+export function encodeVnetdFdbKey(value: VnetdFdbKey): Buffer {
+  const out = Buffer.alloc(12);
+  writeVnetdFdbKey(out, value);
+  return out;
+}
+
+export function decodeVnetdFdbKey(buf: Buffer, offset = 0): VnetdFdbKey {
+  atLeast(buf, offset, 12, "vnetd_fdb_key");
+  return {
+    handle: buf.readUInt32LE(offset),
+    mac: Buffer.from(buf.subarray(offset + 4, offset + 10)),
+  };
+}
+
+/** struct vnetd_fdb_entry */
+export interface VnetdFdbEntry {
+  nexthop: number;
+  gen: number;
+  slot: number;
+  flags: number;
+  seenNs: bigint;
+}
+
+export const VnetdFdbEntry = {
+  size: 24,
+  fields: {
+    nexthop: { offset: 0, size: 4, type: "u32" },
+    gen: { offset: 4, size: 4, type: "u32" },
+    slot: { offset: 8, size: 4, type: "u32" },
+    flags: { offset: 12, size: 4, type: "u32" },
+    seenNs: { offset: 16, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdFdbEntry(out: Buffer, value: VnetdFdbEntry, offset = 0): void {
+  out.writeUInt32LE(value.nexthop, offset);
+  out.writeUInt32LE(value.gen, offset + 4);
+  out.writeUInt32LE(value.slot, offset + 8);
+  out.writeUInt32LE(value.flags, offset + 12);
+  out.writeBigUInt64LE(value.seenNs, offset + 16);
+}
+
+export function encodeVnetdFdbEntry(value: VnetdFdbEntry): Buffer {
+  const out = Buffer.alloc(24);
+  writeVnetdFdbEntry(out, value);
+  return out;
+}
+
+export function decodeVnetdFdbEntry(buf: Buffer, offset = 0): VnetdFdbEntry {
+  atLeast(buf, offset, 24, "vnetd_fdb_entry");
+  return {
+    nexthop: buf.readUInt32LE(offset),
+    gen: buf.readUInt32LE(offset + 4),
+    slot: buf.readUInt32LE(offset + 8),
+    flags: buf.readUInt32LE(offset + 12),
+    seenNs: buf.readBigUInt64LE(offset + 16),
+  };
+}
+
+/** struct vnetd_traffic */
+export interface VnetdTraffic {
+  frames: bigint[];
+  bytes: bigint[];
+  floodedFrames: bigint;
+  floodedBytes: bigint;
+}
+
+export const VnetdTraffic = {
+  size: 48,
+  fields: {
+    frames: { offset: 0, size: 16, type: "u64", count: 2 },
+    bytes: { offset: 16, size: 16, type: "u64", count: 2 },
+    floodedFrames: { offset: 32, size: 8, type: "u64" },
+    floodedBytes: { offset: 40, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdTraffic(out: Buffer, value: VnetdTraffic, offset = 0): void {
+  elements(value.frames, 2, "frames").forEach((element, i) => out.writeBigUInt64LE(element, offset + i * 8));
+  elements(value.bytes, 2, "bytes").forEach((element, i) => out.writeBigUInt64LE(element, offset + 16 + i * 8));
+  out.writeBigUInt64LE(value.floodedFrames, offset + 32);
+  out.writeBigUInt64LE(value.floodedBytes, offset + 40);
+}
+
+export function encodeVnetdTraffic(value: VnetdTraffic): Buffer {
+  const out = Buffer.alloc(48);
+  writeVnetdTraffic(out, value);
+  return out;
+}
+
+export function decodeVnetdTraffic(buf: Buffer, offset = 0): VnetdTraffic {
+  atLeast(buf, offset, 48, "vnetd_traffic");
+  return {
+    frames: Array.from({ length: 2 }, (_, i) => buf.readBigUInt64LE(offset + i * 8)),
+    bytes: Array.from({ length: 2 }, (_, i) => buf.readBigUInt64LE(offset + 16 + i * 8)),
+    floodedFrames: buf.readBigUInt64LE(offset + 32),
+    floodedBytes: buf.readBigUInt64LE(offset + 40),
+  };
+}
+
+/** struct vnetd_drop_key */
+export interface VnetdDropKey {
+  handle: number;
+  direction: number;
+  reason: number;
+}
+
+export const VnetdDropKey = {
+  size: 8,
+  fields: {
+    handle: { offset: 0, size: 4, type: "u32" },
+    direction: { offset: 4, size: 2, type: "u16" },
+    reason: { offset: 6, size: 2, type: "u16" },
+  },
+} as const;
+
+export function writeVnetdDropKey(out: Buffer, value: VnetdDropKey, offset = 0): void {
+  out.writeUInt32LE(value.handle, offset);
+  out.writeUInt16LE(value.direction, offset + 4);
+  out.writeUInt16LE(value.reason, offset + 6);
+}
+
+export function encodeVnetdDropKey(value: VnetdDropKey): Buffer {
+  const out = Buffer.alloc(8);
+  writeVnetdDropKey(out, value);
+  return out;
+}
+
+export function decodeVnetdDropKey(buf: Buffer, offset = 0): VnetdDropKey {
+  atLeast(buf, offset, 8, "vnetd_drop_key");
+  return {
+    handle: buf.readUInt32LE(offset),
+    direction: buf.readUInt16LE(offset + 4),
+    reason: buf.readUInt16LE(offset + 6),
+  };
+}
+
+/** struct vnetd_drop_count */
+export interface VnetdDropCount {
+  frames: bigint;
+  bytes: bigint;
+}
+
+export const VnetdDropCount = {
+  size: 16,
+  fields: {
+    frames: { offset: 0, size: 8, type: "u64" },
+    bytes: { offset: 8, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdDropCount(out: Buffer, value: VnetdDropCount, offset = 0): void {
+  out.writeBigUInt64LE(value.frames, offset);
+  out.writeBigUInt64LE(value.bytes, offset + 8);
+}
+
+export function encodeVnetdDropCount(value: VnetdDropCount): Buffer {
+  const out = Buffer.alloc(16);
+  writeVnetdDropCount(out, value);
+  return out;
+}
+
+export function decodeVnetdDropCount(buf: Buffer, offset = 0): VnetdDropCount {
+  atLeast(buf, offset, 16, "vnetd_drop_count");
+  return {
+    frames: buf.readBigUInt64LE(offset),
+    bytes: buf.readBigUInt64LE(offset + 8),
+  };
+}
+
+/** struct vnetd_table_stats */
+export interface VnetdTableStats {
+  learned: bigint;
+  moved: bigint;
+  aged: bigint;
+  dropKeysFull: bigint;
+}
+
+export const VnetdTableStats = {
+  size: 32,
+  fields: {
+    learned: { offset: 0, size: 8, type: "u64" },
+    moved: { offset: 8, size: 8, type: "u64" },
+    aged: { offset: 16, size: 8, type: "u64" },
+    dropKeysFull: { offset: 24, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdTableStats(out: Buffer, value: VnetdTableStats, offset = 0): void {
+  out.writeBigUInt64LE(value.learned, offset);
+  out.writeBigUInt64LE(value.moved, offset + 8);
+  out.writeBigUInt64LE(value.aged, offset + 16);
+  out.writeBigUInt64LE(value.dropKeysFull, offset + 24);
+}
+
+export function encodeVnetdTableStats(value: VnetdTableStats): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdTableStats(out, value);
+  return out;
+}
+
+export function decodeVnetdTableStats(buf: Buffer, offset = 0): VnetdTableStats {
+  atLeast(buf, offset, 32, "vnetd_table_stats");
+  return {
+    learned: buf.readBigUInt64LE(offset),
+    moved: buf.readBigUInt64LE(offset + 8),
+    aged: buf.readBigUInt64LE(offset + 16),
+    dropKeysFull: buf.readBigUInt64LE(offset + 24),
+  };
+}
+
+/** struct vnetd_device_stats */
+export interface VnetdDeviceStats {
+  frames: bigint;
+  bytes: bigint;
+  largeFrames: bigint;
+  superFrames: bigint;
+}
+
+export const VnetdDeviceStats = {
+  size: 32,
+  fields: {
+    frames: { offset: 0, size: 8, type: "u64" },
+    bytes: { offset: 8, size: 8, type: "u64" },
+    largeFrames: { offset: 16, size: 8, type: "u64" },
+    superFrames: { offset: 24, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdDeviceStats(out: Buffer, value: VnetdDeviceStats, offset = 0): void {
+  out.writeBigUInt64LE(value.frames, offset);
+  out.writeBigUInt64LE(value.bytes, offset + 8);
+  out.writeBigUInt64LE(value.largeFrames, offset + 16);
+  out.writeBigUInt64LE(value.superFrames, offset + 24);
+}
+
+export function encodeVnetdDeviceStats(value: VnetdDeviceStats): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdDeviceStats(out, value);
+  return out;
+}
+
+export function decodeVnetdDeviceStats(buf: Buffer, offset = 0): VnetdDeviceStats {
+  atLeast(buf, offset, 32, "vnetd_device_stats");
+  return {
+    frames: buf.readBigUInt64LE(offset),
+    bytes: buf.readBigUInt64LE(offset + 8),
+    largeFrames: buf.readBigUInt64LE(offset + 16),
+    superFrames: buf.readBigUInt64LE(offset + 24),
+  };
+}
+
+/** struct vnetd_event_varp */
+export interface VnetdEventVarp {
+  type: number;
+  ifindex: number;
+  source: Uint8Array;
+  destination: Uint8Array;
+  sourcePort: number;
+  len: number;
+  message: Uint8Array;
+}
+
+export const VnetdEventVarp = {
+  size: 556,
+  fields: {
+    type: { offset: 0, size: 4, type: "u32" },
+    ifindex: { offset: 4, size: 4, type: "u32" },
+    source: { offset: 8, size: 16, type: "u8", count: 16 },
+    destination: { offset: 24, size: 16, type: "u8", count: 16 },
+    sourcePort: { offset: 40, size: 2, type: "u16", endian: "be" },
+    len: { offset: 42, size: 2, type: "u16" },
+    message: { offset: 44, size: 512, type: "u8", count: 512 },
+  },
+} as const;
+
+export function writeVnetdEventVarp(out: Buffer, value: VnetdEventVarp, offset = 0): void {
+  out.writeUInt32LE(value.type, offset);
+  out.writeUInt32LE(value.ifindex, offset + 4);
+  putBytes(out, value.source, offset + 8, 16, "source");
+  putBytes(out, value.destination, offset + 24, 16, "destination");
+  out.writeUInt16BE(value.sourcePort, offset + 40);
+  out.writeUInt16LE(value.len, offset + 42);
+  putBytes(out, value.message, offset + 44, 512, "message");
+}
+
+export function encodeVnetdEventVarp(value: VnetdEventVarp): Buffer {
+  const out = Buffer.alloc(556);
+  writeVnetdEventVarp(out, value);
+  return out;
+}
+
+export function decodeVnetdEventVarp(buf: Buffer, offset = 0): VnetdEventVarp {
+  atLeast(buf, offset, 556, "vnetd_event_varp");
+  return {
+    type: buf.readUInt32LE(offset),
+    ifindex: buf.readUInt32LE(offset + 4),
+    source: Buffer.from(buf.subarray(offset + 8, offset + 24)),
+    destination: Buffer.from(buf.subarray(offset + 24, offset + 40)),
+    sourcePort: buf.readUInt16BE(offset + 40),
+    len: buf.readUInt16LE(offset + 42),
+    message: Buffer.from(buf.subarray(offset + 44, offset + 556)),
+  };
+}
+
+/** struct vnetd_event_mac */
+export interface VnetdEventMac {
+  type: number;
+  slot: number;
+  handle: number;
+  mac: Uint8Array;
+  from: number;
+  to: number;
+  timeNs: bigint;
+}
+
+export const VnetdEventMac = {
+  size: 40,
+  fields: {
+    type: { offset: 0, size: 4, type: "u32" },
+    slot: { offset: 4, size: 4, type: "u32" },
+    handle: { offset: 8, size: 4, type: "u32" },
+    mac: { offset: 12, size: 6, type: "u8", count: 6 },
+    pad: { offset: 18, size: 2, type: "u16" },
+    from: { offset: 20, size: 4, type: "u32" },
+    to: { offset: 24, size: 4, type: "u32" },
+    timeNs: { offset: 32, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdEventMac(out: Buffer, value: VnetdEventMac, offset = 0): void {
+  out.writeUInt32LE(value.type, offset);
+  out.writeUInt32LE(value.slot, offset + 4);
+  out.writeUInt32LE(value.handle, offset + 8);
+  putBytes(out, value.mac, offset + 12, 6, "mac");
+  out.writeUInt32LE(value.from, offset + 20);
+  out.writeUInt32LE(value.to, offset + 24);
+  out.writeBigUInt64LE(value.timeNs, offset + 32);
+}
+
+export function encodeVnetdEventMac(value: VnetdEventMac): Buffer {
+  const out = Buffer.alloc(40);
+  writeVnetdEventMac(out, value);
+  return out;
+}
+
+export function decodeVnetdEventMac(buf: Buffer, offset = 0): VnetdEventMac {
+  atLeast(buf, offset, 40, "vnetd_event_mac");
+  return {
+    type: buf.readUInt32LE(offset),
+    slot: buf.readUInt32LE(offset + 4),
+    handle: buf.readUInt32LE(offset + 8),
+    mac: Buffer.from(buf.subarray(offset + 12, offset + 18)),
+    from: buf.readUInt32LE(offset + 20),
+    to: buf.readUInt32LE(offset + 24),
+    timeNs: buf.readBigUInt64LE(offset + 32),
+  };
+}
+
+/** struct vnetd_control */
+export interface VnetdControl {
+  eth: Uint8Array;
+  op: number;
+  result: number;
+  slot: number;
+  handle: number;
+  ifindex: number;
+  fdbFlags: number;
+  nexthop: number;
+  nexthopFlags: number;
+  capabilities: number;
+  mtu: number;
+  mac: Uint8Array;
+  addr: Uint8Array;
+}
+
+export const VnetdControl = {
+  size: 72,
+  fields: {
+    eth: { offset: 0, size: 14, type: "u8", count: 14 },
+    op: { offset: 14, size: 2, type: "u16" },
+    result: { offset: 16, size: 4, type: "u32" },
+    slot: { offset: 20, size: 4, type: "u32" },
+    handle: { offset: 24, size: 4, type: "u32" },
+    ifindex: { offset: 28, size: 4, type: "u32" },
+    fdbFlags: { offset: 32, size: 4, type: "u32" },
+    nexthop: { offset: 36, size: 4, type: "u32" },
+    nexthopFlags: { offset: 40, size: 4, type: "u32" },
+    capabilities: { offset: 44, size: 4, type: "u32" },
+    mtu: { offset: 48, size: 2, type: "u16" },
+    mac: { offset: 50, size: 6, type: "u8", count: 6 },
+    addr: { offset: 56, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdControl(out: Buffer, value: VnetdControl, offset = 0): void {
+  putBytes(out, value.eth, offset, 14, "eth");
+  out.writeUInt16LE(value.op, offset + 14);
+  out.writeUInt32LE(value.result, offset + 16);
+  out.writeUInt32LE(value.slot, offset + 20);
+  out.writeUInt32LE(value.handle, offset + 24);
+  out.writeUInt32LE(value.ifindex, offset + 28);
+  out.writeUInt32LE(value.fdbFlags, offset + 32);
+  out.writeUInt32LE(value.nexthop, offset + 36);
+  out.writeUInt32LE(value.nexthopFlags, offset + 40);
+  out.writeUInt32LE(value.capabilities, offset + 44);
+  out.writeUInt16LE(value.mtu, offset + 48);
+  putBytes(out, value.mac, offset + 50, 6, "mac");
+  putBytes(out, value.addr, offset + 56, 16, "addr");
+}
+
+export function encodeVnetdControl(value: VnetdControl): Buffer {
+  const out = Buffer.alloc(72);
+  writeVnetdControl(out, value);
+  return out;
+}
+
+export function decodeVnetdControl(buf: Buffer, offset = 0): VnetdControl {
+  atLeast(buf, offset, 72, "vnetd_control");
+  return {
+    eth: Buffer.from(buf.subarray(offset, offset + 14)),
+    op: buf.readUInt16LE(offset + 14),
+    result: buf.readUInt32LE(offset + 16),
+    slot: buf.readUInt32LE(offset + 20),
+    handle: buf.readUInt32LE(offset + 24),
+    ifindex: buf.readUInt32LE(offset + 28),
+    fdbFlags: buf.readUInt32LE(offset + 32),
+    nexthop: buf.readUInt32LE(offset + 36),
+    nexthopFlags: buf.readUInt32LE(offset + 40),
+    capabilities: buf.readUInt32LE(offset + 44),
+    mtu: buf.readUInt16LE(offset + 48),
+    mac: Buffer.from(buf.subarray(offset + 50, offset + 56)),
+    addr: Buffer.from(buf.subarray(offset + 56, offset + 72)),
+  };
+}
+
+/** struct vnetd_msg_hdr */
+export interface VnetdMsgHdr {
+  id: number;
+  opcode: number;
+}
+
+export const VnetdMsgHdr = {
+  size: 4,
+  fields: {
+    id: { offset: 0, size: 2, type: "u16", endian: "be" },
+    opcode: { offset: 2, size: 2, type: "u16", endian: "be" },
+  },
+} as const;
+
+export function writeVnetdMsgHdr(out: Buffer, value: VnetdMsgHdr, offset = 0): void {
+  out.writeUInt16BE(value.id, offset);
+  out.writeUInt16BE(value.opcode, offset + 2);
+}
+
+export function encodeVnetdMsgHdr(value: VnetdMsgHdr): Buffer {
+  const out = Buffer.alloc(4);
+  writeVnetdMsgHdr(out, value);
+  return out;
+}
+
+export function decodeVnetdMsgHdr(buf: Buffer, offset = 0): VnetdMsgHdr {
+  atLeast(buf, offset, 4, "vnetd_msg_hdr");
+  return {
+    id: buf.readUInt16BE(offset),
+    opcode: buf.readUInt16BE(offset + 2),
+  };
+}
+
+/** struct vnetd_vudp_hdr */
+export interface VnetdVudpHdr {
+  msg: VnetdMsgHdr;
+  etherip: number;
+  vnet: Uint8Array;
+}
+
+export const VnetdVudpHdr = {
+  size: 22,
+  fields: {
+    msg: { offset: 0, size: 4, type: "vnetd_msg_hdr" },
+    etherip: { offset: 4, size: 2, type: "u16", endian: "be" },
+    vnet: { offset: 6, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdVudpHdr(out: Buffer, value: VnetdVudpHdr, offset = 0): void {
+  writeVnetdMsgHdr(out, value.msg, offset);
+  out.writeUInt16BE(value.etherip, offset + 4);
+  putBytes(out, value.vnet, offset + 6, 16, "vnet");
+}
+
+export function encodeVnetdVudpHdr(value: VnetdVudpHdr): Buffer {
+  const out = Buffer.alloc(22);
+  writeVnetdVudpHdr(out, value);
+  return out;
+}
+
+export function decodeVnetdVudpHdr(buf: Buffer, offset = 0): VnetdVudpHdr {
+  atLeast(buf, offset, 22, "vnetd_vudp_hdr");
+  return {
+    msg: decodeVnetdMsgHdr(buf, offset),
+    etherip: buf.readUInt16BE(offset + 4),
+    vnet: Buffer.from(buf.subarray(offset + 6, offset + 22)),
+  };
+}
+
+/** struct vnetd_varp */
+export interface VnetdVarp {
+  msg: VnetdMsgHdr;
+  vnet: Uint8Array;
+  vmac: Uint8Array;
+  family: number;
+  addr: Uint8Array;
+}
+
+export const VnetdVarp = {
+  size: 43,
+  fields: {
+    msg: { offset: 0, size: 4, type: "vnetd_msg_hdr" },
+    vnet: { offset: 4, size: 16, type: "u8", count: 16 },
+    vmac: { offset: 20, size: 6, type: "u8", count: 6 },
+    family: { offset: 26, size: 1, type: "u8" },
+    addr: { offset: 27, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdVarp(out: Buffer, value: VnetdVarp, offset = 0): void {
+  writeVnetdMsgHdr(out, value.msg, offset);
+  putBytes(out, value.vnet, offset + 4, 16, "vnet");
+  putBytes(out, value.vmac, offset + 20, 6, "vmac");
+  out.writeUInt8(value.family, offset + 26);
+  putBytes(out, value.addr, offset + 27, 16, "addr");
+}
+
+export function encodeVnetdVarp(value: VnetdVarp): Buffer {
+  const out = Buffer.alloc(43);
+  writeVnetdVarp(out, value);
+  return out;
+}
+
+export function decodeVnetdVarp(buf: Buffer, offset = 0): VnetdVarp {
+  atLeast(buf, offset, 43, "vnetd_varp");
+  return {
+    msg: decodeVnetdMsgHdr(buf, offset),
+    vnet: Buffer.from(buf.subarray(offset + 4, offset + 20)),
+    vmac: Buffer.from(buf.subarray(offset + 20, offset + 26)),
+    family: buf.readUInt8(offset + 26),
+    addr: Buffer.from(buf.subarray(offset + 27, offset + 43)),
+  };
+}
+
+/** struct vnetd_ext_hdr */
+export interface VnetdExtHdr {
+  magic: number;
+  version: number;
+  len: number;
+}
+
+export const VnetdExtHdr = {
+  size: 8,
+  fields: {
+    magic: { offset: 0, size: 4, type: "u32", endian: "be" },
+    version: { offset: 4, size: 1, type: "u8" },
+    reserved: { offset: 5, size: 1, type: "u8" },
+    len: { offset: 6, size: 2, type: "u16", endian: "be" },
+  },
+} as const;
+
+export function writeVnetdExtHdr(out: Buffer, value: VnetdExtHdr, offset = 0): void {
+  out.writeUInt32BE(value.magic, offset);
+  out.writeUInt8(value.version, offset + 4);
+  out.writeUInt16BE(value.len, offset + 6);
+}
+
+export function encodeVnetdExtHdr(value: VnetdExtHdr): Buffer {
+  const out = Buffer.alloc(8);
+  writeVnetdExtHdr(out, value);
+  return out;
+}
+
+export function decodeVnetdExtHdr(buf: Buffer, offset = 0): VnetdExtHdr {
+  atLeast(buf, offset, 8, "vnetd_ext_hdr");
+  return {
+    magic: buf.readUInt32BE(offset),
+    version: buf.readUInt8(offset + 4),
+    len: buf.readUInt16BE(offset + 6),
+  };
+}
+
+/** struct vnetd_tlv_hdr */
+export interface VnetdTlvHdr {
+  type: number;
+  len: number;
+}
+
+export const VnetdTlvHdr = {
+  size: 4,
+  fields: {
+    type: { offset: 0, size: 2, type: "u16", endian: "be" },
+    len: { offset: 2, size: 2, type: "u16", endian: "be" },
+  },
+} as const;
+
+export function writeVnetdTlvHdr(out: Buffer, value: VnetdTlvHdr, offset = 0): void {
+  out.writeUInt16BE(value.type, offset);
+  out.writeUInt16BE(value.len, offset + 2);
+}
+
+export function encodeVnetdTlvHdr(value: VnetdTlvHdr): Buffer {
+  const out = Buffer.alloc(4);
+  writeVnetdTlvHdr(out, value);
+  return out;
+}
+
+export function decodeVnetdTlvHdr(buf: Buffer, offset = 0): VnetdTlvHdr {
+  atLeast(buf, offset, 4, "vnetd_tlv_hdr");
+  return {
+    type: buf.readUInt16BE(offset),
+    len: buf.readUInt16BE(offset + 2),
+  };
+}
