@@ -13,6 +13,8 @@ import type { ErrorCode, Place } from "../base/errors.js";
 export const apiVersion = 1;
 export const maxLineBytes = 1 << 20;
 export const socketName = "vnetd.sock";
+/** An answer may be longer than a request: a full MAC table. A client reads no more than this. */
+export const maxAnswerBytes = 256 << 20;
 
 export type SecurityLevel = "none" | "auth" | "conf";
 
@@ -154,8 +156,9 @@ export interface Methods {
   vnets: [{ all?: boolean }, VnetState[]];
   vnifs: [Record<string, never>, VnifInfo[]];
   vifs: [Record<string, never>, VifInfo[]];
-  /** vmac is a MAC, or the name of a device whose MAC is meant */
-  vifAdd: [{ vnet: string; vmac: string }, VifInfo];
+  /** vmac is a MAC, or the name of a device whose MAC is meant; byDevice: a device's name even
+   * where it could be read as a MAC ("aabbccddeeff" is both) */
+  vifAdd: [{ vnet: string; vmac: string; byDevice?: boolean }, VifInfo];
   vifDelete: [{ vnet: string; vmac: string }, { vnet: string; vmac: string }];
   varp: [Record<string, never>, VarpEntry[]];
   varpFlush: [{ vnet?: string }, { vnets: number }];

@@ -48,6 +48,13 @@ export const errorTable = {
   NOT_BPFFS: "The BPF directory is not on a bpffs.",
   KERNEL: "The kernel refused an operation.",
   CONFIG: "The daemon's configuration cannot be used.",
+
+  BAD_ADDRESS: "An IP address is not one.",
+  DUPLICATE_VNET: "Two vnets of one configuration have the same id or name.",
+  TOO_LARGE: "A file or a message is larger than vnetd reads.",
+  STATE_UNWRITABLE: "The state directory cannot be written.",
+  START_FAILED: "The daemon that a command started did not come up.",
+  TIMEOUT: "The daemon did not answer in time.",
 } as const;
 
 export type ErrorCode = keyof typeof errorTable;
@@ -78,4 +85,31 @@ export class VnetdError extends Error {
     this.hint = details.hint;
     this.place = details.place;
   }
+}
+
+/** "file:3:5", "file:3" or "file" */
+export function formatPlace(place: Place): string {
+  const parts = [place.source, place.line, place.line === undefined ? undefined : place.column];
+  return parts.filter((part) => part !== undefined).join(":");
+}
+
+/** An error as it goes over the socket and into --json. */
+export interface ErrorParts {
+  code: ErrorCode;
+  message: string;
+  hint?: string;
+  place?: Place;
+}
+
+/** What is thrown and is no VnetdError is a fault of ours: INTERNAL, with its text. */
+export function errorParts(error: unknown): ErrorParts {
+  if (!(error instanceof VnetdError)) {
+    return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error) };
+  }
+  return {
+    code: error.code,
+    message: error.message,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    ...(error.place === undefined ? {} : { place: error.place }),
+  };
 }

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Ethernet MAC addresses. Inside vnetd a MAC is a string in canonical form (lower case, colons),
+ * in maps and on the wire 6 bytes.
+ */
+import { VnetdError, type Place } from "./errors.js";
+
+/** canonical text form, e.g. "aa:00:00:01:02:03" */
+export type Mac = string;
+
+export const macBytes = 6;
+
+/** The spellings in use: colons or dashes (single digits allowed), Cisco's dots, bare digits. */
+const spellings = [
+  /^([0-9a-f]{1,2})(?::([0-9a-f]{1,2})){5}$/i,
+  /^([0-9a-f]{1,2})(?:-([0-9a-f]{1,2})){5}$/i,
+  /^[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}$/i,
+  /^[0-9a-f]{12}$/i,
+];
+
+/** undefined when the text is not a MAC */
+export function macFromText(text: string): Mac | undefined {
+  if (!spellings.some((spelling) => spelling.test(text))) return undefined;
+  const parts = /[:-]/.test(text)
+    ? text.split(/[:-]/).map((part) => part.padStart(2, "0"))
+    : (text.replaceAll(".", "").match(/../g) ?? []);
+  return parts.join(":").toLowerCase();
+}
+
+export function parseMac(text: string, place?: Place): Mac {
+  const mac = macFromText(text);
+  if (mac === undefined) {
+    const shown = text.length > 80 ? `${text.slice(0, 80)}…` : text;
+    throw new VnetdError("BAD_MAC", `"${shown}" is not a MAC address`, {
+      hint: "A MAC address is six pairs of hex digits, for example aa:00:00:01:02:03.",
+      ...(place === undefined ? {} : { place }),
+    });
+  }
+  return mac;
+}
+
+/** The MAC must be canonical. */
+export function macToBytes(mac: Mac): Uint8Array {
+  return Uint8Array.from(mac.split(":"), (part) => Number.parseInt(part, 16));
+}
+
+export function macFromBytes(bytes: Uint8Array): Mac {
+  if (bytes.length !== macBytes) {
+    throw new VnetdError("BAD_MAC", `a MAC address has 6 bytes, not ${bytes.length}`);
+  }
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(":");
+}
+
+/** Multicast or broadcast: the lowest bit of the first byte (IEEE 802, the I/G bit). */
+export function isGroupMac(mac: Mac): boolean {
+  return (Number.parseInt(mac.slice(0, 2), 16) & 1) !== 0;
+}
+
+/** All zero: no station has it. */
+export function isZeroMac(mac: Mac): boolean {
+  return mac === "00:00:00:00:00:00";
+}
