@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The hello extension: what hosts of ours say about themselves behind the 43 bytes of a VARP
+ * announce of their vnetif's own MAC.
+ *
+ * Wire: include/vnetd/wire.h, docs/wire-format.md. Rules of reading, so that later versions can
+ * say more: an unknown magic or version means "no hello here", a TLV of an unknown type is skipped,
+ * of a TLV that comes twice the first counts, and a TLV whose length does not fit makes the whole
+ * extension malformed. Decoding returns a reason and never throws.
+ */
+import {
+  VnetdExtHdr,
+  decodeVnetdExtHdr,
+  decodeVnetdTlvHdr,
+  encodeVnetdTlvHdr,
+  vnetdExt,
+  vnetdTlvType,
+  writeVnetdExtHdr,
+} from "../generated/layouts.js";
+
+export interface Hello {
+  /** 32 hex digits */
+  hostId: string;
+  /** 16 hex digits */
+  bootNonce: string;
+  capabilities: number;
+  /** of the device that the message left by; 0: not said */
+  underlayMtuBytes: number;
+  hostName: string;
+  software: string;
+  solicit: boolean;
+  goodbye: boolean;
+}
+
+export type HelloReason =
+  | "absent"
+  | "other_magic"
+  | "other_version"
+  | "truncated"
+  | "bad_tlv_length"
+  | "no_host_id";
+
+export type HelloDecoded = { ok: true; hello: Hello } | { ok: false; reason: HelloReason };
+
+const maxNameBytes = 63;
+const maxSoftwareBytes = 31;
+type Tlvs = Map<number, Buffer>;
+
+/** type -> the lengths that its value may have */
+const lengths = new Map<number, [number, number]>([
+  [vnetdTlvType.TLV_HOST_ID, [16, 16]],
+  [vnetdTlvType.TLV_BOOT_NONCE, [8, 8]],
+  [vnetdTlvType.TLV_CAPABILITIES, [4, 4]],
+  [vnetdTlvType.TLV_UNDERLAY_MTU, [2, 2]],
+  [vnetdTlvType.TLV_HOST_NAME, [1, maxNameBytes]],
+  [vnetdTlvType.TLV_SOFTWARE, [1, maxSoftwareBytes]],
+  [vnetdTlvType.TLV_SOLICIT, [0, 0]],
+  [vnetdTlvType.TLV_GOODBYE, [0, 0]],
+]);
+
+export function encodeHello(hello: Hello): Buffer {
+  const tlvs = [
+    tlv(vnetdTlvType.TLV_HOST_ID, Buffer.from(hello.hostId, "hex")),
+    tlv(vnetdTlvType.TLV_BOOT_NONCE, Buffer.from(hello.bootNonce, "hex")),
+    tlv(vnetdTlvType.TLV_CAPABILITIES, u32(hello.capabilities)),
+  ];
+  if (hello.underlayMtuBytes > 0) {
+    tlvs.push(tlv(vnetdTlvType.TLV_UNDERLAY_MTU, u16(hello.underlayMtuBytes)));
+  }
+  const name = cutUtf8(hello.hostName, maxNameBytes);
+  if (name.length > 0) tlvs.push(tlv(vnetdTlvType.TLV_HOST_NAME, name));
+  const software = Buffer.from(asciiOnly(hello.software)).subarray(0, maxSoftwareBytes);
+  if (software.length > 0) tlvs.push(tlv(vnetdTlvType.TLV_SOFTWARE, software));
+  if (hello.solicit) tlvs.push(tlv(vnetdTlvType.TLV_SOLICIT, Buffer.alloc(0)));
+  if (hello.goodbye) tlvs.push(tlv(vnetdTlvType.TLV_GOODBYE, Buffer.alloc(0)));
+  const body = Buffer.concat(tlvs);
+  const header = Buffer.alloc(VnetdExtHdr.size);
+  writeVnetdExtHdr(header, {
+    magic: vnetdExt.EXT_MAGIC,
+    version: vnetdExt.EXT_VERSION,
+    len: body.length,
+  });
+  return Buffer.concat([header, body]);
+}
+
+export function decodeHello(trailing: Buffer): HelloDecoded {
+  if (trailing.length < VnetdExtHdr.size) return { ok: false, reason: "absent" };
+  const header = decodeVnetdExtHdr(trailing);
+  if (header.magic !== vnetdExt.EXT_MAGIC) return { ok: false, reason: "other_magic" };
+  if (header.version !== vnetdExt.EXT_VERSION) return { ok: false, reason: "other_version" };
+  const body = trailing.subarray(VnetdExtHdr.size);
+  if (body.length < header.len) return { ok: false, reason: "truncated" };
+  const tlvs = readTlvs(body.subarray(0, header.len));
+  if (tlvs === undefined) return { ok: false, reason: "bad_tlv_length" };
+  const hostId = tlvs.get(vnetdTlvType.TLV_HOST_ID);
+  const bootNonce = tlvs.get(vnetdTlvType.TLV_BOOT_NONCE);
+  if (hostId === undefined || bootNonce === undefined) return { ok: false, reason: "no_host_id" };
+  return { ok: true, hello: helloOf(hostId, bootNonce, tlvs) };
+}
+
+function helloOf(hostId: Buffer, bootNonce: Buffer, tlvs: Tlvs): Hello {
+  const name = tlvs.get(vnetdTlvType.TLV_HOST_NAME);
+  const software = tlvs.get(vnetdTlvType.TLV_SOFTWARE);
+  return {
+    hostId: hostId.toString("hex"),
+    bootNonce: bootNonce.toString("hex"),
+    capabilities: tlvs.get(vnetdTlvType.TLV_CAPABILITIES)?.readUInt32BE(0) ?? 0,
+    underlayMtuBytes: tlvs.get(vnetdTlvType.TLV_UNDERLAY_MTU)?.readUInt16BE(0) ?? 0,
+    hostName: printable(name?.toString("utf8") ?? ""),
+    software: printable(software?.toString("latin1") ?? ""),
+    solicit: tlvs.has(vnetdTlvType.TLV_SOLICIT),
+    goodbye: tlvs.has(vnetdTlvType.TLV_GOODBYE),
+  };
+}
+
+function readTlvs(body: Buffer): Tlvs | undefined {
+  const tlvs: Tlvs = new Map();
+  let at = 0;
+  while (at < body.length) {
+    if (body.length - at < vnetdExt.TLV_HDR_LEN) return undefined;
+    const { type, len } = decodeVnetdTlvHdr(body, at);
+    at += vnetdExt.TLV_HDR_LEN;
+    if (body.length - at < len) return undefined;
+    const bounds = lengths.get(type);
+    if (bounds !== undefined && (len < bounds[0] || len > bounds[1])) return undefined;
+    if (bounds !== undefined && !tlvs.has(type)) tlvs.set(type, body.subarray(at, at + len));
+    at += len;
+  }
+  return tlvs;
+}
+
+function tlv(type: number, value: Buffer): Buffer {
+  return Buffer.concat([encodeVnetdTlvHdr({ type, len: value.length }), value]);
+}
+
+function u32(value: number): Buffer {
+  const out = Buffer.alloc(4);
+  out.writeUInt32BE(value >>> 0);
+  return out;
+}
+
+function u16(value: number): Buffer {
+  const out = Buffer.alloc(2);
+  out.writeUInt16BE(Math.min(value, 0xffff));
+  return out;
+}
+
+/** At most `maxBytes` of the text, never half a character. */
+function cutUtf8(text: string, maxBytes: number): Buffer {
+  let out = Buffer.alloc(0);
+  for (const character of text) {
+    const next = Buffer.concat([out, Buffer.from(character, "utf8")]);
+    if (next.length > maxBytes) break;
+    out = next;
+  }
+  return out;
+}
+
+function asciiOnly(text: string): string {
+  return text.replace(/[^\x20-\x7e]/gu, "?");
+}
+
+/** For people's terminals: control and format characters of a stranger are not passed on. */
+function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\ufffd]/gu, "?");
+}
