@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * /etc/vnetd/vnetd.yaml: what the daemon may be told once for all. Every key has a default, the
+ * file may be missing, and whatever stands in it is checked: a mistake stops the daemon with the
+ * file, line and column instead of being skipped.
+ *
+ * Pure: the text is handed in by the one who reads files. Throws nothing but VnetdError.
+ * docs/vnet-file.md describes the keys.
+ */
+import { addressBytesFromText, addressToText, isMappedIpv4, isMulticastAddress } from "../base/address.js";
+import { VnetdError, type Place } from "../base/errors.js";
+import { checkDeviceName } from "../base/ifname.js";
+import { defaultPaths } from "../base/paths.js";
+import { describeNode, isAbsentScalar, parseYamlTree, type YamlMapping, type YamlNode } from "./yaml-tree.js";
+
+export type MergePolicy = "auto" | "on" | "off";
+
+/** Bounds of the tables in the kernel; include/vnetd/maps.h has the same defaults. */
+export interface TableLimits {
+  /** MACs, over all vnets */
+  entries: number;
+  entriesPerVnet: number;
+  entriesPerHost: number;
+  hostsPerVnet: number;
+  /** next hops, over all vnets */
+  hosts: number;
+}
+
+export interface ListenAddress {
+  address: string;
+  port: number;
+}
+
+export interface DaemonConfig {
+  /** make vnets 2, 3 and 4 */
+  defaultVnets: boolean;
+  ageingSeconds: number;
+  /** IPv4 multicast group */
+  group: string;
+  port: number;
+  merge: MergePolicy;
+  limits: TableLimits;
+  /** null: no metrics are served */
+  metricsListen: ListenAddress | null;
+  helloSeconds: number;
+  /** devices to attach at start, besides those that were attached before */
+  attach: string[];
+  /** null: the machine's */
+  hostName: string | null;
+}
+
+export function daemonConfigDefaults(): DaemonConfig {
+  return {
+    defaultVnets: true,
+    ageingSeconds: 60,
+    group: "224.10.0.1",
+    port: 1798,
+    merge: "auto",
+    limits: { entries: 65536, entriesPerVnet: 16384, entriesPerHost: 4096, hostsPerVnet: 1024, hosts: 16384 },
+    metricsListen: { address: "127.0.0.1", port: 11798 },
+    helloSeconds: 30,
+    attach: [],
+    hostName: null,
+  };
+}
+
+export const maxDaemonConfigChars = 64 << 10;
+/** VNETD_MAX_UNDERLAYS of include/vnetd/maps.h */
+const maxAttachedDevices = 8;
+/** what a hello's name may be long */
+const maxHostNameBytes = 63;
+
+function refuse(message: string, hint: string, place: Place | undefined): VnetdError {
+  return new VnetdError("CONFIG", message, { hint, ...(place === undefined ? {} : { place }) });
+}
+
+function textOf(node: YamlNode, name: string): string {
+  if (node.kind === "scalar" && node.text !== "") return node.text;
+  throw refuse(`"${name}" must be one value, not ${describeNode(node)}`, `Give "${name}" a value or leave it out.`, node.place);
+}
+
+function integerOf(node: YamlNode, name: string, smallest: number, largest: number): number {
+  const text = textOf(node, name);
+  const value = /^[0-9]{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= smallest && value <= largest)) {
+    throw refuse(
+      `"${name}" cannot be ${describeNode(node)}`,
+      `It is a whole number from ${smallest} to ${largest}.`,
+      node.place,
+    );
+  }
+  return value;
+}
+
+function booleanOf(node: YamlNode, name: string): boolean {
+  const text = textOf(node, name);
+  if (text === "true" || text === "false") return text === "true";
+  throw refuse(`"${name}" cannot be ${describeNode(node)}`, "It is true or false.", node.place);
+}
+
+function groupOf(node: YamlNode): string {
+  const bytes = addressBytesFromText(textOf(node, "group"));
+  if (bytes === undefined || !isMappedIpv4(bytes) || !isMulticastAddress(bytes)) {
+    throw refuse(
+      `"group" cannot be ${describeNode(node)}`,
+      "It is an IPv4 multicast address, 224.0.0.0 to 239.255.255.255, and the same on every host.",
+      node.place,
+    );
+  }
+  return addressToText(bytes);
+}
+
+function mergeOf(node: YamlNode): MergePolicy {
+  const text = textOf(node, "merge");
+  if (text === "auto" || text === "on" || text === "off") return text;
+  throw refuse(`"merge" cannot be ${describeNode(node)}`, "It is auto, on or off.", node.place);
+}
+
+/** "ADDR:PORT" ([ADDR]:PORT for IPv6) or "off"; also for the command line's --metrics-listen. */
+export function parseListenAddress(text: string, place?: Place): ListenAddress | null {
+  if (text === "off") return null;
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})$/.exec(text);
+  const bytes = addressBytesFromText(match?.[1] ?? match?.[2] ?? "");
+  const port = Number(match?.[3] ?? Number.NaN);
+  if (bytes === undefined || !(port >= 0 && port <= 65535)) {
+    throw refuse(
+      `"${text.slice(0, 80)}" is no address to serve metrics on`,
+      "It is ADDRESS:PORT, for example 127.0.0.1:11798 or [::1]:11798, or off.",
+      place,
+    );
+  }
+  return { address: addressToText(bytes), port };
+}
+
+function attachOf(node: YamlNode): string[] {
+  if (node.kind !== "sequence") {
+    throw refuse(`"attach" must be a list, not ${describeNode(node)}`, "Write for example attach: [eth0].", node.place);
+  }
+  if (node.items.length > maxAttachedDevices) {
+    throw refuse(`"attach" names more than ${maxAttachedDevices} devices`, "Remove some.", node.place);
+  }
+  const names = node.items.map((item) => checkDeviceName(textOf(item, "attach"), "device", item.place));
+  const repeated = names.findIndex((name, index) => names.indexOf(name) !== index);
+  if (repeated >= 0) {
+    throw refuse(`"attach" names ${names[repeated]} twice`, "Remove one.", node.items[repeated]?.place);
+  }
+  return names;
+}
+
+function hostNameOf(node: YamlNode): string {
+  const text = textOf(node, "hostName");
+  if (new TextEncoder().encode(text).length > maxHostNameBytes || /[\s\p{Cc}\p{Cf}\p{Cs}]/u.test(text)) {
+    throw refuse(
+      `"hostName" cannot be ${describeNode(node)}`,
+      `It has at most ${maxHostNameBytes} bytes, all printable and no white space.`,
+      node.place,
+    );
+  }
+  return text;
+}
+
+type Setter = (config: DaemonConfig, node: YamlNode) => void;
+
+/** A Map, so that a key such as "constructor" is as unknown as any other. */
+const limitSetters = new Map<string, (limits: TableLimits, node: YamlNode) => void>([
+  ["entries", (limits, node) => (limits.entries = integerOf(node, "entries", 16, 1 << 20))],
+  ["entriesPerVnet", (limits, node) => (limits.entriesPerVnet = integerOf(node, "entriesPerVnet", 1, 1 << 20))],
+  ["entriesPerHost", (limits, node) => (limits.entriesPerHost = integerOf(node, "entriesPerHost", 1, 1 << 20))],
+  ["hostsPerVnet", (limits, node) => (limits.hostsPerVnet = integerOf(node, "hostsPerVnet", 1, 1 << 17))],
+  ["hosts", (limits, node) => (limits.hosts = integerOf(node, "hosts", 16, 1 << 17))],
+]);
+
+const setters = new Map<string, Setter>([
+  ["defaultVnets", (config, node) => (config.defaultVnets = booleanOf(node, "defaultVnets"))],
+  ["ageingSeconds", (config, node) => (config.ageingSeconds = integerOf(node, "ageingSeconds", 1, 86_400))],
+  ["group", (config, node) => (config.group = groupOf(node))],
+  ["port", (config, node) => (config.port = integerOf(node, "port", 1, 65535))],
+  ["merge", (config, node) => (config.merge = mergeOf(node))],
+  ["limits", (config, node) => eachKey(asMapping(node, '"limits"'), limitSetters, config.limits)],
+  ["metricsListen", (config, node) => (config.metricsListen = parseListenAddress(textOf(node, "metricsListen"), node.place))],
+  ["helloSeconds", (config, node) => (config.helloSeconds = integerOf(node, "helloSeconds", 1, 3600))],
+  ["attach", (config, node) => (config.attach = attachOf(node))],
+  ["hostName", (config, node) => (config.hostName = hostNameOf(node))],
+]);
+
+function asMapping(node: YamlNode, what: string): YamlMapping {
+  if (node.kind === "mapping") return node;
+  throw refuse(`${what} must be a mapping, not ${describeNode(node)}`, "Write KEY: VALUE, one on a line.", node.place);
+}
+
+function eachKey<T>(mapping: YamlMapping, known: Map<string, (target: T, node: YamlNode) => void>, target: T): void {
+  const seen = new Set<string>();
+  for (const { key, value } of mapping.entries) {
+    const set = known.get(key.text);
+    if (set === undefined) {
+      throw new VnetdError("UNKNOWN_PARAMETER", `"${key.text.slice(0, 80)}" is not a key of the configuration`, {
+        hint: `The keys here are ${[...known.keys()].join(", ")}.`,
+        place: key.place,
+      });
+    }
+    if (seen.has(key.text)) {
+      throw new VnetdError("DUPLICATE_PARAMETER", `"${key.text}" is given twice`, {
+        hint: "Keep one of the two.",
+        place: key.place,
+      });
+    }
+    seen.add(key.text);
+    set(target, value);
+  }
+}
+
+export function parseDaemonConfig(text: string, source: string): DaemonConfig {
+  if (text.length > maxDaemonConfigChars) {
+    throw new VnetdError("TOO_LARGE", `the configuration has more than ${maxDaemonConfigChars} characters`, {
+      place: { source },
+    });
+  }
+  const config = daemonConfigDefaults();
+  const documents = parseYamlTree(text, source).filter((node) => !isAbsentScalar(node));
+  const [document, second] = documents;
+  if (second !== undefined) throw refuse("there is a second document", "Put all keys into one.", second.place);
+  if (document !== undefined) eachKey(asMapping(document, "the configuration"), setters, config);
+  return config;
+}
+
+/**
+ * The configuration of `path`, or of the default file, which need not be there (a file that was
+ * named must be). `readText` reads a whole file or throws an Error with the errno's name as `code`.
+ */
+export function loadDaemonConfig(path: string | undefined, readText: (path: string) => string): DaemonConfig {
+  const source = path ?? defaultPaths.config;
+  let text: string;
+  try {
+    text = readText(source);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    if (path === undefined && code === "ENOENT") return daemonConfigDefaults();
+    throw new VnetdError("FILE_UNREADABLE", `the configuration ${source} cannot be read (${code})`, {
+      hint: code === "ENOENT" ? "Make it, or leave --config out." : "Check the file's permissions.",
+      place: { source },
+      cause: error,
+    });
+  }
+  return parseDaemonConfig(text, source);
+}
