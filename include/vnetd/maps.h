@@ -39,6 +39,20 @@ enum vnetd_limits {
 	VNETD_RING_BYTES = 1 << 20,
 };
 
+/* ---- the whole ------------------------------------------------------------------------ */
+
+/* map meta: ARRAY of one. Written by the daemon. */
+struct vnetd_meta {
+	__u32 layout;
+	/* the next vnet's handle, never 0 */
+	__u32 next_handle;
+	/* a veth pair of ours: super-frames that cannot be decapsulated whole are sent out of the
+	 * first, whose segmentation offloads are off, and come in by the second as single packets.
+	 * bpf/decap.bpf.c is attached to the second. 0: there is none. */
+	__u32 segment_out;
+	__u32 segment_in;
+};
+
 /* ---- vnets ---------------------------------------------------------------------------- */
 
 /* map vnet_ids: HASH, id -> slot */
@@ -82,8 +96,11 @@ struct vnetd_vnet {
 /* map vnet_counts: ARRAY, slot -> this. Changed atomically by the BPF programs alone; apart
  * from the record above so that the daemon can replace that one whole. */
 struct vnetd_vnet_counts {
+	/* all entries, and those of them that are local */
 	__u32 entries;
+	__u32 local;
 	__u32 hosts;
+	__u32 pad;
 };
 
 /* map ports: HASH, ifindex (u32) -> this: whose frames enter by this device */
@@ -297,14 +314,17 @@ struct vnetd_control {
 	__u8 addr[16];
 };
 
-/* map sweeper: ARRAY of one */
-/* struct vnetd_sweeper is private to bpf/lib/sweep.h (it holds a bpf_timer) */
+/* map sweeper: ARRAY of one, private to bpf/lib/sweep.h (it holds a bpf_timer).
+ * queue nexthop_free: ids of unused next hops; the daemon fills it once, when it makes the map.
+ * queue fdb_queue: keys of all fdb entries, in the order in which the sweeper looks at them. */
 
 #ifndef __cplusplus
 #define VNETD_SIZE(type, n) _Static_assert(sizeof(struct type) == (n), #type)
 VNETD_SIZE(vnetd_vudp_hdr, VNETD_VUDP_HDR_LEN);
 VNETD_SIZE(vnetd_varp, VNETD_VARP_LEN);
+VNETD_SIZE(vnetd_meta, 16);
 VNETD_SIZE(vnetd_vnet, 104);
+VNETD_SIZE(vnetd_vnet_counts, 16);
 VNETD_SIZE(vnetd_underlay, 68);
 VNETD_SIZE(vnetd_nexthop_key, 24);
 VNETD_SIZE(vnetd_nexthop, 80);

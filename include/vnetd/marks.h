@@ -11,8 +11,14 @@
 
 enum vnetd_mark {
 	VNETD_MARK_NONE = 0,
+	/* the bits that say what a value of ours means; the low byte is an index into
+	 * underlay_list */
+	VNETD_MARK_KIND = 0xffffff00,
+	VNETD_MARK_INDEX = 0x000000ff,
 	/* encapsulated already; the second pass only resolves the neighbour (bpf/encap.bpf.c) */
-	VNETD_MARK_SECOND_PASS = 0x764e0001,
+	VNETD_MARK_SECOND_PASS = 0x764e0100,
+	/* an outer packet on its way through the segmenting veth pair (bpf/decap.bpf.c) */
+	VNETD_MARK_SEGMENTED = 0x764e0200,
 };
 
 #endif

@@ -115,7 +115,10 @@ export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp
 /** enum vnetd_mark; VNETD_ left out of the names */
 export const vnetdMark = {
   MARK_NONE: 0,
-  MARK_SECOND_PASS: 1984823297,
+  MARK_KIND: 4294967040,
+  MARK_INDEX: 255,
+  MARK_SECOND_PASS: 1984823552,
+  MARK_SEGMENTED: 1984823808,
 } as const;
 export type VnetdMark = (typeof vnetdMark)[keyof typeof vnetdMark];
 
@@ -277,6 +280,47 @@ export const directionNames: readonly string[] = [
   "decap",
 ];
 
+/** struct vnetd_meta */
+export interface VnetdMeta {
+  layout: number;
+  nextHandle: number;
+  segmentOut: number;
+  segmentIn: number;
+}
+
+export const VnetdMeta = {
+  size: 16,
+  fields: {
+    layout: { offset: 0, size: 4, type: "u32" },
+    nextHandle: { offset: 4, size: 4, type: "u32" },
+    segmentOut: { offset: 8, size: 4, type: "u32" },
+    segmentIn: { offset: 12, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdMeta(out: Buffer, value: VnetdMeta, offset = 0): void {
+  out.writeUInt32LE(value.layout, offset);
+  out.writeUInt32LE(value.nextHandle, offset + 4);
+  out.writeUInt32LE(value.segmentOut, offset + 8);
+  out.writeUInt32LE(value.segmentIn, offset + 12);
+}
+
+export function encodeVnetdMeta(value: VnetdMeta): Buffer {
+  const out = Buffer.alloc(16);
+  writeVnetdMeta(out, value);
+  return out;
+}
+
+export function decodeVnetdMeta(buf: Buffer, offset = 0): VnetdMeta {
+  atLeast(buf, offset, 16, "vnetd_meta");
+  return {
+    layout: buf.readUInt32LE(offset),
+    nextHandle: buf.readUInt32LE(offset + 4),
+    segmentOut: buf.readUInt32LE(offset + 8),
+    segmentIn: buf.readUInt32LE(offset + 12),
+  };
+}
+
 /** struct vnetd_vnet_id */
 export interface VnetdVnetId {
   bytes: Uint8Array;
@@ -384,33 +428,38 @@ export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
 /** struct vnetd_vnet_counts */
 export interface VnetdVnetCounts {
   entries: number;
+  local: number;
   hosts: number;
 }
 
 export const VnetdVnetCounts = {
-  size: 8,
+  size: 16,
   fields: {
     entries: { offset: 0, size: 4, type: "u32" },
-    hosts: { offset: 4, size: 4, type: "u32" },
+    local: { offset: 4, size: 4, type: "u32" },
+    hosts: { offset: 8, size: 4, type: "u32" },
+    pad: { offset: 12, size: 4, type: "u32" },
   },
 } as const;
 
 export function writeVnetdVnetCounts(out: Buffer, value: VnetdVnetCounts, offset = 0): void {
   out.writeUInt32LE(value.entries, offset);
-  out.writeUInt32LE(value.hosts, offset + 4);
+  out.writeUInt32LE(value.local, offset + 4);
+  out.writeUInt32LE(value.hosts, offset + 8);
 }
 
 export function encodeVnetdVnetCounts(value: VnetdVnetCounts): Buffer {
-  const out = Buffer.alloc(8);
+  const out = Buffer.alloc(16);
   writeVnetdVnetCounts(out, value);
   return out;
 }
 
 export function decodeVnetdVnetCounts(buf: Buffer, offset = 0): VnetdVnetCounts {
-  atLeast(buf, offset, 8, "vnetd_vnet_counts");
+  atLeast(buf, offset, 16, "vnetd_vnet_counts");
   return {
     entries: buf.readUInt32LE(offset),
-    hosts: buf.readUInt32LE(offset + 4),
+    local: buf.readUInt32LE(offset + 4),
+    hosts: buf.readUInt32LE(offset + 8),
   };
 }
 

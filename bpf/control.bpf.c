@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The daemon's hand in the tables.
+ *
+ * Attached nowhere: the daemon runs it with BPF_PROG_TEST_RUN and a struct vnetd_control as the
+ * packet, so that limits, counts and tokens are handled by the same code as for frames, and the
+ * daemon needs no copy of the table. The answer is written into the packet.
+ */
+#include "lib/sweep.h"
+
+static __always_inline void nexthop_key(const struct vnetd_control *c,
+					struct vnetd_nexthop_key *key)
+{
+	key->handle = c->handle;
+	key->ifindex = c->ifindex;
+	__builtin_memcpy(key->addr, c->addr, sizeof(key->addr));
+}
+
+static __always_inline __u32 control_nexthop(struct vnetd_control *c)
+{
+	struct vnetd_nexthop_key key = {};
+	struct vnetd_nexthop *hop;
+	__u32 reason = VNETD_OK;
+
+	nexthop_key(c, &key);
+	c->nexthop = nexthop_heard(&key, c->slot, &reason);
+	if (!c->nexthop)
+		return reason;
+	hop = nexthop_by_id(c->nexthop);
+	if (!hop)
+		return VNETD_REFUSED_HOSTS_FULL;
+	if (c->op == VNETD_CTL_NEXTHOP) {
+		hop->flags = VNETD_NEXTHOP_USED | c->nexthop_flags;
+		hop->capabilities = c->capabilities;
+		hop->mtu = c->mtu;
+	}
+	return VNETD_OK;
+}
+
+static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd_vnet *vnet)
+{
+	struct fdb_news news = {
+		.key.handle = c->handle,
+		.slot = c->slot,
+		.flags = c->fdb_flags,
+		.now = now_ns(),
+	};
+	struct vnetd_nexthop *hop;
+	__u32 reason;
+
+	if (is_group_mac(c->mac))
+		return VNETD_REFUSED_GROUP_MAC;
+	__builtin_memcpy(news.key.mac, c->mac, VNETD_MAC_LEN);
+	if (c->op == VNETD_CTL_LEARN) {
+		reason = control_nexthop(c);
+		if (reason)
+			return reason;
+		hop = nexthop_by_id(c->nexthop);
+		if (!hop)
+			return VNETD_REFUSED_HOSTS_FULL;
+		news.nexthop = c->nexthop;
+		news.gen = hop->gen;
+	}
+	return fdb_learn(&news, vnet);
+}
+
+static __always_inline __u32 control_forget(struct vnetd_control *c)
+{
+	struct vnetd_fdb_key key = { .handle = c->handle };
+	struct vnetd_fdb_entry *entry;
+
+	__builtin_memcpy(key.mac, c->mac, VNETD_MAC_LEN);
+	entry = bpf_map_lookup_elem(&fdb, &key);
+	if (entry) {
+		entry->flags = 0;
+		entry->seen_ns = 0;
+	}
+	return VNETD_OK;
+}
+
+static __always_inline __u32 control_run(struct vnetd_control *c)
+{
+	struct vnetd_vnet *vnet;
+
+	if (c->op == VNETD_CTL_START)
+		return sweep_start() ? VNETD_DROP_NO_MEMORY : VNETD_OK;
+	vnet = vnet_by_slot(c->slot);
+	if (!vnet || vnet->handle != c->handle)
+		return VNETD_DROP_UNKNOWN_VNET;
+	switch (c->op) {
+	case VNETD_CTL_LEARN:
+	case VNETD_CTL_LEARN_LOCAL:
+		return control_learn(c, vnet);
+	case VNETD_CTL_FORGET:
+		return control_forget(c);
+	case VNETD_CTL_NEXTHOP:
+		return control_nexthop(c);
+	default:
+		return VNETD_DROP_UNKNOWN_MESSAGE;
+	}
+}
+
+SEC("tc")
+int vnetd_control(struct __sk_buff *skb)
+{
+	struct vnetd_control c;
+
+	if (bpf_skb_load_bytes(skb, 0, &c, sizeof(c)))
+		return TC_ACT_SHOT;
+	c.result = control_run(&c);
+	if (bpf_skb_store_bytes(skb, 0, &c, sizeof(c), 0))
+		return TC_ACT_SHOT;
+	return TC_ACT_OK;
+}
+
+char LICENSE[] SEC("license") = "GPL";

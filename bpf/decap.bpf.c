@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * From the underlay into a vnet, on the TC ingress of each underlay device.
+ *
+ * A packet on its way in:
+ *   1. outer_read()      is it for us; everything else goes on to the stack untouched
+ *   2. receive_vudp()    which vnet, may it come in, learn where its source lives
+ *      receive_varp()    to the daemon
+ *   3. decap()           take the outer headers off
+ *   4. deliver()         into the vnetif, or through its GRO
+ *
+ * The program sits on the inner end of the segmenting veth pair too: a super-frame that cannot be
+ * decapsulated whole is sent through that pair and comes back as single packets.
+ */
+#include "lib/fdb.h"
+#include "lib/frame.h"
+
+/* up to this much of a packet's beginning is read: Ethernet, IPv4 with options, UDP, VUDP, inner
+ * Ethernet */
+#define IPV4_MIN 20
+#define INNER_MIN_AFTER_ETH 20
+#define ICMP_ECHO_REQUEST 8
+#define PING_INTERVAL_NS 1000000ULL
+
+struct received {
+	struct vnetd_underlay *underlay;
+	struct vnetd_vnet *vnet;
+	__u32 vnif_ok;
+	/* from the start of the packet to the UDP header */
+	__u32 udp_offset;
+	/* UDP payload */
+	__u32 payload;
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	bool to_group;
+	bool segmented;
+};
+
+/* verdicts beside the reasons */
+#define NOT_OURS ((__u32)VNETD_REASON_COUNT)
+#define PING ((__u32)VNETD_REASON_COUNT + 1)
+
+/* The underlay device that a packet came by, also when it came through the segmenting pair. */
+static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb, bool *segmented)
+{
+	__u32 zero = 0;
+	struct vnetd_meta *m;
+
+	if (likely((skb->mark & VNETD_MARK_KIND) != VNETD_MARK_SEGMENTED))
+		return underlay_by_ifindex(skb->ifindex);
+	m = bpf_map_lookup_elem(&meta, &zero);
+	if (!m || skb->ifindex != m->segment_in)
+		return underlay_by_ifindex(skb->ifindex);
+	*segmented = true;
+	return underlay_by_index(skb->mark & VNETD_MARK_INDEX);
+}
+
+/*
+ * Is this packet for us? Returns NOT_OURS, PING, VNETD_OK with *r filled in, or a reason.
+ * Cheap for what is not: most of a host's traffic passes here.
+ */
+static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *r)
+{
+	void *data, *data_end;
+	struct iphdr *ip;
+	struct udphdr *udp;
+	__u32 ihl, total;
+	__be32 group;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
+		return NOT_OURS;
+	data = (void *)(long)skb->data;
+	data_end = (void *)(long)skb->data_end;
+	if (unlikely(data + ETH_HLEN + IPV4_MIN + sizeof(*udp) > data_end)) {
+		if (bpf_skb_pull_data(skb, ETH_HLEN + IPV4_MIN + sizeof(*udp)))
+			return NOT_OURS;
+		data = (void *)(long)skb->data;
+		data_end = (void *)(long)skb->data_end;
+		if (data + ETH_HLEN + IPV4_MIN + sizeof(*udp) > data_end)
+			return NOT_OURS;
+	}
+	ip = data + ETH_HLEN;
+	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP)
+		return NOT_OURS;
+	if (ip->version != 4 || ip->ihl < 5)
+		return NOT_OURS;
+	/* fragments go to the stack */
+	if (ip->frag_off & bpf_htons(0x3fff))
+		return NOT_OURS;
+	r->underlay = underlay_of(skb, &r->segmented);
+	if (!r->underlay || !(r->underlay->flags & VNETD_UNDERLAY_UP))
+		return NOT_OURS;
+	group = ipv4_of(r->underlay->group);
+	r->source = ip->saddr;
+	r->destination = ip->daddr;
+	r->to_group = ip->daddr == group;
+	if (!r->to_group && ip->daddr != ipv4_of(r->underlay->addr))
+		return NOT_OURS;
+	if (ip->protocol == IPPROTO_ICMP)
+		return r->to_group && ip->ihl == 5 ? PING : NOT_OURS;
+
+	ihl = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
+	r->udp_offset = ETH_HLEN + ihl;
+	if (likely(ihl == IPV4_MIN)) {
+		udp = (void *)(ip + 1);
+	} else {
+		udp = data + r->udp_offset;
+		if ((void *)(udp + 1) > data_end) {
+			if (bpf_skb_pull_data(skb, r->udp_offset + sizeof(*udp)))
+				return NOT_OURS;
+			data = (void *)(long)skb->data;
+			data_end = (void *)(long)skb->data_end;
+			udp = data + (r->udp_offset & 0x7f);
+			if ((void *)(udp + 1) > data_end)
+				return NOT_OURS;
+		}
+	}
+	if (udp->dest != r->underlay->port)
+		return NOT_OURS;
+
+	/* from here on it is ours, and whatever is wrong with it has a reason */
+	r->source_port = udp->source;
+	r->payload = bpf_ntohs(udp->len);
+	if (r->payload < sizeof(*udp) || ihl + r->payload > total)
+		return VNETD_DROP_BAD_UDP_LENGTH;
+	if (ETH_HLEN + ihl + r->payload > skb->len)
+		return VNETD_DROP_TRUNCATED;
+	r->payload -= sizeof(*udp);
+	if (r->source == ipv4_of(r->underlay->addr))
+		return VNETD_DROP_OWN_ECHO;
+	/* 0/8, 127/8, multicast, class E and broadcast name no host (RFC 1122 section 3.2.1.3) */
+	if (!(r->source & bpf_htonl(0xff000000)) ||
+	    (r->source & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000) ||
+	    (r->source & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000))
+		return VNETD_DROP_BAD_SOURCE_ADDRESS;
+	if (r->payload < sizeof(struct vnetd_msg_hdr))
+		return VNETD_DROP_TRUNCATED;
+	return VNETD_OK;
+}
+
+/* ---- VARP: checked for its form, then the daemon's ---------------------------------------- */
+
+SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
+{
+	__u32 offset = r->udp_offset + sizeof(struct udphdr);
+	struct vnetd_event_varp *event;
+	struct vnetd_varp varp;
+	__u32 len = r->payload;
+
+	if (len < sizeof(varp))
+		return VNETD_DROP_VARP_SHORT;
+	if (bpf_skb_load_bytes(skb, offset, &varp, sizeof(varp)))
+		return VNETD_DROP_TRUNCATED;
+	if (varp.msg.opcode != bpf_htons(VNETD_VARP_REQUEST) &&
+	    varp.msg.opcode != bpf_htons(VNETD_VARP_ANNOUNCE))
+		return VNETD_DROP_VARP_BAD_OPCODE;
+	if (varp.family != VNETD_VARP_INET && varp.family != VNETD_VARP_INET6)
+		return VNETD_DROP_VARP_BAD_FAMILY;
+
+	event = bpf_ringbuf_reserve(&control, sizeof(*event), 0);
+	if (!event)
+		return VNETD_DROP_VARP_QUEUE_FULL;
+	event->type = VNETD_EVENT_VARP;
+	event->ifindex = r->underlay->ifindex;
+	ipv4_to(event->source, r->source);
+	ipv4_to(event->destination, r->destination);
+	event->source_port = r->source_port;
+	if (len > VNETD_VARP_MAX_LEN)
+		len = VNETD_VARP_MAX_LEN;
+	event->len = len;
+	if (len < sizeof(varp) || bpf_skb_load_bytes(skb, offset, event->message, len)) {
+		bpf_ringbuf_discard(event, 0);
+		return VNETD_DROP_TRUNCATED;
+	}
+	bpf_ringbuf_submit(event, 0);
+	return VNETD_OK;
+}
+
+/* ---- VUDP --------------------------------------------------------------------------------- */
+
+/*
+ * Learns that the source MAC lives behind the sender. Returns a reason to drop the frame; why it
+ * was not learned, where the frame itself is fine, goes to v->refused.
+ */
+static __always_inline __u32 learn_remote(const struct received *r, const __u8 *mac,
+					  struct verdict *v)
+{
+	struct vnetd_nexthop_key hop_key = {
+		.handle = v->handle,
+		.ifindex = r->underlay->ifindex,
+	};
+	struct fdb_news news = {
+		.key.handle = v->handle,
+		.slot = v->slot,
+		.now = now_ns(),
+	};
+	struct vnetd_nexthop *hop;
+	__u32 reason = VNETD_OK;
+
+	ipv4_to(hop_key.addr, r->source);
+	news.nexthop = nexthop_heard(&hop_key, v->slot, &reason);
+	if (!news.nexthop) {
+		if (reason == VNETD_DROP_OWN_ECHO)
+			return reason;
+		v->refused = reason;
+		return VNETD_OK;
+	}
+	hop = nexthop_by_id(news.nexthop);
+	if (!hop)
+		return VNETD_OK;
+	if (unlikely(r->to_group && hop->flags & VNETD_NEXTHOP_SECONDARY))
+		return VNETD_DROP_DUPLICATE_PATH;
+	if ((__s64)(news.now - hop->heard_ns) > (__s64)REFRESH_NS)
+		hop->heard_ns = news.now;
+	if (unlikely(is_group_mac(mac))) {
+		v->refused = VNETD_REFUSED_GROUP_MAC;
+		return VNETD_OK;
+	}
+	__builtin_memcpy(news.key.mac, mac, VNETD_MAC_LEN);
+	news.gen = hop->gen;
+	v->refused = fdb_learn(&news, r->vnet);
+	return VNETD_OK;
+}
+
+static __always_inline void count_device(const struct received *r, struct __sk_buff *skb)
+{
+	__u32 ifindex = r->underlay->ifindex;
+	struct vnetd_device_stats *stats = bpf_map_lookup_elem(&device_stats, &ifindex);
+
+	if (!stats) {
+		struct vnetd_device_stats none = {};
+
+		bpf_map_update_elem(&device_stats, &ifindex, &none, BPF_NOEXIST);
+		return;
+	}
+	stats->frames += 1;
+	stats->bytes += r->payload;
+	if (skb->gso_size)
+		stats->super_frames += 1;
+	else if (r->payload * 2 > r->underlay->mtu)
+		stats->large_frames += 1;
+}
+
+/*
+ * A super-frame can be decapsulated whole if the kernel will segment it as the inner TCP that it
+ * is: its inner IP packet fills it. Everything else (inner UDP, whose segmentation the tunnel
+ * bits that stay set would break; several datagrams that a driver merged) is segmented first.
+ */
+static __always_inline bool superframe_is_tcp(struct __sk_buff *skb, __u32 inner, __u32 inner_len)
+{
+	__be16 type, len16;
+	__u32 network;
+	__u8 proto;
+
+	if (bpf_skb_load_bytes(skb, inner + 2 * ETH_ALEN, &type, 2))
+		return false;
+	network = ETH_HLEN;
+#pragma unroll
+	for (int i = 0; i < MAX_TAGS; i++) {
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		if (bpf_skb_load_bytes(skb, inner + network + 2, &type, 2))
+			return false;
+		network += TAG_LEN;
+	}
+	if (type == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, inner + network + 2, &len16, 2) ||
+		    bpf_skb_load_bytes(skb, inner + network + 9, &proto, 1))
+			return false;
+		return proto == IPPROTO_TCP && network + bpf_ntohs(len16) == inner_len;
+	}
+	if (type == bpf_htons(ETH_P_IPV6)) {
+		if (bpf_skb_load_bytes(skb, inner + network + 4, &len16, 2) ||
+		    bpf_skb_load_bytes(skb, inner + network + 6, &proto, 1))
+			return false;
+		return proto == IPPROTO_TCP &&
+		       network + sizeof(struct ipv6hdr) + bpf_ntohs(len16) == inner_len;
+	}
+	return false;
+}
+
+/* Sends an outer super-frame through the pair that segments it. */
+static __always_inline __u32 segment(struct __sk_buff *skb, const struct received *r, int *action)
+{
+	__u32 zero = 0;
+	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
+
+	if (r->segmented || !m || !m->segment_out)
+		return VNETD_DROP_BAD_SUPERFRAME;
+	for (__u32 i = 0; i < VNETD_MAX_UNDERLAYS; i++) {
+		__u32 key = i, *ifindex = bpf_map_lookup_elem(&underlay_list, &key);
+
+		if (ifindex && *ifindex == r->underlay->ifindex) {
+			skb->mark = VNETD_MARK_SEGMENTED | i;
+			*action = bpf_redirect(m->segment_out, 0);
+			return VNETD_OK;
+		}
+	}
+	return VNETD_DROP_BAD_SUPERFRAME;
+}
+
+/* Takes the outer headers off; the inner Ethernet header is put where the outer one was. */
+static __always_inline __u32 decap(struct __sk_buff *skb, const struct received *r,
+				   const __u8 *inner_eth, __u32 inner_len)
+{
+	__u32 offset = r->udp_offset + sizeof(struct udphdr) + VNETD_VUDP_HDR_LEN;
+	__u32 end = offset + inner_len;
+	/* the kernel leaves at least an IPv4 header behind the Ethernet header */
+	bool tiny = inner_len < ETH_HLEN + INNER_MIN_AFTER_ETH;
+
+	if (unlikely(tiny))
+		end = offset + ETH_HLEN + INNER_MIN_AFTER_ETH;
+	/* bytes behind the IP packet (an Ethernet trailer) are not the frame's */
+	if (unlikely(skb->len != end) && bpf_skb_change_tail(skb, end, 0))
+		return VNETD_DROP_NO_MEMORY;
+	if (bpf_skb_adjust_room(skb, -(__s32)offset, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return VNETD_DROP_NO_MEMORY;
+	if (bpf_skb_store_bytes(skb, 0, inner_eth, ETH_HLEN, 0))
+		return VNETD_DROP_NO_MEMORY;
+	return VNETD_OK;
+}
+
+/*
+ * Straight into the vnetif; or, where packets come at wire size, out of the vnetif's veth peer, so
+ * that the vnetif's GRO merges them. A vnetif that was moved into another namespace is not found
+ * here (ENODEV) and is always reached through its peer.
+ */
+static __always_inline int deliver(struct __sk_buff *skb, const struct received *r)
+{
+	__u32 mtu = 0;
+
+	skb->mark = VNETD_MARK_NONE;
+	if (r->underlay->flags & VNETD_UNDERLAY_MERGE)
+		return bpf_redirect(r->vnet->vnif_peer, 0);
+	if (bpf_check_mtu(skb, r->vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV */)
+		return bpf_redirect(r->vnet->vnif_peer, 0);
+	return bpf_redirect(r->vnet->vnif, BPF_F_INGRESS);
+}
+
+static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received *r,
+					  struct verdict *v, int *action)
+{
+	__u32 offset = r->udp_offset + sizeof(struct udphdr), inner_len, *slot, reason;
+	struct {
+		struct vnetd_vudp_hdr vudp;
+		__u8 eth[ETH_HLEN];
+	} VNETD_PACKED in;
+	__u32 id[VNETD_ID_LEN / 4];
+
+	if (r->payload < VNETD_VUDP_HDR_LEN)
+		return VNETD_DROP_TRUNCATED;
+	inner_len = r->payload - VNETD_VUDP_HDR_LEN;
+	v->len = inner_len;
+	if (inner_len < ETH_HLEN)
+		return VNETD_DROP_SHORT_FRAME;
+	if (bpf_skb_load_bytes(skb, offset, &in, sizeof(in)))
+		return VNETD_DROP_TRUNCATED;
+	/* the original tests the high nibble of the second byte; a big-endian host's is the first */
+	if ((in.vudp.etherip & bpf_htons(0x00f0)) != bpf_htons(VNETD_ETHERIP_VERSION) &&
+	    in.vudp.etherip != bpf_htons(VNETD_ETHERIP_VERSION_BE_HOST))
+		return VNETD_DROP_BAD_VERSION;
+	__builtin_memcpy(id, in.vudp.vnet, VNETD_ID_LEN);
+	if (!(id[0] | id[1] | id[2]) && (id[3] & bpf_htonl(0xfffffffe)) == 0)
+		return VNETD_DROP_BAD_VNET_ID;
+	slot = bpf_map_lookup_elem(&vnet_ids, id);
+	if (!slot)
+		return VNETD_DROP_UNKNOWN_VNET;
+	r->vnet = vnet_by_slot(*slot);
+	if (!r->vnet)
+		return VNETD_DROP_UNKNOWN_VNET;
+	count_begin(v, r->vnet->handle, *slot);
+	if (!(r->vnet->flags & VNETD_VNET_UP))
+		return VNETD_DROP_VNET_DOWN;
+	/* a secure vnet's frames come through its security associations, never in clear */
+	if (r->vnet->security != VNETD_SECURITY_NONE)
+		return VNETD_DROP_SECURITY;
+
+	if (skb->gso_size) {
+		if (r->segmented)
+			return VNETD_DROP_BAD_SUPERFRAME;
+		if (!superframe_is_tcp(skb, offset + VNETD_VUDP_HDR_LEN, inner_len)) {
+			/* counted when it comes back */
+			reason = segment(skb, r, action);
+			v->traffic = NULL;
+			return reason;
+		}
+	}
+	reason = learn_remote(r, in.eth + ETH_ALEN, v);
+	if (reason)
+		return reason;
+	count_device(r, skb);
+	v->flooded = r->to_group;
+	reason = decap(skb, r, in.eth, inner_len);
+	if (reason)
+		return reason;
+	*action = deliver(skb, r);
+	return VNETD_OK;
+}
+
+/* ---- ping to the group: the manual's test of multicast coverage --------------------------- */
+
+struct ping_pace {
+	__u64 last_ns;
+};
+
+VNETD_MAP(ping_pace, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ping_pace, 1, 0);
+
+/* Answers whatever icmp_echo_ignore_broadcasts says, at most once a millisecond and CPU. */
+SUBPROGRAM int answer_ping(struct __sk_buff *skb, const struct received *r)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	struct {
+		__u8 type, code;
+		__u16 check;
+	} *icmp;
+	__u32 zero = 0, sum;
+	struct ping_pace *pace = bpf_map_lookup_elem(&ping_pace, &zero);
+	__u64 now = bpf_ktime_get_ns();
+	struct ethhdr *eth = data;
+	struct iphdr *ip;
+
+	if (data + ETH_HLEN + sizeof(*ip) + 8 > data_end)
+		return TC_ACT_OK;
+	ip = data + ETH_HLEN;
+	icmp = (void *)(ip + 1);
+	if (icmp->type != ICMP_ECHO_REQUEST || icmp->code)
+		return TC_ACT_OK;
+	if (!pace || now - pace->last_ns < PING_INTERVAL_NS)
+		return TC_ACT_OK;
+	if (r->source == ipv4_of(r->underlay->addr) || ipv4_is_multicast(r->source) || !r->source)
+		return TC_ACT_OK;
+	pace->last_ns = now;
+
+	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, r->underlay->mac, ETH_ALEN);
+	ip->daddr = r->source;
+	ip->saddr = ipv4_of(r->underlay->addr);
+	ip->ttl = VNETD_TTL_UNICAST;
+	ip->check = 0;
+	ip->check = ipv4_checksum(ip);
+	icmp->type = 0;
+	/* RFC 1624: the type's byte became 8 less, the sum's complement 8 more */
+	sum = icmp->check + bpf_htons(ICMP_ECHO_REQUEST << 8);
+	icmp->check = sum + (sum >> 16);
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+SEC("tc")
+int vnetd_decap(struct __sk_buff *skb)
+{
+	struct received r = {};
+	struct verdict v = { .len = skb->len };
+	int action = TC_ACT_SHOT;
+	__u32 reason;
+	__be16 id;
+
+	reason = outer_read(skb, &r);
+	if (likely(reason == NOT_OURS))
+		return TC_ACT_OK;
+	if (reason == PING)
+		return answer_ping(skb, &r);
+	if (unlikely(reason))
+		goto count;
+	if (bpf_skb_load_bytes(skb, r.udp_offset + sizeof(struct udphdr), &id, sizeof(id))) {
+		reason = VNETD_DROP_TRUNCATED;
+		goto count;
+	}
+	switch (bpf_ntohs(id)) {
+	case VNETD_MSG_VUDP:
+		reason = receive_vudp(skb, &r, &v, &action);
+		break;
+	case VNETD_MSG_VARP:
+		reason = receive_varp(skb, &r);
+		break;
+	case VNETD_MSG_VFWD:
+		/* only configured peers are listened to, and there are none */
+		reason = VNETD_DROP_VFWD_NOT_PEER;
+		break;
+	default:
+		reason = VNETD_DROP_UNKNOWN_MESSAGE;
+	}
+count:
+	if (unlikely(v.refused))
+		count_drop(v.handle, VNETD_DIR_DECAP, v.refused, v.len);
+	if (unlikely(reason)) {
+		count_drop(v.handle, VNETD_DIR_DECAP, reason, v.len);
+		return TC_ACT_SHOT;
+	}
+	count_forwarded(&v, VNETD_DIR_DECAP);
+	return action;
+}
+
+char LICENSE[] SEC("license") = "GPL";

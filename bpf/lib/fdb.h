@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The MAC table: (vnet, MAC) -> next hop. Everything that changes it is here or in sweep.h.
+ *
+ * Invariants: an entry is made only together with its token in fdb_queue; the sweeper alone
+ * deletes entries; vnet_counts and nexthop->entries count the entries that exist, alive or not.
+ * Whether an entry is alive is decided when it is looked at, so ageing needs nobody.
+ */
+#ifndef VNETD_FDB_H
+#define VNETD_FDB_H
+
+#include "event.h"
+#include "nexthop.h"
+
+static __always_inline bool is_group_mac(const __u8 *mac)
+{
+	return mac[0] & 1;
+}
+
+/* Alive by time alone; the caller also compares the next hop's generation. */
+static __always_inline bool fdb_fresh(const struct vnetd_fdb_entry *entry,
+				      const struct vnetd_vnet *vnet, __u64 now)
+{
+	if (entry->flags & VNETD_FDB_STATIC)
+		return true;
+	/* signed: another CPU's clock may be a tick ahead */
+	return (__s64)(now - entry->seen_ns) < (__s64)vnet->age_ns &&
+	       entry->seen_ns >= vnet->flushed_ns && entry->seen_ns;
+}
+
+/* next hop and generation change together: one 8-byte store */
+static __always_inline void fdb_point(struct vnetd_fdb_entry *entry, __u32 nexthop, __u32 gen)
+{
+	*(volatile __u64 *)entry = (__u64)gen << 32 | nexthop;
+}
+
+static __always_inline void fdb_uncount(__u32 slot, __u32 nexthop, __u32 gen)
+{
+	struct vnetd_vnet_counts *counts = bpf_map_lookup_elem(&vnet_counts, &slot);
+	struct vnetd_nexthop *hop;
+
+	if (nexthop == VNETD_NEXTHOP_LOCAL) {
+		if (counts)
+			__sync_fetch_and_sub(&counts->local, 1);
+		return;
+	}
+	hop = nexthop_by_id(nexthop);
+	if (hop && hop->gen == gen)
+		__sync_fetch_and_sub(&hop->entries, 1);
+}
+
+/* What is to be entered. */
+struct fdb_news {
+	struct vnetd_fdb_key key;
+	__u32 slot;
+	/* VNETD_NEXTHOP_LOCAL or an id, and its generation */
+	__u32 nexthop;
+	__u32 gen;
+	__u32 flags;
+	__u64 now;
+};
+
+/* Where the entries of this host, or of the host behind a next hop, are counted. */
+static __always_inline __u32 *fdb_owner_count(const struct fdb_news *news,
+					      struct vnetd_vnet_counts *counts)
+{
+	struct vnetd_nexthop *hop;
+
+	if (news->nexthop == VNETD_NEXTHOP_LOCAL)
+		return &counts->local;
+	hop = nexthop_by_id(news->nexthop);
+	if (!hop)
+		return NULL;
+	/* or the compiler adds the offset before the test, which the verifier refuses */
+	barrier_var(hop);
+	return &hop->entries;
+}
+
+/* A MAC that is not in the table. Returns 0 or why it was refused. */
+SUBPROGRAM int fdb_insert(const struct fdb_news *news)
+{
+	struct vnetd_fdb_entry entry = {};
+	struct vnetd_vnet_counts *counts;
+	struct vnetd_vnet *vnet;
+	__u32 slot, *owned, reason;
+	long err;
+
+	if (!news)
+		return VNETD_REFUSED_TABLE_FULL;
+	slot = news->slot;
+	vnet = vnet_by_slot(slot);
+	counts = bpf_map_lookup_elem(&vnet_counts, &slot);
+	if (!vnet || !counts)
+		return VNETD_REFUSED_TABLE_FULL;
+	owned = fdb_owner_count(news, counts);
+	if (!owned)
+		return VNETD_REFUSED_TABLE_FULL;
+
+	/* a look before the atomic: a flood that is refused anyway must not fight for the line */
+	reason = VNETD_REFUSED_HOST_LIMIT;
+	if (*(volatile __u32 *)owned >= vnet->max_entries_per_host)
+		return reason;
+	if (__sync_fetch_and_add(owned, 1) >= vnet->max_entries_per_host)
+		goto uncount_owner;
+	reason = VNETD_REFUSED_VNET_LIMIT;
+	if (__sync_fetch_and_add(&counts->entries, 1) >= vnet->max_entries)
+		goto uncount_vnet;
+
+	entry.nexthop = news->nexthop;
+	entry.gen = news->gen;
+	entry.slot = slot;
+	entry.flags = news->flags;
+	entry.seen_ns = news->now;
+	reason = VNETD_REFUSED_TABLE_FULL;
+	err = bpf_map_update_elem(&fdb, &news->key, &entry, BPF_NOEXIST);
+	if (err == -17 /* EEXIST: another CPU was first */)
+		reason = VNETD_OK;
+	if (err)
+		goto uncount_vnet;
+	if (bpf_map_push_elem(&fdb_queue, &news->key, 0)) {
+		bpf_map_delete_elem(&fdb, &news->key);
+		goto uncount_vnet;
+	}
+	COUNT_TABLE(learned);
+	return VNETD_OK;
+
+uncount_vnet:
+	__sync_fetch_and_sub(&counts->entries, 1);
+uncount_owner:
+	__sync_fetch_and_sub(owned, 1);
+	return reason;
+}
+
+/* A MAC whose entry points elsewhere, or nowhere any more. */
+SUBPROGRAM int fdb_move(const struct fdb_news *news)
+{
+	struct vnetd_fdb_entry *entry;
+	struct vnetd_vnet_counts *counts;
+	struct vnetd_vnet *vnet;
+	__u32 slot, from, *owned;
+	bool alive;
+
+	if (!news)
+		return VNETD_OK;
+	slot = news->slot;
+	entry = bpf_map_lookup_elem(&fdb, &news->key);
+	vnet = vnet_by_slot(slot);
+	counts = bpf_map_lookup_elem(&vnet_counts, &slot);
+	if (!entry || !vnet || !counts)
+		return VNETD_OK;
+	/* a static entry changes only by the operator's hand */
+	if (entry->flags & VNETD_FDB_STATIC && !(news->flags & VNETD_FDB_STATIC))
+		return VNETD_OK;
+
+	alive = fdb_fresh(entry, vnet, news->now);
+	from = entry->nexthop;
+	owned = fdb_owner_count(news, counts);
+	if (owned)
+		__sync_fetch_and_add(owned, 1);
+	fdb_uncount(slot, from, entry->gen);
+	fdb_point(entry, news->nexthop, news->gen);
+	entry->flags = news->flags;
+	entry->seen_ns = news->now;
+
+	if (alive) {
+		COUNT_TABLE(moved);
+		event_moved(&news->key, slot, from, news->nexthop);
+	} else {
+		COUNT_TABLE(learned);
+	}
+	if (news->nexthop == VNETD_NEXTHOP_LOCAL)
+		event_local_new(&news->key, slot, from);
+	return VNETD_OK;
+}
+
+/*
+ * Enters what was seen or said. Returns VNETD_OK, or VNETD_REFUSED_* when there is no room.
+ * The common case, nothing new, is one look-up and no write.
+ */
+static __always_inline __u32 fdb_learn(const struct fdb_news *news, const struct vnetd_vnet *vnet)
+{
+	struct vnetd_fdb_entry *entry = bpf_map_lookup_elem(&fdb, &news->key);
+	__u32 reason;
+
+	if (likely(entry)) {
+		if (likely(entry->nexthop == news->nexthop && entry->gen == news->gen)) {
+			bool local = news->nexthop == VNETD_NEXTHOP_LOCAL;
+			bool back = local && !fdb_fresh(entry, vnet, news->now);
+
+			if ((__s64)(news->now - entry->seen_ns) > (__s64)REFRESH_NS || back)
+				entry->seen_ns = news->now;
+			if (unlikely(entry->flags != news->flags) &&
+			    !(entry->flags & VNETD_FDB_STATIC))
+				entry->flags = news->flags;
+			if (unlikely(back))
+				event_local_new(&news->key, news->slot, VNETD_NEXTHOP_LOCAL);
+			return VNETD_OK;
+		}
+		return fdb_move(news);
+	}
+	reason = fdb_insert(news);
+	if (!reason && news->nexthop == VNETD_NEXTHOP_LOCAL)
+		event_local_new(&news->key, news->slot, VNETD_NEXTHOP_LOCAL);
+	return reason;
+}
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The inner frame: what of it must be known to carry it. */
+#ifndef VNETD_FRAME_H
+#define VNETD_FRAME_H
+
+#include "outer.h"
+
+/* an Ethernet header followed by the tags that the kernel keeps beside the packet */
+struct frame {
+	__u8 dst[ETH_ALEN];
+	__u8 src[ETH_ALEN];
+	/* the tags, outermost first, and then the type */
+	__be16 words[2 * MAX_TAGS + 1];
+	__u32 tags;
+};
+
+static __always_inline bool is_ip(const struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6);
+}
+
+/* Reads the addresses. Returns false for less than an Ethernet header. */
+static __always_inline bool frame_read(struct __sk_buff *skb, struct frame *frame)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+
+	if (likely(data + ETH_HLEN <= data_end)) {
+		__builtin_memcpy(frame->dst, data, 2 * ETH_ALEN);
+		return true;
+	}
+	return bpf_skb_load_bytes(skb, 0, frame->dst, 2 * ETH_ALEN) == 0 && skb->len >= ETH_HLEN;
+}
+
+/*
+ * The bytes of headers in front of a segment's payload in a super-frame, from the network header
+ * on; an upper bound where the transport header cannot be read.
+ */
+static __always_inline __u32 segment_headers(struct __sk_buff *skb, __u32 network_offset)
+{
+	__u32 transport;
+	__u8 first, proto, doff;
+
+	if (bpf_skb_load_bytes(skb, network_offset, &first, 1))
+		return 120;
+	if (first >> 4 == 4) {
+		transport = (first & 0xf) * 4;
+		if (bpf_skb_load_bytes(skb, network_offset + 9, &proto, 1))
+			return 120;
+	} else {
+		transport = sizeof(struct ipv6hdr);
+		if (bpf_skb_load_bytes(skb, network_offset + 6, &proto, 1))
+			return 120;
+	}
+	if (proto == IPPROTO_UDP)
+		return transport + sizeof(struct udphdr);
+	if (proto != IPPROTO_TCP ||
+	    bpf_skb_load_bytes(skb, network_offset + transport + 12, &doff, 1))
+		return 120;
+	return transport + (doff >> 4) * 4;
+}
+
+/* Length of the longest outer IP packet that this frame becomes. */
+static __always_inline __u32 outer_length(struct __sk_buff *skb, __u32 tags)
+{
+	__u32 frame = skb->len + tags * TAG_LEN;
+
+	if (skb->gso_size)
+		frame = ETH_HLEN + tags * TAG_LEN + skb->gso_size + segment_headers(skb, ETH_HLEN);
+	return frame + VNETD_VUDP_IPV4_OVERHEAD;
+}
+
+/* Takes the tags out of the metadata so that they can be written into the packet. */
+static __always_inline int frame_pop_tags(struct __sk_buff *skb, struct frame *frame)
+{
+	frame->tags = 0;
+#pragma unroll
+	for (__u32 i = 0; i < MAX_TAGS; i++) {
+		if (!skb->vlan_present)
+			return 0;
+		frame->words[2 * i] = (__be16)skb->vlan_proto;
+		frame->words[2 * i + 1] = bpf_htons(skb->vlan_tci);
+		if (bpf_skb_vlan_pop(skb))
+			return -1;
+		frame->tags = i + 1;
+	}
+	return skb->vlan_present ? -1 : 0;
+}
+
+#endif

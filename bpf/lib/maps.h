@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The maps. All are pinned by name (the daemon gives the directory) and weak, since the programs'
+ * object files that include this are linked into one.
+ */
+#ifndef VNETD_BPF_MAPS_H
+#define VNETD_BPF_MAPS_H
+
+#include "bpf.h"
+
+#define VNETD_MAP(name, map_type, key_type, value_type, entries, map_flag_bits)                    \
+	struct {                                                                                   \
+		__uint(type, map_type);                                                            \
+		__uint(max_entries, entries);                                                      \
+		__uint(map_flags, map_flag_bits);                                                  \
+		__type(key, key_type);                                                             \
+		__type(value, value_type);                                                         \
+	} name SEC(".maps") __weak
+
+#define VNETD_QUEUE(name, value_type, entries)                                                     \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_QUEUE);                                                  \
+		__uint(max_entries, entries);                                                      \
+		__type(value, value_type);                                                         \
+	} name SEC(".maps") __weak
+
+#define VNETD_RING(name)                                                                           \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                \
+		__uint(max_entries, VNETD_RING_BYTES);                                             \
+	} name SEC(".maps") __weak
+
+VNETD_MAP(meta, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_meta, 1, 0);
+
+VNETD_MAP(vnet_ids, BPF_MAP_TYPE_HASH, struct vnetd_vnet_id, __u32, VNETD_MAX_VNETS, 0);
+VNETD_MAP(vnets, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_vnet, VNETD_MAX_VNETS, 0);
+VNETD_MAP(vnet_counts, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_vnet_counts, VNETD_MAX_VNETS, 0);
+VNETD_MAP(ports, BPF_MAP_TYPE_HASH, __u32, struct vnetd_port, 2 * VNETD_MAX_VNETS, 0);
+
+VNETD_MAP(underlays, BPF_MAP_TYPE_HASH, __u32, struct vnetd_underlay, VNETD_MAX_UNDERLAYS, 0);
+VNETD_MAP(underlay_list, BPF_MAP_TYPE_ARRAY, __u32, __u32, VNETD_MAX_UNDERLAYS, 0);
+
+VNETD_MAP(nexthop_ids, BPF_MAP_TYPE_HASH, struct vnetd_nexthop_key, __u32,
+	  VNETD_DEFAULT_NEXTHOPS, 0);
+VNETD_MAP(nexthops, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_nexthop, VNETD_DEFAULT_NEXTHOPS, 0);
+VNETD_QUEUE(nexthop_free, __u32, VNETD_DEFAULT_NEXTHOPS);
+
+VNETD_MAP(fdb, BPF_MAP_TYPE_HASH, struct vnetd_fdb_key, struct vnetd_fdb_entry,
+	  VNETD_DEFAULT_FDB_ENTRIES, 0);
+VNETD_QUEUE(fdb_queue, struct vnetd_fdb_key, VNETD_DEFAULT_FDB_ENTRIES);
+
+VNETD_MAP(traffic, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct vnetd_traffic, VNETD_MAX_VNETS, 0);
+VNETD_MAP(drops, BPF_MAP_TYPE_PERCPU_HASH, struct vnetd_drop_key, struct vnetd_drop_count,
+	  VNETD_MAX_DROP_KEYS, BPF_F_NO_PREALLOC);
+VNETD_MAP(table_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct vnetd_table_stats, 1, 0);
+VNETD_MAP(device_stats, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct vnetd_device_stats,
+	  VNETD_MAX_UNDERLAYS, 0);
+
+VNETD_RING(control);
+VNETD_RING(events);
+
+static __always_inline struct vnetd_vnet *vnet_by_slot(__u32 slot)
+{
+	return bpf_map_lookup_elem(&vnets, &slot);
+}
+
+static __always_inline struct vnetd_nexthop *nexthop_by_id(__u32 id)
+{
+	return bpf_map_lookup_elem(&nexthops, &id);
+}
+
+static __always_inline struct vnetd_underlay *underlay_by_ifindex(__u32 ifindex)
+{
+	return bpf_map_lookup_elem(&underlays, &ifindex);
+}
+
+/* The underlay at an index of underlay_list, or NULL. */
+static __always_inline struct vnetd_underlay *underlay_by_index(__u32 index)
+{
+	__u32 *ifindex = bpf_map_lookup_elem(&underlay_list, &index);
+
+	return ifindex && *ifindex ? underlay_by_ifindex(*ifindex) : NULL;
+}
+
+#endif

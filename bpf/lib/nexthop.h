@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Next hops: one record for each (vnet, host address, underlay device) that was heard.
+ *
+ * Ids come from the queue nexthop_free. A record that is given back gets a new generation, so
+ * that table entries that still point to it are known to be stale.
+ */
+#ifndef VNETD_NEXTHOP_H
+#define VNETD_NEXTHOP_H
+
+#include "count.h"
+
+/* how exact heard_ns and seen_ns are: written at most this often, to keep their cache line quiet */
+#define REFRESH_NS 100000000ULL
+
+static __always_inline bool same_address(const __u8 *a, const __u8 *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]));
+}
+
+static __always_inline bool is_own_address(const __u8 *addr)
+{
+	bool own = false;
+
+	for (__u32 i = 0; i < VNETD_MAX_UNDERLAYS; i++) {
+		struct vnetd_underlay *underlay = underlay_by_index(i);
+
+		if (underlay && same_address(underlay->addr, addr))
+			own = true;
+	}
+	return own;
+}
+
+struct nexthop_made {
+	/* 0: refused, for this reason */
+	__u32 id;
+	__u32 reason;
+};
+
+/* Makes a record for a key that has none. The slot's vnet must be the key's. */
+SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
+				   struct nexthop_made *made)
+{
+	struct vnetd_vnet_counts *counts;
+	struct vnetd_nexthop *nexthop;
+	struct vnetd_vnet *vnet;
+	__u32 id = 0, *other;
+
+	if (!key || !made)
+		return 0;
+	made->id = 0;
+	made->reason = VNETD_DROP_OWN_ECHO;
+	if (is_own_address(key->addr))
+		return 0;
+
+	vnet = vnet_by_slot(slot);
+	counts = bpf_map_lookup_elem(&vnet_counts, &slot);
+	made->reason = VNETD_REFUSED_VNET_HOSTS;
+	if (!vnet || !counts)
+		return 0;
+	if (__sync_fetch_and_add(&counts->hosts, 1) >= vnet->max_hosts)
+		goto refuse;
+
+	made->reason = VNETD_REFUSED_HOSTS_FULL;
+	if (bpf_map_pop_elem(&nexthop_free, &id))
+		goto refuse;
+	nexthop = nexthop_by_id(id);
+	if (!nexthop)
+		goto refuse;
+
+	nexthop->key = *key;
+	nexthop->slot = slot;
+	nexthop->flags = VNETD_NEXTHOP_USED;
+	nexthop->encap = VNETD_ENCAP_VUDP4;
+	nexthop->entries = 0;
+	nexthop->capabilities = 0;
+	nexthop->mtu = 0;
+	nexthop->port = 0;
+	nexthop->spi = 0;
+	nexthop->heard_ns = now_ns();
+	if (bpf_map_update_elem(&nexthop_ids, key, &id, BPF_NOEXIST) == 0) {
+		made->id = id;
+		made->reason = VNETD_OK;
+		return 0;
+	}
+
+	/* another CPU was first, or the map is full */
+	nexthop->flags = 0;
+	bpf_map_push_elem(&nexthop_free, &id, 0);
+	other = bpf_map_lookup_elem(&nexthop_ids, key);
+	if (other) {
+		made->id = *other;
+		made->reason = VNETD_OK;
+	}
+refuse:
+	__sync_fetch_and_sub(&counts->hosts, 1);
+	return 0;
+}
+
+/*
+ * Finds or makes the record of a host that was heard. Returns its id, or 0 with *reason set:
+ * VNETD_DROP_OWN_ECHO, or why there is no room.
+ */
+static __always_inline __u32 nexthop_heard(const struct vnetd_nexthop_key *key, __u32 slot,
+					   __u32 *reason)
+{
+	__u32 *found = bpf_map_lookup_elem(&nexthop_ids, key);
+	struct nexthop_made made = {};
+
+	if (likely(found))
+		return *found;
+	nexthop_make(key, slot, &made);
+	*reason = made.reason;
+	return made.id;
+}
+
+/* Gives a record back. Only the sweeper and the control program call this. */
+static __always_inline void nexthop_release(__u32 id, struct vnetd_nexthop *nexthop)
+{
+	struct vnetd_vnet *vnet = vnet_by_slot(nexthop->slot);
+
+	bpf_map_delete_elem(&nexthop_ids, &nexthop->key);
+	if (vnet && vnet->handle == nexthop->key.handle) {
+		__u32 slot = nexthop->slot;
+		struct vnetd_vnet_counts *counts = bpf_map_lookup_elem(&vnet_counts, &slot);
+
+		if (counts)
+			__sync_fetch_and_sub(&counts->hosts, 1);
+	}
+	nexthop->gen += 1;
+	nexthop->flags = 0;
+	nexthop->entries = 0;
+	bpf_map_push_elem(&nexthop_free, &id, 0);
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The outer headers: built here, and read here. */
+#ifndef VNETD_OUTER_H
+#define VNETD_OUTER_H
+
+#include "maps.h"
+
+#define IPV4_MAPPED_WORD bpf_htonl(0x0000ffff)
+
+/* up to this many VLAN tags are written in front of a frame's own type */
+#define MAX_TAGS 3
+#define TAG_LEN 4
+
+/* everything in front of an inner frame's payload, as it lies in the packet */
+struct outer {
+	struct ethhdr eth;
+	struct iphdr ip;
+	struct udphdr udp;
+	struct vnetd_vudp_hdr vudp;
+} VNETD_PACKED;
+
+_Static_assert(sizeof(struct outer) == ETH_HLEN + VNETD_VUDP_IPV4_OVERHEAD, "outer");
+
+static __always_inline __be32 ipv4_of(const __u8 *addr16)
+{
+	__be32 addr;
+
+	__builtin_memcpy(&addr, addr16 + 12, 4);
+	return addr;
+}
+
+static __always_inline void ipv4_to(__u8 *addr16, __be32 addr)
+{
+	__u32 *words = (__u32 *)addr16;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = IPV4_MAPPED_WORD;
+	words[3] = addr;
+}
+
+static __always_inline bool ipv4_is_multicast(__be32 addr)
+{
+	return (addr & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
+}
+
+/* RFC 1112 section 6.4 */
+static __always_inline void ipv4_group_mac(__u8 *mac, __be32 group)
+{
+	__u32 g = bpf_ntohl(group);
+
+	mac[0] = 0x01;
+	mac[1] = 0x00;
+	mac[2] = 0x5e;
+	mac[3] = (g >> 16) & 0x7f;
+	mac[4] = (g >> 8) & 0xff;
+	mac[5] = g & 0xff;
+}
+
+/* RFC 1071, of a header of 20 bytes whose check field is 0; 2-byte aligned */
+static __always_inline __be16 ipv4_checksum(const void *ip)
+{
+	const __u16 *words = ip;
+	__u32 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < 10; i++)
+		sum += words[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/*
+ * DF is clear as the original sends it; ECN is not carried over (RFC 6040's compatibility mode);
+ * the UDP checksum is 0 (RFC 768): the inner frame has its own.
+ */
+static __always_inline void outer_build(struct outer *out, const struct vnetd_underlay *underlay,
+					const struct vnetd_vnet *vnet, __u32 inner_len, __u32 hash)
+{
+	__u32 port = VNETD_SPORT_BASE +
+		     ((hash ^ (hash >> 16)) & (VNETD_SPORT_SPAN - 1));
+
+	out->eth.h_proto = bpf_htons(ETH_P_IP);
+	__builtin_memcpy(out->eth.h_source, underlay->mac, ETH_ALEN);
+
+	out->ip.version = 4;
+	out->ip.ihl = 5;
+	out->ip.tot_len = bpf_htons(inner_len + VNETD_VUDP_IPV4_OVERHEAD);
+	out->ip.protocol = IPPROTO_UDP;
+	out->ip.saddr = ipv4_of(underlay->addr);
+
+	out->udp.source = bpf_htons(port);
+	out->udp.dest = underlay->port;
+	out->udp.len = bpf_htons(inner_len + sizeof(struct udphdr) + VNETD_VUDP_HDR_LEN);
+
+	out->vudp.msg.id = bpf_htons(VNETD_MSG_VUDP);
+	out->vudp.etherip = bpf_htons(VNETD_ETHERIP_VERSION);
+	__builtin_memcpy(out->vudp.vnet, vnet->id, VNETD_ID_LEN);
+}
+
+static __always_inline void outer_to_host(struct outer *out, __be32 host, __u16 ip_id)
+{
+	out->ip.id = bpf_htons(ip_id);
+	out->ip.ttl = VNETD_TTL_UNICAST;
+	out->ip.daddr = host;
+	out->ip.check = 0;
+	out->ip.check = ipv4_checksum((void *)out + ETH_HLEN);
+}
+
+static __always_inline void outer_to_group(struct outer *out, const struct vnetd_underlay *underlay,
+					   __u16 ip_id)
+{
+	__be32 group = ipv4_of(underlay->group);
+
+	ipv4_group_mac(out->eth.h_dest, group);
+	__builtin_memcpy(out->eth.h_source, underlay->mac, ETH_ALEN);
+	out->udp.dest = underlay->port;
+	out->ip.id = bpf_htons(ip_id);
+	out->ip.ttl = VNETD_TTL_GROUP;
+	out->ip.saddr = ipv4_of(underlay->addr);
+	out->ip.daddr = group;
+	out->ip.check = 0;
+	out->ip.check = ipv4_checksum((void *)out + ETH_HLEN);
+}
+
+#endif
