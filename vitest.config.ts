@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The test projects. `npx vitest run --project unit` runs one; docs/testing.md says what each is
+ * for. Only unit needs no root. Those that change the kernel's state run one file at a time.
+ */
+import { defineConfig } from "vitest/config";
+
+const timeFactor = Number(process.env["VNETD_TIME_FACTOR"] ?? "1");
+
+interface Project {
+  name: string;
+  timeoutMs: number;
+  sequential: boolean;
+}
+
+const projects: Project[] = [
+  { name: "unit", timeoutMs: 10_000, sequential: false },
+  { name: "native", timeoutMs: 15_000, sequential: true },
+  { name: "packet", timeoutMs: 15_000, sequential: true },
+  { name: "golden", timeoutMs: 30_000, sequential: true },
+  { name: "netns", timeoutMs: 60_000, sequential: true },
+];
+
+export default defineConfig({
+  test: {
+    projects: projects.map(({ name, timeoutMs, sequential }) => ({
+      test: {
+        name,
+        include: [`test/${name}/**/*.test.ts`],
+        environment: "node",
+        // processes, not threads: an addon's handles and a lab's namespaces belong to a process
+        pool: "forks",
+        fileParallelism: !sequential,
+        testTimeout: timeoutMs * timeFactor,
+        hookTimeout: timeoutMs * timeFactor,
+      },
+    })),
+  },
+});
