@@ -198,5 +198,4 @@ export interface ErrorBody {
 }
 
 export type Answer<M extends Method = Method> =
-  | { v: number; id: number; result: Result<M> }
-  | { v: number; id: number; error: ErrorBody };
+  { v: number; id: number; result: Result<M> } | { v: number; id: number; error: ErrorBody };

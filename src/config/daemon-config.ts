@@ -7,11 +7,22 @@
  * Pure: the text is handed in by the one who reads files. Throws nothing but VnetdError.
  * docs/vnet-file.md describes the keys.
  */
-import { addressBytesFromText, addressToText, isMappedIpv4, isMulticastAddress } from "../base/address.js";
+import {
+  addressBytesFromText,
+  addressToText,
+  isMappedIpv4,
+  isMulticastAddress,
+} from "../base/address.js";
 import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { defaultPaths } from "../base/paths.js";
-import { describeNode, isAbsentScalar, parseYamlTree, type YamlMapping, type YamlNode } from "./yaml-tree.js";
+import {
+  describeNode,
+  isAbsentScalar,
+  parseYamlTree,
+  type YamlMapping,
+  type YamlNode,
+} from "./yaml-tree.js";
 
 export type MergePolicy = "auto" | "on" | "off";
 
@@ -56,7 +67,13 @@ export function daemonConfigDefaults(): DaemonConfig {
     group: "224.10.0.1",
     port: 1798,
     merge: "auto",
-    limits: { entries: 65536, entriesPerVnet: 16384, entriesPerHost: 4096, hostsPerVnet: 1024, hosts: 16384 },
+    limits: {
+      entries: 65536,
+      entriesPerVnet: 16384,
+      entriesPerHost: 4096,
+      hostsPerVnet: 1024,
+      hosts: 16384,
+    },
     metricsListen: { address: "127.0.0.1", port: 11798 },
     helloSeconds: 30,
     attach: [],
@@ -76,7 +93,11 @@ function refuse(message: string, hint: string, place: Place | undefined): VnetdE
 
 function textOf(node: YamlNode, name: string): string {
   if (node.kind === "scalar" && node.text !== "") return node.text;
-  throw refuse(`"${name}" must be one value, not ${describeNode(node)}`, `Give "${name}" a value or leave it out.`, node.place);
+  throw refuse(
+    `"${name}" must be one value, not ${describeNode(node)}`,
+    `Give "${name}" a value or leave it out.`,
+    node.place,
+  );
 }
 
 function integerOf(node: YamlNode, name: string, smallest: number, largest: number): number {
@@ -134,22 +155,39 @@ export function parseListenAddress(text: string, place?: Place): ListenAddress |
 
 function attachOf(node: YamlNode): string[] {
   if (node.kind !== "sequence") {
-    throw refuse(`"attach" must be a list, not ${describeNode(node)}`, "Write for example attach: [eth0].", node.place);
+    throw refuse(
+      `"attach" must be a list, not ${describeNode(node)}`,
+      "Write for example attach: [eth0].",
+      node.place,
+    );
   }
   if (node.items.length > maxAttachedDevices) {
-    throw refuse(`"attach" names more than ${maxAttachedDevices} devices`, "Remove some.", node.place);
+    throw refuse(
+      `"attach" names more than ${maxAttachedDevices} devices`,
+      "Remove some.",
+      node.place,
+    );
   }
-  const names = node.items.map((item) => checkDeviceName(textOf(item, "attach"), "device", item.place));
+  const names = node.items.map((item) =>
+    checkDeviceName(textOf(item, "attach"), "device", item.place),
+  );
   const repeated = names.findIndex((name, index) => names.indexOf(name) !== index);
   if (repeated >= 0) {
-    throw refuse(`"attach" names ${names[repeated]} twice`, "Remove one.", node.items[repeated]?.place);
+    throw refuse(
+      `"attach" names ${names[repeated]} twice`,
+      "Remove one.",
+      node.items[repeated]?.place,
+    );
   }
   return names;
 }
 
 function hostNameOf(node: YamlNode): string {
   const text = textOf(node, "hostName");
-  if (new TextEncoder().encode(text).length > maxHostNameBytes || /[\s\p{Cc}\p{Cf}\p{Cs}]/u.test(text)) {
+  if (
+    new TextEncoder().encode(text).length > maxHostNameBytes ||
+    /[\s\p{Cc}\p{Cf}\p{Cs}]/u.test(text)
+  ) {
     throw refuse(
       `"hostName" cannot be ${describeNode(node)}`,
       `It has at most ${maxHostNameBytes} bytes, all printable and no white space.`,
@@ -164,39 +202,70 @@ type Setter = (config: DaemonConfig, node: YamlNode) => void;
 /** A Map, so that a key such as "constructor" is as unknown as any other. */
 const limitSetters = new Map<string, (limits: TableLimits, node: YamlNode) => void>([
   ["entries", (limits, node) => (limits.entries = integerOf(node, "entries", 16, 1 << 20))],
-  ["entriesPerVnet", (limits, node) => (limits.entriesPerVnet = integerOf(node, "entriesPerVnet", 1, 1 << 20))],
-  ["entriesPerHost", (limits, node) => (limits.entriesPerHost = integerOf(node, "entriesPerHost", 1, 1 << 20))],
-  ["hostsPerVnet", (limits, node) => (limits.hostsPerVnet = integerOf(node, "hostsPerVnet", 1, 1 << 17))],
+  [
+    "entriesPerVnet",
+    (limits, node) => (limits.entriesPerVnet = integerOf(node, "entriesPerVnet", 1, 1 << 20)),
+  ],
+  [
+    "entriesPerHost",
+    (limits, node) => (limits.entriesPerHost = integerOf(node, "entriesPerHost", 1, 1 << 20)),
+  ],
+  [
+    "hostsPerVnet",
+    (limits, node) => (limits.hostsPerVnet = integerOf(node, "hostsPerVnet", 1, 1 << 17)),
+  ],
   ["hosts", (limits, node) => (limits.hosts = integerOf(node, "hosts", 16, 1 << 17))],
 ]);
 
 const setters = new Map<string, Setter>([
   ["defaultVnets", (config, node) => (config.defaultVnets = booleanOf(node, "defaultVnets"))],
-  ["ageingSeconds", (config, node) => (config.ageingSeconds = integerOf(node, "ageingSeconds", 1, 86_400))],
+  [
+    "ageingSeconds",
+    (config, node) => (config.ageingSeconds = integerOf(node, "ageingSeconds", 1, 86_400)),
+  ],
   ["group", (config, node) => (config.group = groupOf(node))],
   ["port", (config, node) => (config.port = integerOf(node, "port", 1, 65535))],
   ["merge", (config, node) => (config.merge = mergeOf(node))],
   ["limits", (config, node) => eachKey(asMapping(node, '"limits"'), limitSetters, config.limits)],
-  ["metricsListen", (config, node) => (config.metricsListen = parseListenAddress(textOf(node, "metricsListen"), node.place))],
-  ["helloSeconds", (config, node) => (config.helloSeconds = integerOf(node, "helloSeconds", 1, 3600))],
+  [
+    "metricsListen",
+    (config, node) =>
+      (config.metricsListen = parseListenAddress(textOf(node, "metricsListen"), node.place)),
+  ],
+  [
+    "helloSeconds",
+    (config, node) => (config.helloSeconds = integerOf(node, "helloSeconds", 1, 3600)),
+  ],
   ["attach", (config, node) => (config.attach = attachOf(node))],
   ["hostName", (config, node) => (config.hostName = hostNameOf(node))],
 ]);
 
 function asMapping(node: YamlNode, what: string): YamlMapping {
   if (node.kind === "mapping") return node;
-  throw refuse(`${what} must be a mapping, not ${describeNode(node)}`, "Write KEY: VALUE, one on a line.", node.place);
+  throw refuse(
+    `${what} must be a mapping, not ${describeNode(node)}`,
+    "Write KEY: VALUE, one on a line.",
+    node.place,
+  );
 }
 
-function eachKey<T>(mapping: YamlMapping, known: Map<string, (target: T, node: YamlNode) => void>, target: T): void {
+function eachKey<T>(
+  mapping: YamlMapping,
+  known: Map<string, (target: T, node: YamlNode) => void>,
+  target: T,
+): void {
   const seen = new Set<string>();
   for (const { key, value } of mapping.entries) {
     const set = known.get(key.text);
     if (set === undefined) {
-      throw new VnetdError("UNKNOWN_PARAMETER", `"${key.text.slice(0, 80)}" is not a key of the configuration`, {
-        hint: `The keys here are ${[...known.keys()].join(", ")}.`,
-        place: key.place,
-      });
+      throw new VnetdError(
+        "UNKNOWN_PARAMETER",
+        `"${key.text.slice(0, 80)}" is not a key of the configuration`,
+        {
+          hint: `The keys here are ${[...known.keys()].join(", ")}.`,
+          place: key.place,
+        },
+      );
     }
     if (seen.has(key.text)) {
       throw new VnetdError("DUPLICATE_PARAMETER", `"${key.text}" is given twice`, {
@@ -211,14 +280,19 @@ function eachKey<T>(mapping: YamlMapping, known: Map<string, (target: T, node: Y
 
 export function parseDaemonConfig(text: string, source: string): DaemonConfig {
   if (text.length > maxDaemonConfigChars) {
-    throw new VnetdError("TOO_LARGE", `the configuration has more than ${maxDaemonConfigChars} characters`, {
-      place: { source },
-    });
+    throw new VnetdError(
+      "TOO_LARGE",
+      `the configuration has more than ${maxDaemonConfigChars} characters`,
+      {
+        place: { source },
+      },
+    );
   }
   const config = daemonConfigDefaults();
   const documents = parseYamlTree(text, source).filter((node) => !isAbsentScalar(node));
   const [document, second] = documents;
-  if (second !== undefined) throw refuse("there is a second document", "Put all keys into one.", second.place);
+  if (second !== undefined)
+    throw refuse("there is a second document", "Put all keys into one.", second.place);
   if (document !== undefined) eachKey(asMapping(document, "the configuration"), setters, config);
   return config;
 }
@@ -227,7 +301,10 @@ export function parseDaemonConfig(text: string, source: string): DaemonConfig {
  * The configuration of `path`, or of the default file, which need not be there (a file that was
  * named must be). `readText` reads a whole file or throws an Error with the errno's name as `code`.
  */
-export function loadDaemonConfig(path: string | undefined, readText: (path: string) => string): DaemonConfig {
+export function loadDaemonConfig(
+  path: string | undefined,
+  readText: (path: string) => string,
+): DaemonConfig {
   const source = path ?? defaultPaths.config;
   let text: string;
   try {
@@ -235,11 +312,16 @@ export function loadDaemonConfig(path: string | undefined, readText: (path: stri
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
     if (path === undefined && code === "ENOENT") return daemonConfigDefaults();
-    throw new VnetdError("FILE_UNREADABLE", `the configuration ${source} cannot be read (${code})`, {
-      hint: code === "ENOENT" ? "Make it, or leave --config out." : "Check the file's permissions.",
-      place: { source },
-      cause: error,
-    });
+    throw new VnetdError(
+      "FILE_UNREADABLE",
+      `the configuration ${source} cannot be read (${code})`,
+      {
+        hint:
+          code === "ENOENT" ? "Make it, or leave --config out." : "Check the file's permissions.",
+        place: { source },
+        cause: error,
+      },
+    );
   }
   return parseDaemonConfig(text, source);
 }

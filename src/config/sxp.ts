@@ -61,7 +61,11 @@ class SxpReader {
       const place = this.place();
       if (char === ")") {
         if (open.pop() === undefined) {
-          throw this.error('")" closes nothing', "Remove it, or add the \"(\" that is missing.", place);
+          throw this.error(
+            '")" closes nothing',
+            'Remove it, or add the "(" that is missing.',
+            place,
+          );
         }
         this.position++;
         continue;
@@ -114,7 +118,8 @@ class SxpReader {
         this.position++;
         this.newLine();
       } else if (char === "#") {
-        while (this.position < this.text.length && this.text[this.position] !== "\n") this.position++;
+        while (this.position < this.text.length && this.text[this.position] !== "\n")
+          this.position++;
       } else if (char !== undefined && /\s/.test(char)) {
         this.position++;
       } else {
@@ -129,7 +134,11 @@ class SxpReader {
       const char = this.text[this.position] ?? "";
       if (/[\s()#"']/.test(char)) break;
       if (/\p{Cc}/u.test(char)) {
-        throw this.error("a control character stands in the text", "Is this a text file?", this.place());
+        throw this.error(
+          "a control character stands in the text",
+          "Is this a text file?",
+          this.place(),
+        );
       }
       this.position++;
     }
@@ -173,7 +182,11 @@ class SxpReader {
       ? simpleEscapes[rest[0] ?? ""]
       : undefined;
     if (simple === undefined) {
-      throw this.error("the string holds an unknown escape", "A backslash itself is written \\\\.", place);
+      throw this.error(
+        "the string holds an unknown escape",
+        "A backslash itself is written \\\\.",
+        place,
+      );
     }
     this.position += 2;
     return simple;
@@ -187,7 +200,9 @@ export function parseSxp(text: string, source: string): SxpNode[] {
 function printAtom(text: string): string {
   if (/^[^\s()#"'\\\p{Cc}]+$/u.test(text)) return text;
   const escaped = text.replace(/["\\\p{Cc}]/gu, (char) =>
-    char === '"' || char === "\\" ? `\\${char}` : `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`,
+    char === '"' || char === "\\"
+      ? `\\${char}`
+      : `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`,
   );
   return `"${escaped}"`;
 }

@@ -15,7 +15,14 @@ import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { defaultBridgeName, defaultVnetifName, parseVnetId, type VnetId } from "../base/vnet-id.js";
 import { parseSxp, printSxp, type SxpNode } from "./sxp.js";
-import { describeNode, isAbsentScalar, isNullScalar, parseYamlTree, type YamlMapping, type YamlNode } from "./yaml-tree.js";
+import {
+  describeNode,
+  isAbsentScalar,
+  isNullScalar,
+  parseYamlTree,
+  type YamlMapping,
+  type YamlNode,
+} from "./yaml-tree.js";
 
 export interface VnetConfig {
   id: VnetId;
@@ -63,10 +70,14 @@ function isParameterName(name: string): name is ParameterName {
 
 function addParameter(vnet: RawVnet, name: string, namePlace: Place, value: RawParameter): void {
   if (!isParameterName(name)) {
-    throw new VnetdError("UNKNOWN_PARAMETER", `"${name.slice(0, 80)}" is not a parameter of a vnet`, {
-      hint: `A vnet has ${parameterNames.join(", ")}.`,
-      place: namePlace,
-    });
+    throw new VnetdError(
+      "UNKNOWN_PARAMETER",
+      `"${name.slice(0, 80)}" is not a parameter of a vnet`,
+      {
+        hint: `A vnet has ${parameterNames.join(", ")}.`,
+        place: namePlace,
+      },
+    );
   }
   if (vnet.parameters.has(name)) {
     throw new VnetdError("DUPLICATE_PARAMETER", `"${name}" is given twice`, {
@@ -87,16 +98,23 @@ function rawVnetFromSxp(node: SxpNode): RawVnet {
     throw new VnetdError("SYNTAX", "expected (vnet …)", { hint: sxpHint, place: node.place });
   }
   if (head.text !== "vnet") {
-    throw new VnetdError("UNKNOWN_PARAMETER", `expected (vnet …), found (${head.text.slice(0, 80)} …)`, {
-      hint: sxpHint,
-      place: head.place,
-    });
+    throw new VnetdError(
+      "UNKNOWN_PARAMETER",
+      `expected (vnet …), found (${head.text.slice(0, 80)} …)`,
+      {
+        hint: sxpHint,
+        place: head.place,
+      },
+    );
   }
   const vnet: RawVnet = { place: node.place, parameters: new Map() };
   for (const item of node.items.slice(1)) {
     const [name, value, surplus] = item.kind === "list" ? item.items : [];
     if (name?.kind !== "atom") {
-      throw new VnetdError("SYNTAX", "expected a parameter in parentheses", { hint: sxpHint, place: item.place });
+      throw new VnetdError("SYNTAX", "expected a parameter in parentheses", {
+        hint: sxpHint,
+        place: item.place,
+      });
     }
     if (value?.kind === "atom" && surplus === undefined) {
       addParameter(vnet, name.text, name.place, { text: value.text, place: value.place });
@@ -115,16 +133,21 @@ function rawVnetFromSxp(node: SxpNode): RawVnet {
 
 // ---- YAML and JSON
 
-const yamlHint = "A vnet is a mapping, for example {id: 97, bridge: vnet97, vnetif: vnif97, security: none}.";
+const yamlHint =
+  "A vnet is a mapping, for example {id: 97, bridge: vnet97, vnetif: vnif97, security: none}.";
 
 function rawVnetFromMapping(mapping: YamlMapping): RawVnet {
   const vnet: RawVnet = { place: mapping.place, parameters: new Map() };
   for (const { key, value } of mapping.entries) {
     if (value.kind !== "scalar" && isParameterName(key.text)) {
-      throw new VnetdError("BAD_VALUE", `"${key.text}" must be one value, not ${describeNode(value)}`, {
-        hint: yamlHint,
-        place: value.place,
-      });
+      throw new VnetdError(
+        "BAD_VALUE",
+        `"${key.text}" must be one value, not ${describeNode(value)}`,
+        {
+          hint: yamlHint,
+          place: value.place,
+        },
+      );
     }
     const text = value.kind !== "scalar" || isNullScalar(value) ? undefined : value.text;
     addParameter(vnet, key.text, key.place, { text, place: value.place });
@@ -134,7 +157,8 @@ function rawVnetFromMapping(mapping: YamlMapping): RawVnet {
 
 /** A mapping, a list of mappings, or either below the one key `vnet` or `vnets`. */
 function rawVnetsFromNode(node: YamlNode, outerAllowed: boolean): RawVnet[] {
-  if (node.kind === "sequence") return node.items.flatMap((item) => rawVnetsFromNode(item, outerAllowed));
+  if (node.kind === "sequence")
+    return node.items.flatMap((item) => rawVnetsFromNode(item, outerAllowed));
   if (node.kind === "scalar") {
     throw new VnetdError("SYNTAX", `expected a vnet, found ${describeNode(node)}`, {
       hint: yamlHint,
@@ -145,10 +169,14 @@ function rawVnetsFromNode(node: YamlNode, outerAllowed: boolean): RawVnet[] {
   if (outer === undefined || !outerAllowed) return [rawVnetFromMapping(node)];
   const other = node.entries.find((entry) => entry !== outer);
   if (other !== undefined) {
-    throw new VnetdError("UNKNOWN_PARAMETER", `"${other.key.text.slice(0, 80)}" stands beside "${outer.key.text}"`, {
-      hint: `Put every vnet below one "${outer.key.text}", as a list.`,
-      place: other.key.place,
-    });
+    throw new VnetdError(
+      "UNKNOWN_PARAMETER",
+      `"${other.key.text.slice(0, 80)}" stands beside "${outer.key.text}"`,
+      {
+        hint: `Put every vnet below one "${outer.key.text}", as a list.`,
+        place: other.key.place,
+      },
+    );
   }
   return rawVnetsFromNode(outer.value, false);
 }
@@ -230,10 +258,14 @@ function checkTogether(vnets: readonly PlacedVnet[]): void {
   const claim = (name: string, what: string, place: Place): void => {
     const earlier = names.get(name);
     if (earlier !== undefined) {
-      throw new VnetdError("DUPLICATE_VNET", `the name "${name}" of this ${what} is that of ${earlier} already`, {
-        hint: "Give each bridge and vnetif a name of its own.",
-        place,
-      });
+      throw new VnetdError(
+        "DUPLICATE_VNET",
+        `the name "${name}" of this ${what} is that of ${earlier} already`,
+        {
+          hint: "Give each bridge and vnetif a name of its own.",
+          place,
+        },
+      );
     }
     names.set(name, what === "bridge" ? "a bridge" : "a vnetif");
   };
@@ -268,7 +300,8 @@ function rawVnetsFromYaml(text: string, source: string): RawVnet[] {
       .filter((node) => !isAbsentScalar(node))
       .flatMap((node) => rawVnetsFromNode(node, true));
   } catch (error) {
-    if (!(error instanceof VnetdError) || error.code !== "SYNTAX" || error.hint !== undefined) throw error;
+    if (!(error instanceof VnetdError) || error.code !== "SYNTAX" || error.hint !== undefined)
+      throw error;
     const hint = source.endsWith(".sxp") ? sxpHint : `${yamlHint} An s-expression begins with "(".`;
     throw new VnetdError("SYNTAX", error.message, {
       hint,
@@ -281,13 +314,19 @@ function rawVnetsFromYaml(text: string, source: string): RawVnet[] {
 /** All vnets of a text. `source` names it in errors, usually a file's path. */
 export function parseVnetFile(text: string, source: string): PlacedVnet[] {
   if (text.length > maxVnetFileChars) {
-    throw new VnetdError("TOO_LARGE", `the configuration has more than ${maxVnetFileChars} characters`, {
-      hint: "Split it.",
-      place: { source },
-    });
+    throw new VnetdError(
+      "TOO_LARGE",
+      `the configuration has more than ${maxVnetFileChars} characters`,
+      {
+        hint: "Split it.",
+        place: { source },
+      },
+    );
   }
   const body = text.startsWith("\uFEFF") ? text.slice(1) : text;
-  const raw = looksLikeSxp(body) ? parseSxp(body, source).map(rawVnetFromSxp) : rawVnetsFromYaml(body, source);
+  const raw = looksLikeSxp(body)
+    ? parseSxp(body, source).map(rawVnetFromSxp)
+    : rawVnetsFromYaml(body, source);
   if (raw.length === 0) {
     throw new VnetdError("MISSING_PARAMETER", "there is no vnet in the configuration", {
       hint: sxpHint,
@@ -299,8 +338,16 @@ export function parseVnetFile(text: string, source: string): PlacedVnet[] {
   return vnets;
 }
 
+/** Vnets of a tree that stands in a larger file, such as the daemon's state. */
+export function vnetsFromYaml(node: YamlNode): PlacedVnet[] {
+  return rawVnetsFromNode(node, false).map(checkVnet);
+}
+
 /** A vnet of typed parameters. `source` names where they were typed. */
-export function vnetFromParameters(parameters: VnetParameters, source = "command line"): PlacedVnet {
+export function vnetFromParameters(
+  parameters: VnetParameters,
+  source = "command line",
+): PlacedVnet {
   const place = { source };
   const raw: RawVnet = { place, parameters: new Map() };
   for (const name of parameterNames) {

@@ -8,7 +8,14 @@
  * YAML. Anchors, aliases and tags are refused: nothing here needs them, and aliases are how a
  * small file becomes a large tree. Throws nothing but VnetdError.
  */
-import { EVENT_ID, SCALAR_STYLE, YAMLException, getScalarValue, parseEvents, type Event } from "js-yaml";
+import {
+  EVENT_ID,
+  SCALAR_STYLE,
+  YAMLException,
+  getScalarValue,
+  parseEvents,
+  type Event,
+} from "js-yaml";
 import { VnetdError, type Place } from "../base/errors.js";
 
 export interface YamlScalar {
@@ -68,7 +75,10 @@ function eventsOf(text: string, source: string): Event[] {
     if (error instanceof YAMLException) {
       const { mark } = error;
       throw new VnetdError("SYNTAX", `this is not YAML or JSON: ${error.reason}`, {
-        place: mark === undefined ? { source } : { source, line: mark.line + 1, column: mark.column + 1 },
+        place:
+          mark === undefined
+            ? { source }
+            : { source, line: mark.line + 1, column: mark.column + 1 },
         cause: error,
       });
     }

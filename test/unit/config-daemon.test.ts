@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The daemon's own configuration: defaults, every key, every mistake with its place. */
+import { readFileSync } from "node:fs";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { VnetdError } from "../../src/base/errors.js";
+import {
+  daemonConfigDefaults,
+  loadDaemonConfig,
+  parseDaemonConfig,
+  parseListenAddress,
+} from "../../src/config/daemon-config.js";
+
+function errorOf(action: () => unknown): VnetdError {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof VnetdError) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+const every = `# all keys
+defaultVnets: false
+ageingSeconds: 5
+group: 239.1.2.3
+port: 11798
+merge: "off"
+limits:
+  entries: 100
+  entriesPerVnet: 50
+  entriesPerHost: 20
+  hostsPerVnet: 10
+  hosts: 30
+metricsListen: 0.0.0.0:9100
+helloSeconds: 3
+attach: [eth0, eth1]
+hostName: host-a
+`;
+
+describe("daemon configuration", () => {
+  it("has a default for everything", () => {
+    for (const text of ["", "# nothing\n", "---\n", "{}"])
+      expect(parseDaemonConfig(text, "f")).toEqual(daemonConfigDefaults());
+  });
+
+  it("has the defaults that the kernel's side has", () => {
+    const header = readFileSync(new URL("../../include/vnetd/maps.h", import.meta.url), "utf8");
+    const valueOf = (name: string): number =>
+      Number(new RegExp(`${name} = (\\d+)`).exec(header)?.[1]);
+    expect(daemonConfigDefaults().limits).toEqual({
+      entries: valueOf("VNETD_DEFAULT_FDB_ENTRIES"),
+      entriesPerVnet: valueOf("VNETD_DEFAULT_FDB_PER_VNET"),
+      entriesPerHost: valueOf("VNETD_DEFAULT_FDB_PER_HOST"),
+      hostsPerVnet: valueOf("VNETD_DEFAULT_HOSTS_PER_VNET"),
+      hosts: valueOf("VNETD_DEFAULT_NEXTHOPS"),
+    });
+  });
+
+  it("takes every key", () => {
+    expect(parseDaemonConfig(every, "f")).toEqual({
+      defaultVnets: false,
+      ageingSeconds: 5,
+      group: "239.1.2.3",
+      port: 11798,
+      merge: "off",
+      limits: { entries: 100, entriesPerVnet: 50, entriesPerHost: 20, hostsPerVnet: 10, hosts: 30 },
+      metricsListen: { address: "0.0.0.0", port: 9100 },
+      helloSeconds: 3,
+      attach: ["eth0", "eth1"],
+      hostName: "host-a",
+    });
+    expect(parseDaemonConfig("metricsListen: off\n", "f").metricsListen).toBeNull();
+  });
+
+  it.each([
+    ["colour: red", "UNKNOWN_PARAMETER", 1, 1],
+    ["constructor: red", "UNKNOWN_PARAMETER", 1, 1],
+    ["limits:\n  entires: 5\n", "UNKNOWN_PARAMETER", 2, 3],
+    ["port: 1\nport: 2\n", "DUPLICATE_PARAMETER", 2, 1],
+    ["port: 0", "CONFIG", 1, 7],
+    ["port: 65536", "CONFIG", 1, 7],
+    ["port: 0x10", "CONFIG", 1, 7],
+    ["port:", "CONFIG", 1, undefined],
+    ["ageingSeconds: 1.5", "CONFIG", 1, 16],
+    ["ageingSeconds: 0", "CONFIG", 1, 16],
+    ["defaultVnets: yes", "CONFIG", 1, 15],
+    ["group: 10.0.0.1", "CONFIG", 1, 8],
+    ["group: ff02::1", "CONFIG", 1, 8],
+    ["merge: maybe", "CONFIG", 1, 8],
+    ["limits: 5", "CONFIG", 1, 9],
+    ["limits: {entries: -1}", "CONFIG", 1, 19],
+    ["metricsListen: 11798", "CONFIG", 1, 16],
+    ["attach: eth0", "CONFIG", 1, 9],
+    ["attach: [eth0, eth0]", "CONFIG", 1, 16],
+    ["attach: [a, b, c, d, e, f, g, h, i]", "CONFIG", 1, 9],
+    ["attach: ['a b']", "BAD_NAME", 1, 10],
+    ['hostName: "a\\e[31m"', "CONFIG", 1, 11],
+    ["- port: 1", "CONFIG", 1, 1],
+    ["port: 1\n---\nport: 2\n", "CONFIG", 3, 1],
+    ["port: [", "SYNTAX", 1, undefined],
+  ])("%j: %s", (text, code, line, column) => {
+    const error = errorOf(() => parseDaemonConfig(text, "the-file"));
+    expect(error.code).toBe(code);
+    expect(error.place?.source).toBe("the-file");
+    expect(error.place?.line).toBe(line);
+    if (column !== undefined) expect(error.place?.column).toBeGreaterThanOrEqual(column);
+    if (code !== "SYNTAX") expect(error.hint).toBeTruthy();
+  });
+
+  it.each([
+    ["127.0.0.1:11798", { address: "127.0.0.1", port: 11798 }],
+    ["[::1]:0", { address: "::1", port: 0 }],
+    ["off", null],
+  ])("serves metrics on %s", (text, expected) => {
+    expect(parseListenAddress(text)).toEqual(expected);
+  });
+
+  it.each([
+    "",
+    ":1",
+    "localhost:1",
+    "1.2.3.4",
+    "1.2.3.4:",
+    "1.2.3.4:65536",
+    "::1:1",
+    "[1.2.3:1",
+    "1.2.3.4:1 ",
+  ])("cannot serve metrics on %j", (text) => {
+    expect(errorOf(() => parseListenAddress(text)).code).toBe("CONFIG");
+  });
+
+  it("may be missing at the default path only", () => {
+    const missing = (): string => {
+      throw Object.assign(new Error("x"), { code: "ENOENT" });
+    };
+    const forbidden = (): string => {
+      throw Object.assign(new Error("x"), { code: "EACCES" });
+    };
+    expect(loadDaemonConfig(undefined, missing)).toEqual(daemonConfigDefaults());
+    expect(errorOf(() => loadDaemonConfig("/x.yaml", missing))).toMatchObject({
+      code: "FILE_UNREADABLE",
+      place: { source: "/x.yaml" },
+    });
+    expect(errorOf(() => loadDaemonConfig(undefined, forbidden)).code).toBe("FILE_UNREADABLE");
+    expect(loadDaemonConfig("/x.yaml", () => "port: 5").port).toBe(5);
+  });
+
+  it("random and mutated text yields a configuration or a VnetdError", () => {
+    const cut = fc
+      .tuple(fc.nat(every.length), fc.nat(20), fc.string({ maxLength: 5 }))
+      .map(([at, remove, insert]) => every.slice(0, at) + insert + every.slice(at + remove));
+    fc.assert(
+      fc.property(fc.oneof(fc.string({ unit: "binary", maxLength: 80 }), cut), (text) => {
+        try {
+          parseDaemonConfig(text, "f");
+        } catch (error) {
+          if (!(error instanceof VnetdError)) throw error;
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
