@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Loads a BPF object: its maps made and pinned, or taken from where they are pinned; the values of
+ * its constants set; its programs verified. Also opens and makes pins.
+ *
+ * A map that is already pinned wins: it keeps its size and what is in it, and only its shape (type,
+ * key, value, flags) must fit. The check is made here, before libbpf's, so that the error names
+ * the map and says what differs. When the load fails libbpf takes away the pins that it made.
+ */
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <string.h>
+
+#include <map>
+#include <memory>
+
+#include "bpf_fd.h"
+#include "failure.h"
+#include "libbpf_log.h"
+#include "operations.h"
+#include "values.h"
+
+namespace vnetd {
+namespace {
+
+struct LoadRequest {
+  std::string path;
+  std::string pinDir;
+  std::map<std::string, uint32_t> maxEntries;
+  std::map<std::string, Bytes> rodata;
+};
+
+struct ObjectCloser {
+  void operator()(bpf_object* object) const { bpf_object__close(object); }
+};
+using ObjectPointer = std::unique_ptr<bpf_object, ObjectCloser>;
+
+LoadRequest readRequest(const Napi::CallbackInfo& info) {
+  LoadRequest request;
+  request.path = toPath(info[0], "path");
+  const Napi::Object options = toObject(info[1], "options");
+  request.pinDir = toPath(options.Get("pinDir"), "options.pinDir");
+  if (request.pinDir.front() != '/') failRange("options.pinDir must be an absolute path");
+  if (const auto value = optionalProperty(options, "maxEntries")) {
+    for (const auto& [name, entries] : toEntries(*value, "options.maxEntries")) {
+      request.maxEntries[name] = toUint32(entries, ("options.maxEntries." + name).c_str(), 1);
+    }
+  }
+  if (const auto value = optionalProperty(options, "rodata")) {
+    for (const auto& [name, bytes] : toEntries(*value, "options.rodata")) {
+      request.rodata[name] = toBytes(bytes, ("options.rodata." + name).c_str());
+    }
+  }
+  return request;
+}
+
+/** Where a named constant lies in one of the .rodata sections. */
+struct Variable {
+  bpf_map* map;
+  uint32_t offset;
+  uint32_t size;
+};
+
+std::map<std::string, Variable> rodataVariables(const bpf_object* object) {
+  std::map<std::string, Variable> variables;
+  const btf* types = bpf_object__btf(object);
+  if (types == nullptr) return variables;
+  for (uint32_t id = 1; id < btf__type_cnt(types); id++) {
+    const btf_type* section = btf__type_by_id(types, id);
+    if (!btf_is_datasec(section)) continue;
+    const char* name = btf__name_by_offset(types, section->name_off);
+    if (name == nullptr || strncmp(name, ".rodata", 7) != 0) continue;
+    bpf_map* map = bpf_object__find_map_by_name(object, name);
+    if (map == nullptr) continue;
+    const btf_var_secinfo* member = btf_var_secinfos(section);
+    for (uint16_t i = 0; i < btf_vlen(section); i++, member++) {
+      const btf_type* variable = btf__type_by_id(types, member->type);
+      const char* variableName = btf__name_by_offset(types, variable->name_off);
+      if (variableName != nullptr) {
+        variables[variableName] = Variable{map, member->offset, member->size};
+      }
+    }
+  }
+  return variables;
+}
+
+void setRodata(const bpf_object* object, const LoadRequest& request) {
+  if (request.rodata.empty()) return;
+  const auto variables = rodataVariables(object);
+  for (const auto& [name, bytes] : request.rodata) {
+    const auto found = variables.find(name);
+    if (found == variables.end()) failRange("the object has no constant named \"" + name + "\"");
+    const Variable& variable = found->second;
+    if (bytes.size() != variable.size) {
+      failRange("options.rodata." + name + " must be " + std::to_string(variable.size) +
+                " bytes long, not " + std::to_string(bytes.size()));
+    }
+    size_t sectionBytes = 0;
+    // libbpf hands the image out as const, and its skeletons write to it all the same
+    auto* image =
+        const_cast<uint8_t*>(static_cast<const uint8_t*>(
+            bpf_map__initial_value(variable.map, &sectionBytes)));
+    if (image == nullptr || size_t{variable.offset} + variable.size > sectionBytes) {
+      failSystem(EINVAL, name, "the constant lies outside its section");
+    }
+    memcpy(image + variable.offset, bytes.data(), bytes.size());
+  }
+}
+
+void requireEqual(const std::string& subject, const char* what, uint32_t pinned, uint32_t wanted) {
+  if (pinned == wanted) return;
+  failSystem(EINVAL, subject,
+             std::string("the pinned map does not fit: its ") + what + " is " +
+                 std::to_string(pinned) + ", the object's is " + std::to_string(wanted));
+}
+
+/** Takes the pinned map if there is one; false if there is none. */
+bool reusePinned(bpf_map* map, const std::string& pinPath) {
+  const std::string subject = std::string("map ") + bpf_map__name(map) + " at " + pinPath;
+  const int opened = bpf_obj_get(pinPath.c_str());
+  if (opened < 0) {
+    if (opened == -ENOENT) return false;
+    failSystem(opened, subject);
+  }
+  const UniqueFd fd(opened);
+  if (bpfKind(fd.get()) != BpfKind::kMap) failSystem(EINVAL, subject, "the pin is not a map's");
+  const bpf_map_info info = mapInfoOf(fd.get());
+  requireEqual(subject, "type", info.type, bpf_map__type(map));
+  requireEqual(subject, "key size", info.key_size, bpf_map__key_size(map));
+  requireEqual(subject, "value size", info.value_size, bpf_map__value_size(map));
+  requireEqual(subject, "flags", info.map_flags, bpf_map__map_flags(map));
+  const int error = bpf_map__reuse_fd(map, fd.get());  // keeps a duplicate
+  if (error != 0) failSystem(error, subject);
+  return true;
+}
+
+/** name -> whether it was pinned already, for the maps that the object's programs share */
+std::map<std::string, bool> prepareMaps(const bpf_object* object, const LoadRequest& request) {
+  std::map<std::string, bool> reused;
+  bpf_map* map;
+  bpf_object__for_each_map(map, object) {
+    if (bpf_map__is_internal(map)) continue;
+    const std::string name = bpf_map__name(map);
+    const std::string pinPath = request.pinDir + "/" + name;
+    if (reusePinned(map, pinPath)) {
+      // a LIBBPF_PIN_BY_NAME of the object itself would lead elsewhere
+      bpf_map__set_pin_path(map, nullptr);
+      reused[name] = true;
+      continue;
+    }
+    reused[name] = false;
+    int error = bpf_map__set_pin_path(map, pinPath.c_str());
+    const auto entries = request.maxEntries.find(name);
+    if (error == 0 && entries != request.maxEntries.end()) {
+      error = bpf_map__set_max_entries(map, entries->second);
+    }
+    if (error != 0) failSystem(error, "map " + name);
+  }
+  for (const auto& [name, entries] : request.maxEntries) {
+    (void)entries;
+    if (reused.count(name) == 0) failRange("the object has no map named \"" + name + "\"");
+  }
+  return reused;
+}
+
+/** Descriptors that are closed unless they are all handed out. */
+using NamedFds = std::map<std::string, UniqueFd>;
+
+Napi::Object handOut(Napi::Env env, NamedFds& fds) {
+  Napi::Object object = Napi::Object::New(env);
+  for (auto& [name, fd] : fds) object.Set(name, Napi::Number::New(env, fd.get()));
+  return object;
+}
+
+}  // namespace
+
+Napi::Value objectLoad(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const LoadRequest request = readRequest(info);
+  const LibbpfLog log;
+
+  bpf_object_open_opts openOptions{};
+  openOptions.sz = sizeof openOptions;
+  const ObjectPointer object(bpf_object__open_file(request.path.c_str(), &openOptions));
+  if (!object) log.fail(errno, request.path);
+
+  const auto reused = prepareMaps(object.get(), request);
+  setRodata(object.get(), request);
+  const int error = bpf_object__load(object.get());
+  if (error != 0) log.fail(error, request.path);
+
+  NamedFds programs;
+  bpf_program* program;
+  bpf_object__for_each_program(program, object.get()) {
+    if (!bpf_program__autoload(program)) continue;  // SEC("?tc"): not loaded on purpose
+    programs[bpf_program__name(program)] = UniqueFd::duplicate(bpf_program__fd(program));
+  }
+  NamedFds maps;
+  Napi::Object reusedObject = Napi::Object::New(env);
+  bpf_map* map;
+  bpf_object__for_each_map(map, object.get()) {
+    if (bpf_map__is_internal(map)) continue;
+    maps[bpf_map__name(map)] = UniqueFd::duplicate(bpf_map__fd(map));
+  }
+  for (const auto& [name, wasPinned] : reused) {
+    reusedObject.Set(name, Napi::Boolean::New(env, wasPinned));
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("programs", handOut(env, programs));
+  result.Set("maps", handOut(env, maps));
+  result.Set("reused", reusedObject);
+  for (auto* fds : {&programs, &maps}) {
+    for (auto& [name, fd] : *fds) fd.release();
+  }
+  return result;
+}
+
+Napi::Value objectGet(const Napi::CallbackInfo& info) {
+  const std::string path = toPath(info[0], "pinPath");
+  UniqueFd fd(bpf_obj_get(path.c_str()));
+  if (!fd.valid()) failSystem(errno, path);
+  const BpfKind kind = bpfKind(fd.get());
+  if (kind != BpfKind::kMap && kind != BpfKind::kProgram) {
+    failSystem(EINVAL, path, "the pin is neither a map's nor a program's");
+  }
+  return Napi::Number::New(info.Env(), fd.release());
+}
+
+Napi::Value objectPin(const Napi::CallbackInfo& info) {
+  const int fd = toFd(info[0], "fd");
+  const std::string path = toPath(info[1], "pinPath");
+  const int error = bpf_obj_pin(fd, path.c_str());
+  if (error != 0) failSystem(error, path);
+  return info.Env().Undefined();
+}
+
+}  // namespace vnetd

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * TCX hooks: pinned BPF links at a device's ingress or egress (Linux 6.6 and later).
+ *
+ * A pinned link outlives the process and holds the program; updating it replaces the program with
+ * no packet in between seeing none. Debian 12's headers are older than TCX, so its numbers and the
+ * part of struct bpf_link_info that it uses are given here.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <string.h>
+
+#include "bpf_fd.h"
+#include "failure.h"
+#include "operations.h"
+#include "values.h"
+
+namespace vnetd {
+namespace {
+
+constexpr int kAttachTcxIngress = 46;
+constexpr int kAttachTcxEgress = 47;
+constexpr uint32_t kLinkTypeTcx = 11;
+
+/** The beginning of struct bpf_link_info as a kernel with TCX fills it, and room for the rest. */
+struct TcxLinkInfo {
+  uint32_t type;
+  uint32_t id;
+  uint32_t programId;
+  uint32_t padding;
+  uint32_t ifindex;
+  uint32_t attachType;
+  uint8_t rest[104];
+};
+
+UniqueFd openLink(const std::string& pinPath) {
+  UniqueFd fd(bpf_obj_get(pinPath.c_str()));
+  if (!fd.valid()) failSystem(errno, pinPath);
+  if (bpfKind(fd.get()) != BpfKind::kLink) failSystem(EINVAL, pinPath, "the pin is not a link's");
+  return fd;
+}
+
+TcxLinkInfo readInfo(const UniqueFd& fd, const std::string& pinPath) {
+  TcxLinkInfo link;
+  memset(&link, 0, sizeof link);
+  uint32_t length = sizeof link;
+  const int error = bpf_obj_get_info_by_fd(fd.get(), &link, &length);
+  if (error != 0) failSystem(error, pinPath);
+  if (link.type != kLinkTypeTcx) failSystem(EINVAL, pinPath, "the link is not a TCX link");
+  return link;
+}
+
+}  // namespace
+
+Napi::Value tcxAttach(const Napi::CallbackInfo& info) {
+  const int programFd = toFd(info[0], "progFd");
+  const uint32_t ifindex = toIfindex(info[1], "ifindex");
+  const bool ingress = toIngress(info[2], "direction");
+  const std::string pinPath = toPath(info[3], "pinPath");
+  const auto type =
+      static_cast<enum bpf_attach_type>(ingress ? kAttachTcxIngress : kAttachTcxEgress);
+  const UniqueFd link(bpf_link_create(programFd, static_cast<int>(ifindex), type, nullptr));
+  if (!link.valid()) failSystem(errno, "ifindex " + std::to_string(ifindex));
+  // when the pin fails the link goes with its last descriptor
+  const int error = bpf_obj_pin(link.get(), pinPath.c_str());
+  if (error != 0) failSystem(error, pinPath);
+  return info.Env().Undefined();
+}
+
+Napi::Value tcxInfo(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string pinPath = toPath(info[0], "pinPath");
+  const TcxLinkInfo link = readInfo(openLink(pinPath), pinPath);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("linkId", Napi::Number::New(env, link.id));
+  result.Set("programId", Napi::Number::New(env, link.programId));
+  result.Set("ifindex", Napi::Number::New(env, link.ifindex));
+  return result;
+}
+
+Napi::Value tcxUpdate(const Napi::CallbackInfo& info) {
+  const std::string pinPath = toPath(info[0], "pinPath");
+  const int programFd = toFd(info[1], "progFd");
+  const UniqueFd link = openLink(pinPath);
+  readInfo(link, pinPath);
+  const int error = bpf_link_update(link.get(), programFd, nullptr);
+  if (error != 0) failSystem(error, pinPath);
+  return info.Env().Undefined();
+}
+
+Napi::Value programId(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), programIdOf(toFd(info[0], "progFd")));
+}
+
+}  // namespace vnetd

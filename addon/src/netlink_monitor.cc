@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Reports changes of links, addresses and bridges' forwarding databases as they happen.
+ *
+ * One multicast netlink socket in the network namespace of the calling thread. When its buffer
+ * runs over, events are lost for good: "overrun" tells the caller to read everything again.
+ */
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include "address.h"
+#include "bridge_fdb.h"
+#include "failure.h"
+#include "link.h"
+#include "loop_watcher.h"
+#include "netlink.h"
+#include "operations.h"
+#include "values.h"
+
+namespace vnetd {
+namespace {
+
+constexpr int kReceiveQueueBytes = 8 * 1024 * 1024;
+constexpr size_t kReceiveBytes = 64 * 1024;
+constexpr int kDatagramsPerTurn = 64;
+
+void setEvent(Napi::Object event, const char* type) {
+  event.Set("type", Napi::String::New(event.Env(), type));
+}
+
+void fillLinkEvent(Napi::Object event, const Link& link, bool deleted) {
+  const Napi::Env env = event.Env();
+  setEvent(event, deleted ? "link-deleted" : "link");
+  if (deleted) {
+    event.Set("ifindex", Napi::Number::New(env, link.ifindex));
+    event.Set("name", Napi::String::New(env, link.name));
+  } else {
+    event.Set("link", linkObject(env, link));
+  }
+}
+
+/** The contract's NetlinkEvent for a message; an empty value for one that is none. */
+Napi::Value eventOf(Napi::Env env, const nlmsghdr* message) {
+  Napi::Object event = Napi::Object::New(env);
+  if (const auto link = parseLink(message)) {
+    fillLinkEvent(event, *link, message->nlmsg_type == RTM_DELLINK);
+    return event;
+  }
+  if (const auto address = parseAddress(message)) {
+    setEvent(event, message->nlmsg_type == RTM_DELADDR ? "address-deleted" : "address");
+    event.Set("address", addressObject(env, *address));
+    return event;
+  }
+  if (const auto entry = parseBridgeFdb(message)) {
+    setEvent(event, message->nlmsg_type == RTM_DELNEIGH ? "bridge-fdb-deleted" : "bridge-fdb");
+    event.Set("entry", bridgeFdbObject(env, *entry));
+    return event;
+  }
+  return Napi::Value();
+}
+
+class NetlinkMonitor : public LoopWatcher {
+ public:
+  explicit NetlinkMonitor(napi_env env)
+      : LoopWatcher(env),
+        socket_(mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK)),
+        buffer_(kReceiveBytes) {
+    if (socket_ == nullptr) failSystem(errno, "netlink socket");
+    try {
+      join();
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+  ~NetlinkMonitor() override { release(); }
+
+  int pollFd() const { return mnl_socket_get_fd(socket_); }
+
+ protected:
+  void onReadable() override {
+    for (int i = 0; i < kDatagramsPerTurn && !closed(); i++) {
+      if (!readDatagram()) return;
+    }
+  }
+
+  void release() override {
+    if (socket_ != nullptr) mnl_socket_close(socket_);
+    socket_ = nullptr;
+  }
+
+ private:
+  void join() {
+    const int fd = mnl_socket_get_fd(socket_);
+    const int bytes = kReceiveQueueBytes;
+    // over the system's limit where we may, else as much as it allows
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) != 0) {
+      setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    }
+    if (mnl_socket_bind(socket_, 0, MNL_SOCKET_AUTOPID) < 0) failSystem(errno, "netlink socket");
+    for (int group : {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEIGH}) {
+      if (mnl_socket_setsockopt(socket_, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0) {
+        failSystem(errno, "netlink group " + std::to_string(group));
+      }
+    }
+  }
+
+  /** false when there is nothing more to read now */
+  bool readDatagram() {
+    size_t received = 0;
+    try {
+      received = receiveFromKernel(pollFd(), buffer_.data(), buffer_.size());
+    } catch (const SystemFailure& failure) {
+      if (failure.errnum == EAGAIN) return false;
+      // ENOBUFS, or a message that did not fit: something was lost
+      return deliverOverrun();
+    }
+    auto length = static_cast<int>(received);
+    const auto* message = reinterpret_cast<const nlmsghdr*>(buffer_.data());
+    for (; mnl_nlmsg_ok(message, length) && !closed(); message = mnl_nlmsg_next(message, &length)) {
+      if (!deliverEvent(message)) return false;
+    }
+    return true;
+  }
+
+  bool deliverEvent(const nlmsghdr* message) {
+    const Napi::Env env(this->env());
+    const Napi::HandleScope scope(env);
+    try {
+      const Napi::Value event = eventOf(env, message);
+      return event.IsEmpty() || deliver(event) != Delivery::kImpossible;
+    } catch (const Napi::Error&) {
+      return false;  // the environment ends: nothing can be made in it any more
+    }
+  }
+
+  bool deliverOverrun() {
+    const Napi::Env env(this->env());
+    const Napi::HandleScope scope(env);
+    try {
+      Napi::Object event = Napi::Object::New(env);
+      setEvent(event, "overrun");
+      return deliver(event) != Delivery::kImpossible;
+    } catch (const Napi::Error&) {
+      return false;
+    }
+  }
+
+  mnl_socket* socket_;
+  Bytes buffer_;
+};
+
+}  // namespace
+
+Napi::Value netlinkMonitor(const Napi::CallbackInfo& info) {
+  const Napi::Function onEvent = toFunction(info[0], "onEvent");
+  const auto monitor = std::make_shared<NetlinkMonitor>(info.Env());
+  return LoopWatcher::start(monitor, onEvent, monitor->pollFd(), "VnetdNetlinkMonitor");
+}
+
+}  // namespace vnetd
