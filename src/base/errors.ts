@@ -55,6 +55,8 @@ export const errorTable = {
   STATE_UNWRITABLE: "The state directory cannot be written.",
   START_FAILED: "The daemon that a command started did not come up.",
   TIMEOUT: "The daemon did not answer in time.",
+  CONNECTION_LOST: "The daemon went away before it answered.",
+  BAD_ANSWER: "The daemon's answer is not of the API's form.",
 } as const;
 
 export type ErrorCode = keyof typeof errorTable;
