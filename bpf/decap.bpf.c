@@ -156,7 +156,9 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 	if (varp.msg.opcode != bpf_htons(VNETD_VARP_REQUEST) &&
 	    varp.msg.opcode != bpf_htons(VNETD_VARP_ANNOUNCE))
 		return VNETD_DROP_VARP_BAD_OPCODE;
-	if (varp.family != VNETD_VARP_INET && varp.family != VNETD_VARP_INET6)
+	/* a request's address says nothing: the answer goes to whom the packet came from */
+	if (varp.msg.opcode == bpf_htons(VNETD_VARP_ANNOUNCE) &&
+	    varp.family != VNETD_VARP_INET && varp.family != VNETD_VARP_INET6)
 		return VNETD_DROP_VARP_BAD_FAMILY;
 
 	event = bpf_ringbuf_reserve(&control, sizeof(*event), 0);

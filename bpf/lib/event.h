@@ -35,6 +35,7 @@ static __always_inline void event_fill(struct vnetd_event_mac *event, __u32 type
 	event->handle = key->handle;
 	__builtin_memcpy(event->mac, key->mac, VNETD_MAC_LEN);
 	event->pad = 0;
+	event->pad2 = 0;
 	event->from = from;
 	event->to = to;
 	event->time_ns = bpf_ktime_get_ns();

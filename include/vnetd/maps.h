@@ -275,6 +275,7 @@ struct vnetd_event_mac {
 	/* MOVED: nexthop ids before and after, VNETD_NEXTHOP_LOCAL is this host */
 	__u32 from;
 	__u32 to;
+	__u32 pad2;
 	__u64 time_ns;
 };
 

@@ -1004,6 +1004,7 @@ export const VnetdEventMac = {
     pad: { offset: 18, size: 2, type: "u16" },
     from: { offset: 20, size: 4, type: "u32" },
     to: { offset: 24, size: 4, type: "u32" },
+    pad2: { offset: 28, size: 4, type: "u32" },
     timeNs: { offset: 32, size: 8, type: "u64" },
   },
 } as const;
