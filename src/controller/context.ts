@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What all parts of the controller share: the kernel's ports, the opened data plane, and who this
+ * host is. Made once at start, by src/controller.ts.
+ */
+import type { DaemonConfig } from "../config/daemon-config.js";
+import type { Control } from "../dataplane/control.js";
+import type { Generation } from "../dataplane/generation.js";
+import type { Hooks } from "../dataplane/hooks.js";
+import type { Maps } from "../dataplane/maps.js";
+import type { VnetTable } from "../dataplane/vnet-table.js";
+import type { Log } from "../log.js";
+import type { Native } from "../native/contract.js";
+
+export interface Context {
+  native: Native;
+  log: Log;
+  config: DaemonConfig;
+  /** 32 hex digits, stable */
+  hostId: string;
+  /** 16 hex digits, new at each start */
+  bootNonce: string;
+  hostName: string;
+  generation: Generation;
+  maps: Maps;
+  hooks: Hooks;
+  control: Control;
+  table: VnetTable;
+}
+
+export function programOf({ generation }: Context, name: string): number {
+  const fd = generation.programs[name];
+  if (fd === undefined) throw new Error(`the BPF object has no program "${name}"`);
+  return fd;
+}
+
+/** Milliseconds that never step back. */
+export function nowMs(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Hello: the hosts of ours in each vnet know one another and the paths between them.
+ *
+ * Out: an announce of the vnetif's own MAC with the extension (src/wire/hello.ts), to the group on
+ * every usable device when a vnet, a device or the daemon appears and every interval after, and
+ * by unicast to a host that was not known or asked. In: members (src/varp/members.ts); what
+ * changes there is written to the next hops, so that the data plane drops the copies of group
+ * frames that come by a second path.
+ */
+import { parseAddress } from "../base/address.js";
+import { version } from "../base/version.js";
+import { macToBytes } from "../base/mac.js";
+import { vnetIdToBytes } from "../base/vnet-id.js";
+import {
+  vnetdCapability,
+  vnetdControlOp,
+  vnetdNexthopFlags,
+} from "../generated/layouts.js";
+import { HelloSchedule } from "../varp/hello-schedule.js";
+import { Members, membersDefaults, type Member, type PathChange } from "../varp/members.js";
+import { TokenBucket } from "../varp/token-bucket.js";
+import { decodeHello, encodeHello, type Hello } from "../wire/hello.js";
+import { encodeVarp, type VarpMessage } from "../wire/varp.js";
+import { nowMs, type Context } from "./context.js";
+import type { Underlay, Underlays } from "./underlays.js";
+import type { RunningVnet, Vnets } from "./vnets.js";
+
+const repliesPerSecond = { perSecond: 500, burst: 1000 };
+const hellosPerTick = 200;
+/** how long a duplicate host id is held against its owner, in hello intervals */
+const duplicateIntervals = 3;
+
+export interface HelloParts {
+  vnets: Vnets;
+  underlays: Underlays;
+}
+
+type HelloKind = "plain" | "solicit" | "goodbye";
+
+export class Hellos {
+  private readonly members: Members;
+  private readonly schedule: HelloSchedule;
+  private readonly replies = new TokenBucket(repliesPerSecond);
+  private duplicate: { address: string; atMs: number } | undefined;
+  private readonly helloMs: number;
+
+  constructor(
+    private readonly context: Context,
+    private readonly parts: HelloParts,
+  ) {
+    this.helloMs = context.config.helloSeconds * 1000;
+    this.members = new Members({ ...membersDefaults, helloMs: this.helloMs });
+    this.schedule = new HelloSchedule(this.helloMs);
+  }
+
+  list(): Member[] {
+    return this.members.list();
+  }
+
+  hostsOf(handle: number): number {
+    return this.members.ofVnet(handle).length;
+  }
+
+  problems(): string[] {
+    if (this.duplicate === undefined) return [];
+    return [
+      `${this.duplicate.address} says hello with this host's id: give one of the two a new one ` +
+        "(a copied machine: remove its state directory)",
+    ];
+  }
+
+  // ---- what happens here
+
+  /** A vnet appeared: say so, and ask who else is there. */
+  vnetAppeared(vnet: RunningVnet): void {
+    this.sayToGroup(vnet, "solicit", this.parts.underlays.usable());
+    this.schedule.said(vnet.handle, nowMs());
+  }
+
+  vnetLeaves(vnet: RunningVnet): void {
+    this.sayToGroup(vnet, "goodbye", this.parts.underlays.usable());
+    this.members.vnetGone(vnet.handle);
+    this.schedule.vnetGone(vnet.handle);
+  }
+
+  deviceUsable(underlay: Underlay): void {
+    this.members.deviceUp(underlay.ifindex);
+    for (const vnet of this.parts.vnets.running()) this.sayToGroup(vnet, "solicit", [underlay]);
+  }
+
+  deviceLeaves(underlay: Underlay): void {
+    for (const vnet of this.parts.vnets.running()) this.sayToGroup(vnet, "goodbye", [underlay]);
+  }
+
+  deviceDown(ifindex: number): void {
+    this.apply(this.members.deviceDown(ifindex));
+  }
+
+  deviceGone(ifindex: number): void {
+    this.apply(this.members.deviceGone(ifindex));
+  }
+
+  tick(): void {
+    const now = nowMs();
+    this.apply(this.members.tick(now));
+    const vnets = this.parts.vnets.byHandle();
+    for (const handle of this.schedule.due(now, hellosPerTick)) {
+      this.schedule.said(handle, now);
+      const vnet = vnets.get(handle);
+      if (vnet === undefined) this.schedule.vnetGone(handle);
+      else this.sayToGroup(vnet, "plain", this.parts.underlays.usable());
+    }
+    const { duplicate } = this;
+    const forgiven = duplicate !== undefined && now - duplicate.atMs > duplicateIntervals * this.helloMs;
+    if (forgiven) this.duplicate = undefined;
+  }
+
+  // ---- what others say
+
+  /** An announce that is no hello is none of ours. */
+  onAnnounce(vnet: RunningVnet, underlay: Underlay, message: VarpMessage, source: string): void {
+    const decoded = decodeHello(Buffer.from(message.trailing));
+    if (!decoded.ok) {
+      if (decoded.reason !== "absent") this.context.log.debug(`hello from ${source}: ${decoded.reason}`);
+      return;
+    }
+    const { hello } = decoded;
+    if (hello.hostId === this.context.hostId) return this.onOwnId(hello, source);
+    const path = { address: source, ifindex: underlay.ifindex };
+    if (hello.goodbye) {
+      this.apply(this.members.goodbye(vnet.handle, hello.hostId, path));
+      return;
+    }
+    const result = this.members.heard(
+      {
+        handle: vnet.handle,
+        hostId: hello.hostId,
+        bootNonce: hello.bootNonce,
+        capabilities: hello.capabilities,
+        mtuBytes: hello.underlayMtuBytes,
+        name: hello.hostName,
+        software: hello.software,
+        ...path,
+      },
+      nowMs(),
+    );
+    this.apply(result.changes);
+    if (result.refused) this.context.log.warn(`vnet ${vnet.id}: too many hosts, ${source} is left out`);
+    const answer = (result.isNew || hello.solicit) && this.replies.take(nowMs());
+    if (answer) this.say(vnet, "plain", underlay, source);
+  }
+
+  /** The address in the maps' form, from which a message leaves by this device. */
+  careOf({ state }: Underlay): Uint8Array | undefined {
+    return state.address === null ? undefined : parseAddress(state.address);
+  }
+
+  private onOwnId(hello: Hello, source: string): void {
+    if (hello.bootNonce === this.context.bootNonce) return;
+    this.duplicate = { address: source, atMs: nowMs() };
+    this.context.log.warn(`${source} says hello with this host's id`);
+  }
+
+  private apply(changes: readonly PathChange[]): void {
+    const vnets = this.parts.vnets.byHandle();
+    for (const change of changes) {
+      const vnet = vnets.get(change.handle);
+      if (vnet === undefined) continue;
+      const reason = this.context.control.run({
+        op: vnetdControlOp.CTL_NEXTHOP,
+        slot: vnet.slot,
+        handle: vnet.handle,
+        ifindex: change.ifindex,
+        nexthopFlags: flagsOf(change),
+        capabilities: change.capabilities,
+        mtu: change.mtuBytes,
+        addr: parseAddress(change.address),
+      });
+      if (reason !== "ok") this.context.log.debug(`next hop ${change.address}: ${reason}`);
+    }
+  }
+
+  private sayToGroup(vnet: RunningVnet, kind: HelloKind, underlays: readonly Underlay[]): void {
+    for (const underlay of underlays) this.say(vnet, kind, underlay);
+  }
+
+  private say(vnet: RunningVnet, kind: HelloKind, underlay: Underlay, to?: string): void {
+    const address = this.careOf(underlay);
+    if (address === undefined) return;
+    const { hostId, bootNonce, hostName } = this.context;
+    const extension = encodeHello({
+      hostId,
+      bootNonce,
+      capabilities: vnetdCapability.CAP_HELLO,
+      underlayMtuBytes: underlay.state.mtuBytes,
+      hostName,
+      software: `vnetd ${version}`,
+      solicit: kind === "solicit",
+      goodbye: kind === "goodbye",
+    });
+    const vmac = macToBytes(vnet.vmac);
+    const message = encodeVarp({ opcode: "announce", vnet: vnetIdToBytes(vnet.id), vmac, address }, extension);
+    if (to === undefined) underlay.socket?.sendToGroup(message);
+    else underlay.socket?.send(message, to);
+  }
+}
+
+function flagsOf({ member, secondary }: PathChange): number {
+  const { NEXTHOP_MEMBER, NEXTHOP_SECONDARY } = vnetdNexthopFlags;
+  return (member ? NEXTHOP_MEMBER : 0) | (secondary ? NEXTHOP_SECONDARY : 0);
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * VARP: answers requests for MACs of this host, announces new ones, asks for unknown ones, and
+ * takes in what others announce.
+ *
+ *   ring `control` -> onControl() -> request: answer | announce: LEARN, hello -> Hellos
+ *                                 -> LOCAL_NEW: announcer -> drain()
+ *   ring `events`  -> onEvent()   -> UNKNOWN_UNICAST: resolver -> request to the group
+ *
+ * The table is the BPF maps: what is announced is entered by the control program, which keeps the
+ * limits. Nothing here trusts a message: addresses are checked, work for each record is bounded,
+ * and what is sent is limited in rate.
+ */
+import { addressToText, isMappedIpv4, isMulticastAddress } from "../base/address.js";
+import { isGroupMac, isZeroMac, macFromBytes, macToBytes, type Mac } from "../base/mac.js";
+import { vnetIdFromBytes, vnetIdToBytes } from "../base/vnet-id.js";
+import { isFresh, isLocal, localEntries, nowNs } from "../dataplane/tables.js";
+import {
+  VnetdEventMac,
+  VnetdEventVarp,
+  decodeVnetdEventMac,
+  decodeVnetdEventVarp,
+  vnetdControlOp,
+  vnetdEventType,
+  vnetdFdbFlags,
+  type VnetdEventMac as MacEvent,
+  type VnetdEventVarp as VarpEvent,
+} from "../generated/layouts.js";
+import type { BridgeFdbEntry } from "../native/contract.js";
+import { Announcer } from "../varp/announcer.js";
+import { Resolver } from "../varp/resolver.js";
+import { TokenBucket } from "../varp/token-bucket.js";
+import { decodeVarp, encodeVarp, type VarpMessage, type VarpOpcode } from "../wire/varp.js";
+import type { Hellos } from "./hellos.js";
+import { nowMs, type Context } from "./context.js";
+import type { Underlay, Underlays } from "./underlays.js";
+import type { RunningVnet, Vnets } from "./vnets.js";
+
+/** A local MAC that was heard less than this ago stays, whoever announces it. */
+const silentNs = 1_000_000_000n;
+/** The bridges' tables are read at most this often for announces of MACs that live here. */
+const bridgeFdbKeptMs = 100;
+const answersPerSecond = { perSecond: 2000, burst: 2000 };
+
+export interface VarpParts {
+  vnets: Vnets;
+  underlays: Underlays;
+  hellos: Hellos;
+}
+
+export class VarpService {
+  private readonly resolver = new Resolver();
+  private readonly announcer = new Announcer();
+  private readonly answers = new TokenBucket(answersPerSecond);
+  private drainTimer: NodeJS.Timeout | undefined;
+  private bridgeFdb: { atMs: number; entries: BridgeFdbEntry[] } | undefined;
+
+  constructor(
+    private readonly context: Context,
+    private readonly parts: VarpParts,
+  ) {}
+
+  /** A record of the ring `control`. */
+  onControl(record: Buffer): void {
+    const type = record.length >= 4 ? record.readUInt32LE(0) : 0;
+    if (type === vnetdEventType.EVENT_VARP && record.length >= VnetdEventVarp.size) {
+      this.onVarp(decodeVnetdEventVarp(record));
+    } else if (type === vnetdEventType.EVENT_LOCAL_NEW && record.length >= VnetdEventMac.size) {
+      this.onLocalNew(decodeVnetdEventMac(record));
+    }
+  }
+
+  /** A record of the ring `events`. */
+  onEvent(record: Buffer): void {
+    if (record.length < VnetdEventMac.size) return;
+    const event = decodeVnetdEventMac(record);
+    if (event.type !== vnetdEventType.EVENT_UNKNOWN_UNICAST) return;
+    const vnet = this.vnetOf(event);
+    const mac = macFromBytes(event.mac);
+    if (vnet === undefined || isGroupMac(mac)) return;
+    if (this.resolver.wanted(vnet.handle, mac, nowMs())) this.sendToGroup("request", vnet, mac);
+  }
+
+  /** Everything that lives here is announced again: an address of ours changed. */
+  announceAll(): void {
+    const vnets = this.parts.vnets.byHandle();
+    for (const { handle, vmac } of localEntries(this.context.maps, vnets)) {
+      this.announcer.push({ handle, mac: vmac });
+    }
+    this.drain();
+  }
+
+  announce(handle: number, mac: Mac): void {
+    this.announcer.push({ handle, mac });
+    this.drain();
+  }
+
+  tick(): void {
+    this.resolver.tick(nowMs());
+  }
+
+  vnetGone(handle: number): void {
+    this.resolver.vnetGone(handle);
+    this.announcer.vnetGone(handle);
+  }
+
+  /** Ports came or went: the bridges' tables are read again. */
+  bridgesChanged(): void {
+    this.bridgeFdb = undefined;
+  }
+
+  close(): void {
+    clearTimeout(this.drainTimer);
+  }
+
+  // ---- local MACs
+
+  private onLocalNew(event: MacEvent): void {
+    const vnet = this.vnetOf(event);
+    if (vnet === undefined) return;
+    this.resolver.resolved(vnet.handle, macFromBytes(event.mac));
+    this.announce(vnet.handle, macFromBytes(event.mac));
+  }
+
+  private drain(): void {
+    const vnets = this.parts.vnets.byHandle();
+    for (const { handle, mac } of this.announcer.drain(nowMs())) {
+      const vnet = vnets.get(handle);
+      if (vnet !== undefined) this.sendToGroup("announce", vnet, mac);
+    }
+    if (this.announcer.queued === 0 || this.drainTimer !== undefined) return;
+    this.drainTimer = setTimeout(() => {
+      this.drainTimer = undefined;
+      this.drain();
+    }, 20);
+  }
+
+  // ---- messages
+
+  private onVarp(event: VarpEvent): void {
+    const underlay = this.parts.underlays.byIfindex(event.ifindex);
+    const decoded = decodeVarp(Buffer.from(event.message.subarray(0, event.len)));
+    // BPF counted what is malformed; it never gets here.
+    if (!decoded.ok || underlay === undefined) return;
+    const vnet = this.parts.vnets.get(vnetIdFromBytes(decoded.message.vnet))?.running;
+    if (vnet === undefined) return;
+    const source = addressToText(event.source);
+    if (decoded.message.opcode === "request") this.onRequest(vnet, underlay, decoded.message, source);
+    else this.onAnnounce(vnet, underlay, decoded.message, source);
+  }
+
+  /** Answered from the address announced, to the protocol's port, wherever it was asked from. */
+  private onRequest(vnet: RunningVnet, underlay: Underlay, message: VarpMessage, source: string): void {
+    const mac = macFromBytes(message.vmac);
+    if (!this.livesHere(vnet, mac) || !this.answers.take(nowMs())) return;
+    const answer = this.messageOf("announce", vnet, mac, underlay);
+    if (answer !== undefined) underlay.socket?.send(answer, source);
+  }
+
+  private onAnnounce(vnet: RunningVnet, underlay: Underlay, message: VarpMessage, source: string): void {
+    if (this.isOwnAddress(source)) return;
+    const mac = macFromBytes(message.vmac);
+    this.parts.hellos.onAnnounce(vnet, underlay, message, source);
+    const care = message.address;
+    if (!isHostAddress(care) || this.isOwnAddress(addressToText(care))) return;
+    if (isGroupMac(mac) || isZeroMac(mac) || mac === vnet.vmac) return;
+    if (this.staysHere(vnet, mac)) return;
+    const reason = this.context.control.run({
+      op: vnetdControlOp.CTL_LEARN,
+      slot: vnet.slot,
+      handle: vnet.handle,
+      ifindex: underlay.ifindex,
+      fdbFlags: vnetdFdbFlags.FDB_ANNOUNCED,
+      mac: message.vmac,
+      addr: care,
+    });
+    if (reason === "ok") this.resolver.resolved(vnet.handle, mac);
+    else this.context.log.debug(`announce of ${mac} from ${source}: ${reason}`);
+  }
+
+  private livesHere(vnet: RunningVnet, mac: Mac): boolean {
+    if (mac === vnet.vmac) return true;
+    const entry = this.localEntry(vnet, mac);
+    return entry !== undefined;
+  }
+
+  /** An announce takes a MAC from this host only if its port is gone or it has been silent. */
+  private staysHere(vnet: RunningVnet, mac: Mac): boolean {
+    const entry = this.localEntry(vnet, mac);
+    if (entry === undefined) return false;
+    if ((entry.flags & vnetdFdbFlags.FDB_STATIC) !== 0) return true;
+    if (nowNs() - entry.seenNs >= silentNs) return false;
+    return vnet.vnif === undefined || vnet.vnif.master === 0 || this.isBehindPort(vnet, mac);
+  }
+
+  private localEntry(vnet: RunningVnet, mac: Mac): ReturnType<Context["maps"]["fdbEntry"]> {
+    const { maps } = this.context;
+    const entry = maps.fdbEntry({ handle: vnet.handle, mac: macToBytes(mac) });
+    const record = maps.vnet(vnet.slot);
+    if (entry === undefined || record?.handle !== vnet.handle) return undefined;
+    return isLocal(entry) && isFresh(entry, record, nowNs()) ? entry : undefined;
+  }
+
+  private isBehindPort(vnet: RunningVnet, mac: Mac): boolean {
+    const now = nowMs();
+    if (this.bridgeFdb === undefined || now - this.bridgeFdb.atMs > bridgeFdbKeptMs) {
+      this.bridgeFdb = { atMs: now, entries: this.context.native.bridgeFdbList() };
+    }
+    return this.bridgeFdb.entries.some(
+      (entry) =>
+        entry.mac === mac && entry.master === vnet.vnif?.master && entry.ifindex !== vnet.vnif.ifindex,
+    );
+  }
+
+  private isOwnAddress(address: string): boolean {
+    return this.parts.underlays.list().some(({ state }) => state.address === address);
+  }
+
+  private sendToGroup(opcode: VarpOpcode, vnet: RunningVnet, mac: Mac): void {
+    for (const underlay of this.parts.underlays.usable()) {
+      const message = this.messageOf(opcode, vnet, mac, underlay);
+      if (message !== undefined) underlay.socket?.sendToGroup(message);
+    }
+  }
+
+  private messageOf(
+    opcode: VarpOpcode,
+    vnet: RunningVnet,
+    mac: Mac,
+    underlay: Underlay,
+  ): Buffer | undefined {
+    const address = this.parts.hellos.careOf(underlay);
+    if (address === undefined) return undefined;
+    return encodeVarp({ opcode, vnet: vnetIdToBytes(vnet.id), vmac: macToBytes(mac), address });
+  }
+
+  /** An event may be older than the vnet that has the slot now. */
+  private vnetOf({ handle }: MacEvent): RunningVnet | undefined {
+    return this.parts.vnets.byHandle().get(handle);
+  }
+}
+
+/** Unicast IPv4 that may be a host's (RFC 1122 section 3.2.1.3). */
+function isHostAddress(bytes: Uint8Array): boolean {
+  if (!isMappedIpv4(bytes) || isMulticastAddress(bytes)) return false;
+  const first = bytes[12] ?? 0;
+  return first !== 0 && first !== 127 && first < 240;
+}

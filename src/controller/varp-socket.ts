@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The UDP socket of one underlay device: VARP messages leave by it, from the device's address and
+ * the protocol's port, TTL 1 to the group. Messages come in through BPF, not here; what the
+ * socket receives nevertheless is read and dropped.
+ */
+import dgram from "node:dgram";
+import { errnoName } from "../host/errno.js";
+import type { Log } from "../log.js";
+import type { Native } from "../native/contract.js";
+
+export interface VarpSocketOptions {
+  device: string;
+  ifindex: number;
+  address: string;
+  group: string;
+  port: number;
+}
+
+/** What waits to be sent is bounded; beyond it messages are lost, as on a full wire. */
+const maxQueuedBytes = 256 << 10;
+
+export class VarpSocket {
+  // Addresses are numbers here; without a look-up a message leaves before send() returns.
+  private readonly socket = dgram.createSocket({
+    type: "udp4",
+    lookup: (address, _options, done) => done(null, address, 4),
+  });
+  private closed = false;
+  private readonly waiting: (() => void)[] = [];
+  private ready = false;
+
+  constructor(
+    native: Native,
+    private readonly options: VarpSocketOptions,
+    private readonly log: Log,
+  ) {
+    const { device, address, port } = options;
+    const fd = native.udpSocket({ device, address, port, multicastTtl: 1 });
+    this.socket.on("error", (error) => {
+      log.warn(`${device}: VARP socket: ${error.message}`);
+    });
+    this.socket.bind({ fd, exclusive: true }, () => {
+      this.ready = true;
+      this.socket.setMulticastLoopback(false);
+      for (const send of this.waiting.splice(0)) send();
+    });
+  }
+
+  isFor({ ifindex, address }: { ifindex: number; address: string | null }): boolean {
+    return !this.closed && ifindex === this.options.ifindex && address === this.options.address;
+  }
+
+  sendToGroup(message: Buffer): void {
+    this.send(message, this.options.group);
+  }
+
+  send(message: Buffer, address: string): void {
+    if (this.closed) return;
+    if (!this.ready) {
+      if (this.waiting.length < 1024) this.waiting.push(() => this.send(message, address));
+      return;
+    }
+    if (this.socket.getSendQueueSize() > maxQueuedBytes) return;
+    this.socket.send(message, this.options.port, address, (error) => {
+      if (error === null) return;
+      this.log.warn(`${this.options.device}: VARP to ${address}: ${errnoName(error)}`);
+    });
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.socket.close();
+  }
+}

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The vnets of this host: makes what is configured, adopts what is there, takes away what was
+ * deleted.
+ *
+ * bringUp() is idempotent and undoes what it made when a step fails, so creation and the start of
+ * the daemon are the same path. Devices are found by name and alias, table records by id; nothing
+ * is torn down to be made anew while traffic runs.
+ */
+import { VnetdError, type Place } from "../base/errors.js";
+import { macToBytes, type Mac } from "../base/mac.js";
+import type { VnetId } from "../base/vnet-id.js";
+import type { PlacedVnet, VnetConfig } from "../config/vnet-file.js";
+import { maxVnets, type VnetSlot } from "../dataplane/vnet-table.js";
+import { checkBridgeName, ensureBridge, isOurs, removeBridge } from "../host/bridge.js";
+import { kernel } from "../host/errno.js";
+import { macOf, peerNameOf, segmentAlias, vnetOfAlias } from "../host/names.js";
+import {
+  checkVnetifName,
+  defaultMtuBytes,
+  ensureVnetif,
+  macOfLink,
+  removeVnetif,
+  setMtu,
+  type Vnetif,
+} from "../host/vnetif.js";
+import type { LinkInfo } from "../native/contract.js";
+import { vnetdSecurity } from "../generated/layouts.js";
+import { programOf, type Context } from "./context.js";
+
+/** In a record: the vnetif is in another namespace. No device here has this number. */
+export const vnifElsewhere = 0x7fffffff;
+
+export interface Vnet {
+  config: VnetConfig;
+  builtIn: boolean;
+  /** undefined: it could not be brought up, see problem */
+  running: RunningVnet | undefined;
+  problem: string;
+}
+
+export interface RunningVnet extends VnetSlot {
+  id: VnetId;
+  /** undefined: moved into another network namespace */
+  vnif: LinkInfo | undefined;
+  peer: LinkInfo;
+  vmac: Mac;
+}
+
+export class Vnets {
+  private readonly vnets = new Map<VnetId, Vnet>();
+  private mtuBytes = defaultMtuBytes;
+  private handles: Map<number, RunningVnet> | undefined;
+
+  constructor(private readonly context: Context) {}
+
+  get size(): number {
+    return this.vnets.size;
+  }
+
+  list(): Vnet[] {
+    return [...this.vnets.values()].sort((a, b) => (a.config.id < b.config.id ? -1 : 1));
+  }
+
+  running(): RunningVnet[] {
+    return this.list().flatMap(({ running }) => (running === undefined ? [] : [running]));
+  }
+
+  byHandle(): ReadonlyMap<number, RunningVnet> {
+    this.handles ??= new Map(this.running().map((vnet) => [vnet.handle, vnet]));
+    return this.handles;
+  }
+
+  get(id: VnetId): Vnet | undefined {
+    return this.vnets.get(id);
+  }
+
+  find(id: VnetId): Vnet {
+    const vnet = this.vnets.get(id);
+    if (vnet !== undefined) return vnet;
+    throw new VnetdError("VNET_NOT_FOUND", `there is no vnet ${id}`, {
+      hint: "`vnetd vnet-list` shows the vnets of this host.",
+    });
+  }
+
+  problems(): string[] {
+    return this.list().flatMap(({ config, problem }) =>
+      problem === "" ? [] : [`vnet ${config.id}: ${problem}`],
+    );
+  }
+
+  // ---- start
+
+  /** Makes the kernel's state that of the configuration, and removes what is ours beyond it. */
+  reconcile(wanted: readonly { config: VnetConfig; builtIn: boolean }[]): void {
+    const entered = this.context.table.entered();
+    this.removeOrphans(new Set(wanted.map(({ config }) => config.id)), entered);
+    for (const { config, builtIn } of wanted) {
+      const vnet: Vnet = { config, builtIn, running: undefined, problem: "" };
+      this.vnets.set(config.id, vnet);
+      this.tryToBringUp(vnet, entered.get(config.id));
+    }
+  }
+
+  /** Looks again at vnets that lost a device or could not be brought up. */
+  repair(): RunningVnet[] {
+    return this.list().filter((vnet) => this.needsRepair(vnet)).flatMap((vnet) => {
+      this.tryToBringUp(vnet, vnet.running);
+      return vnet.running === undefined ? [] : [vnet.running];
+    });
+  }
+
+  // ---- changes
+
+  /** Throws for the first thing that stands against a vnet; changes nothing. */
+  check(placed: readonly PlacedVnet[]): void {
+    const added = placed.filter(({ id }) => !this.vnets.has(id)).length;
+    if (this.vnets.size + added > maxVnets) {
+      throw new VnetdError("VNET_LIMIT", `a host has at most ${String(maxVnets)} vnets`, {
+        hint: "Delete some that are not used.",
+      });
+    }
+    for (const vnet of placed) this.checkOne(vnet);
+  }
+
+  /** Brings all of them up, or none. The caller persists, and calls undo() if that fails. */
+  create(placed: readonly PlacedVnet[]): { made: RunningVnet[]; undo: () => void } {
+    this.check(placed);
+    const undos: (() => void)[] = [];
+    const undo = (): void => {
+      for (const step of undos.splice(0).reverse()) step();
+    };
+    try {
+      const made = placed.map((vnet) => {
+        const { running, undo: undoOne } = this.createOne(vnet);
+        undos.push(undoOne);
+        return running;
+      });
+      return { made, undo };
+    } catch (error) {
+      undo();
+      throw error;
+    }
+  }
+
+  /** Says what stays behind, if anything does. */
+  delete(id: VnetId): string | undefined {
+    const vnet = this.find(id);
+    const note = this.tearDown(vnet);
+    this.vnets.delete(id);
+    this.handles = undefined;
+    return note;
+  }
+
+  setMtu(mtuBytes: number): void {
+    if (mtuBytes === this.mtuBytes) return;
+    this.mtuBytes = mtuBytes;
+    const { native, log } = this.context;
+    for (const { config, running } of this.list()) {
+      try {
+        if (running?.vnif !== undefined) setMtu(native, running.vnif, mtuBytes);
+        const bridge = config.bridge === null ? undefined : native.linkGet(config.bridge);
+        if (bridge !== undefined && isOurs(bridge, config.id)) setMtu(native, bridge, mtuBytes);
+      } catch (error) {
+        log.warn(`vnet ${config.id}: ${String(error)}`);
+      }
+    }
+    this.followLinks(native.linkList());
+  }
+
+  get mtu(): number {
+    return this.mtuBytes;
+  }
+
+  /** Takes over what became of the devices: moved, back again, another MAC. */
+  followLinks(links: readonly LinkInfo[]): void {
+    const byIndex = new Map(links.map((link) => [link.ifindex, link]));
+    for (const vnet of this.list()) {
+      const { running } = vnet;
+      if (running === undefined) continue;
+      const peer = byIndex.get(running.peer.ifindex);
+      if (peer === undefined) continue;
+      const vnif = peer.linkNetnsId === undefined ? byIndex.get(peer.link) : undefined;
+      const moved = vnif?.ifindex !== running.vnif?.ifindex;
+      const vmac = macOfLink(vnif, running.vmac);
+      const renamed = vmac !== running.vmac;
+      Object.assign(running, { peer, vnif, vmac });
+      if (moved || renamed) this.tryToBringUp(vnet, running);
+    }
+  }
+
+  private checkOne(vnet: PlacedVnet): void {
+    const { native } = this.context;
+    const { id, places } = vnet;
+    if (vnet.security !== "none") {
+      throw new VnetdError("SECURITY_UNAVAILABLE", `security "${vnet.security}" is not built yet`, {
+        hint: "Only (security none) can be had; vnetd never sends in clear what was to be protected.",
+        place: places.security,
+      });
+    }
+    const present = this.vnets.get(id);
+    if (present !== undefined && !present.builtIn) {
+      throw new VnetdError("VNET_EXISTS", `there is a vnet ${id} already`, {
+        hint: `Delete it first: vnetd vnet-delete ${id}`,
+        place: places.id,
+      });
+    }
+    this.checkNames(vnet);
+    at(places.vnetif, () => checkVnetifName(native, id, vnet.vnetif));
+    const { bridge } = vnet;
+    if (bridge !== null) at(places.bridge, () => checkBridgeName(native, bridge));
+  }
+
+  /** A name may belong to one vnet only, also when its device is away just now. */
+  private checkNames({ id, bridge, vnetif, places }: PlacedVnet): void {
+    for (const { config } of this.vnets.values()) {
+      if (config.id === id) continue;
+      const names = [config.vnetif, config.bridge, peerNameOf(config.id)];
+      const taken: [string | null, Place][] = [
+        [vnetif, places.vnetif],
+        [bridge, places.bridge],
+      ];
+      for (const [name, place] of taken) {
+        if (name === null || !names.includes(name)) continue;
+        throw new VnetdError("NAME_IN_USE", `${name} belongs to vnet ${config.id}`, {
+          hint: "Give the vnet names of its own.",
+          place,
+        });
+      }
+    }
+  }
+
+  private createOne(placed: PlacedVnet): { running: RunningVnet; undo: () => void } {
+    const { id, bridge, vnetif, security } = placed;
+    const before = this.vnets.get(id);
+    // A built-in vnet is configured: its devices go unless they can be used as they are.
+    if (before !== undefined && before.config.vnetif !== vnetif) this.tearDown(before);
+    const vnet: Vnet = {
+      config: { id, bridge, vnetif, security },
+      builtIn: false,
+      running: before?.config.vnetif === vnetif ? before.running : undefined,
+      problem: "",
+    };
+    const undo = (): void => {
+      this.tearDown(vnet);
+      this.vnets.delete(id);
+      this.handles = undefined;
+      if (before === undefined) return;
+      this.vnets.set(id, before);
+      before.running = undefined;
+      this.tryToBringUp(before, undefined);
+    };
+    try {
+      vnet.running = this.bringUp(vnet, vnet.running);
+      this.vnets.set(id, vnet);
+      this.handles = undefined;
+      return { running: vnet.running, undo };
+    } catch (error) {
+      if (before !== undefined) undo();
+      throw error;
+    }
+  }
+
+  private tryToBringUp(vnet: Vnet, slot: VnetSlot | undefined): void {
+    try {
+      vnet.running = this.bringUp(vnet, slot);
+      this.handles = undefined;
+      vnet.problem = "";
+    } catch (error) {
+      vnet.problem = error instanceof Error ? error.message : String(error);
+      this.context.log.error(`vnet ${vnet.config.id} is not up: ${vnet.problem}`);
+    }
+  }
+
+  private bringUp({ config }: Vnet, known: VnetSlot | undefined): RunningVnet {
+    const { native, hostId, table } = this.context;
+    const { id, vnetif, bridge } = config;
+    const undos: (() => void)[] = [];
+    const spec = { id, hostId, mtuBytes: this.mtuBytes };
+    try {
+      let bridgeIndex: number | undefined;
+      if (bridge !== null) {
+        const made = ensureBridge(native, { ...spec, name: bridge });
+        if (made.created) undos.push(() => native.linkDelete(made.link.ifindex));
+        bridgeIndex = made.link.ifindex;
+      }
+      const pair = ensureVnetif(native, { ...spec, name: vnetif, isPort: bridge !== null });
+      if (pair.created) undos.push(() => removeVnetif(native, id));
+      const slot = known ?? table.allocate(this.usedSlots());
+      if (known === undefined) undos.push(() => table.remove(id, slot));
+      const running = this.enter(id, slot, pair);
+      undos.push(() => this.unhook(running));
+      this.hook(running);
+      if (bridgeIndex !== undefined) this.enslave(running, bridgeIndex);
+      return running;
+    } catch (error) {
+      for (const step of undos.reverse()) this.quietly(step);
+      throw error;
+    }
+  }
+
+  private enter(id: VnetId, { slot, handle }: VnetSlot, { vnif, peer }: Vnetif): RunningVnet {
+    const { table, config, hostId, maps } = this.context;
+    const vmac = macOfLink(vnif, macOf(hostId, id, "vnetif"));
+    for (const [ifindex, port] of maps.ports()) {
+      const isOld = port.handle === handle && ifindex !== vnif?.ifindex && ifindex !== peer.ifindex;
+      if (isOld) maps.deletePort(ifindex);
+    }
+    table.write(id, { slot, handle }, {
+      security: vnetdSecurity.SECURITY_NONE,
+      vnif: vnif?.ifindex ?? vnifElsewhere,
+      vnifPeer: peer.ifindex,
+      vmac: macToBytes(vmac),
+      maxEntries: config.limits.entriesPerVnet,
+      maxEntriesPerHost: config.limits.entriesPerHost,
+      maxHosts: config.limits.hostsPerVnet,
+      ageMs: config.ageingSeconds * 1000,
+    });
+    return { id, slot, handle, vnif, peer, vmac };
+  }
+
+  private hook({ vnif, peer, id }: RunningVnet): void {
+    const { hooks } = this.context;
+    const encap = programOf(this.context, "vnetd_encap");
+    const fast = programOf(this.context, "vnetd_encap_fast");
+    kernel(`hooking vnet ${id}`, () => {
+      hooks.ensure({ ifindex: peer.ifindex, direction: "ingress" }, encap);
+      if (vnif !== undefined) hooks.ensure({ ifindex: vnif.ifindex, direction: "egress" }, fast);
+    });
+  }
+
+  private unhook({ vnif, peer }: RunningVnet): void {
+    const { hooks } = this.context;
+    if (vnif !== undefined) hooks.remove({ ifindex: vnif.ifindex, direction: "egress" });
+    hooks.remove({ ifindex: peer.ifindex, direction: "ingress" });
+  }
+
+  private enslave({ vnif }: RunningVnet, bridge: number): void {
+    if (vnif === undefined || vnif.master === bridge) return;
+    const { native } = this.context;
+    kernel(`putting ${vnif.name} on its bridge`, () =>
+      native.linkSet(vnif.ifindex, { master: bridge, up: true }),
+    );
+    vnif.master = bridge;
+  }
+
+  private tearDown({ config, running }: Vnet): string | undefined {
+    const { native, table } = this.context;
+    const { id, bridge } = config;
+    if (running !== undefined) {
+      this.quietly(() => this.unhook(running));
+      table.remove(id, running);
+    }
+    removeVnetif(native, id);
+    return bridge === null ? undefined : removeBridge(native, bridge, id);
+  }
+
+  /** Devices and records that bear our mark and belong to no vnet of ours. */
+  private removeOrphans(wanted: ReadonlySet<VnetId>, entered: Map<VnetId, VnetSlot>): void {
+    const { native, table, log } = this.context;
+    for (const [id, slot] of entered) {
+      if (!wanted.has(id)) table.remove(id, slot);
+    }
+    for (const link of native.linkList()) {
+      const id = link.alias === segmentAlias ? undefined : vnetOfAlias(link.alias);
+      if (id === undefined || wanted.has(id)) continue;
+      this.quietly(() => {
+        if (link.kind === "bridge") removeBridge(native, link.name, id);
+        else if (native.linkGet(link.name)?.ifindex === link.ifindex) native.linkDelete(link.ifindex);
+      });
+      log.info(`removed ${link.name}, left over from vnet ${id}`);
+    }
+  }
+
+  private usedSlots(): Set<number> {
+    const used = new Set(this.context.maps.vnetSlots().values());
+    for (const { slot } of this.running()) used.add(slot);
+    return used;
+  }
+
+  private needsRepair({ running, problem }: Vnet): boolean {
+    if (running === undefined || problem !== "") return true;
+    return this.context.native.linkGet(running.peer.name)?.ifindex !== running.peer.ifindex;
+  }
+
+  private quietly(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.context.log.warn(String(error));
+    }
+  }
+}
+
+/** Adds the place in the file to an error. */
+function at(place: Place, check: () => void): void {
+  try {
+    check();
+  } catch (error) {
+    if (!(error instanceof VnetdError)) throw error;
+    const hint = error.hint === undefined ? {} : { hint: error.hint };
+    throw new VnetdError(error.code, error.message, { ...hint, place, cause: error });
+  }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Opens the data plane: loads the BPF object and takes or makes the pinned maps of its layout.
+ *
+ *   <bpffs>/layout-<N>/<map>                  maps
+ *   <bpffs>/layout-<N>/link-<ifindex>-<dir>   hooks (TCX)
+ *
+ * The programs are loaded fresh at every start, so a new release takes effect; the maps stay. A
+ * directory whose maps were not finished (`meta` still empty: the daemon died while it made them,
+ * before anything was hooked) is made anew. Directories of other layouts are reported; the daemon
+ * carries over what they hold (carry-over.ts), moves the hooks, and then removes them.
+ */
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
+import path from "node:path";
+import { VnetdError } from "../base/errors.js";
+import {
+  decodeVnetdMeta,
+  encodeVnetdMeta,
+  vnetdLimits,
+  type VnetdMeta,
+} from "../generated/layouts.js";
+import { errnoName, kernel } from "../host/errno.js";
+import type { LoadedObject, Native } from "../native/contract.js";
+import { elfConstant } from "./elf.js";
+import { Maps, u32 } from "./maps.js";
+
+export interface GenerationOptions {
+  bpffs: string;
+  objectPath: string;
+  /** sizes of maps that are made now; those that exist keep theirs */
+  fdbEntries: number;
+  nexthops: number;
+}
+
+export interface Generation {
+  layout: number;
+  dir: string;
+  maps: Maps;
+  programs: Record<string, number>;
+  /** the maps are new and empty */
+  fresh: boolean;
+  /** directories of other layouts, the newest first */
+  others: { layout: number; dir: string }[];
+}
+
+const dirPattern = /^layout-(\d{1,9})$/u;
+const bpffsMagic = 0xcafe4a11;
+
+/** Throws NOT_BPFFS unless the directory is on a bpffs, or would be when it is made. */
+export function checkBpffs(native: Native, dir: string): void {
+  let existing = path.resolve(dir);
+  while (!existsSync(existing)) existing = path.dirname(existing);
+  if (native.filesystemType(existing) === bpffsMagic) return;
+  throw new VnetdError("NOT_BPFFS", `${dir} is not on a BPF file system`, {
+    hint:
+      "Mount one with: mount -t bpf bpf /sys/fs/bpf. " +
+      "(`ip netns exec` hides it behind a new /sys: enter a namespace with nsenter --net=… instead.)",
+  });
+}
+
+export function openGeneration(native: Native, options: GenerationOptions): Generation {
+  const layout = layoutOf(options.objectPath);
+  const dir = path.join(options.bpffs, `layout-${String(layout)}`);
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  let loaded = load(native, dir, options);
+  const meta = readMeta(native, new Maps(native, loaded.maps));
+  if (meta.nextHandle === 0 && Object.values(loaded.reused).some(Boolean)) {
+    closeAll(native, loaded);
+    removeGeneration(dir);
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    loaded = load(native, dir, options);
+  }
+  const maps = new Maps(native, loaded.maps);
+  const fresh = meta.nextHandle === 0;
+  if (fresh) fillNexthops(native, maps);
+  return { layout, dir, maps, programs: loaded.programs, fresh, others: others(options.bpffs, layout) };
+}
+
+/** The maps are complete from now on. */
+export function finishGeneration(native: Native, { maps, layout }: Generation, nextHandle: number): void {
+  writeMeta(native, maps, { ...readMeta(native, maps), layout, nextHandle });
+}
+
+export function readMeta(native: Native, maps: Maps): VnetdMeta {
+  const value = native.mapLookup(maps.fd("meta"), u32(0));
+  if (value === undefined) throw new VnetdError("INTERNAL", "the map `meta` has no element");
+  return decodeVnetdMeta(value);
+}
+
+export function writeMeta(native: Native, maps: Maps, meta: VnetdMeta): void {
+  native.mapUpdate(maps.fd("meta"), u32(0), encodeVnetdMeta(meta));
+}
+
+/** Unpins everything of a generation; what is still hooked goes away with its link. */
+export function removeGeneration(dir: string): void {
+  for (const name of readdirSync(dir)) unlinkSync(path.join(dir, name));
+  rmdirSync(dir);
+}
+
+/** Opens the pinned maps of another layout, as many as there are. */
+export function openOther(native: Native, dir: string): { maps: Maps; close: () => void } {
+  const fds: Record<string, number> = {};
+  for (const name of readdirSync(dir)) {
+    if (!name.startsWith("link-")) fds[name] = native.objectGet(path.join(dir, name));
+  }
+  const close = (): void => {
+    for (const fd of Object.values(fds)) native.close(fd);
+  };
+  return { maps: new Maps(native, fds), close };
+}
+
+function load(native: Native, dir: string, options: GenerationOptions): LoadedObject {
+  const fdb = pinnedSize(native, path.join(dir, "fdb")) ?? options.fdbEntries;
+  const nexthops = pinnedSize(native, path.join(dir, "nexthops")) ?? options.nexthops;
+  const maxEntries = {
+    fdb,
+    fdb_queue: fdb,
+    nexthops,
+    nexthop_ids: nexthops,
+    nexthop_free: nexthops,
+  };
+  const rodata = { fdb_capacity: u32(fdb), nexthop_capacity: u32(nexthops) };
+  return kernel(`loading ${options.objectPath}`, () =>
+    native.objectLoad(options.objectPath, { pinDir: dir, maxEntries, rodata }),
+  );
+}
+
+/** How large a map is that is pinned already. */
+function pinnedSize(native: Native, pin: string): number | undefined {
+  if (!existsSync(pin)) return undefined;
+  const fd = native.objectGet(pin);
+  try {
+    return native.mapInfo(fd).maxEntries;
+  } finally {
+    native.close(fd);
+  }
+}
+
+function layoutOf(objectPath: string): number {
+  let file: Buffer;
+  try {
+    file = readFileSync(objectPath);
+  } catch (error) {
+    throw new VnetdError("FILE_UNREADABLE", `the BPF object ${objectPath}: ${errnoName(error)}`, {
+      hint: "Build it with `make`.",
+      cause: error,
+    });
+  }
+  return elfConstant(file, "vnetd_layout") ?? vnetdLimits.LAYOUT;
+}
+
+function closeAll(native: Native, { programs, maps }: LoadedObject): void {
+  for (const fd of [...Object.values(programs), ...Object.values(maps)]) native.close(fd);
+}
+
+/** Id 0 means "this host", so it is never handed out. */
+function fillNexthops(native: Native, maps: Maps): void {
+  const queue = maps.fd("nexthop_free");
+  const count = maps.maxEntries("nexthops");
+  const none = new Uint8Array(0);
+  for (let id = 1; id < count; id++) native.mapUpdate(queue, none, u32(id));
+}
+
+function others(bpffs: string, own: number): { layout: number; dir: string }[] {
+  return readdirSync(bpffs)
+    .flatMap((name) => {
+      const layout = Number(dirPattern.exec(name)?.[1] ?? own);
+      return layout === own ? [] : [{ layout, dir: path.join(bpffs, name) }];
+    })
+    .sort((a, b) => b.layout - a.layout);
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Where the BPF programs hang: pinned TCX links (Linux 6.6), else clsact filters.
+ *
+ * Both live without a process. A hook that is there already is changed in place, so traffic never
+ * passes a device without a program. A link whose device is gone or was moved to another network
+ * namespace is defunct (the kernel says ifindex 0) and is removed.
+ */
+import { existsSync, readdirSync, unlinkSync } from "node:fs";
+import path from "node:path";
+import type { Direction, Native } from "../native/contract.js";
+import { errnoName } from "../host/errno.js";
+
+export type HookMode = "tcx" | "clsact";
+
+/** How our clsact filters are told from those of others. */
+const filterPriority = 1798;
+const filterHandle = 0x764e;
+const pinPattern = /^link-(\d+)-(ingress|egress)$/u;
+const noTcx = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
+
+export interface Hook {
+  ifindex: number;
+  direction: Direction;
+}
+
+export class Hooks {
+  private knownMode: HookMode | undefined;
+
+  constructor(
+    private readonly native: Native,
+    private readonly linkDir: string,
+  ) {}
+
+  /** How hooks are made on this kernel; known once one was made. */
+  get mode(): HookMode {
+    return this.knownMode ?? "tcx";
+  }
+
+  /** Makes the hook run the program, whatever was there of ours before. */
+  ensure({ ifindex, direction }: Hook, programFd: number): void {
+    if (this.knownMode !== "clsact" && this.ensureTcx({ ifindex, direction }, programFd)) {
+      this.knownMode = "tcx";
+      return;
+    }
+    this.native.clsactAttach(programFd, ifindex, direction, filterPriority, filterHandle);
+    this.knownMode = "clsact";
+  }
+
+  remove({ ifindex, direction }: Hook): void {
+    const pin = this.pinPath({ ifindex, direction });
+    if (existsSync(pin)) unlinkSync(pin);
+    if (this.knownMode !== "clsact") return;
+    try {
+      this.native.clsactDetach(ifindex, direction, filterPriority, filterHandle);
+    } catch (error) {
+      // The device took its filters with it, or never had any.
+      if (!["ENODEV", "ENOENT", "EINVAL"].includes(errnoName(error))) throw error;
+    }
+  }
+
+  /** Pinned links that are there, defunct ones included. */
+  pinned(): Hook[] {
+    return readdirSync(this.linkDir).flatMap((name) => {
+      const match = pinPattern.exec(name);
+      if (match === null) return [];
+      return [{ ifindex: Number(match[1]), direction: match[2] as Direction }];
+    });
+  }
+
+  /** Whether a pinned link still holds on to its device. */
+  alive(hook: Hook): boolean {
+    return this.native.tcxInfo(this.pinPath(hook)).ifindex === hook.ifindex;
+  }
+
+  pinPath({ ifindex, direction }: Hook): string {
+    return path.join(this.linkDir, `link-${String(ifindex)}-${direction}`);
+  }
+
+  private ensureTcx(hook: Hook, programFd: number): boolean {
+    const pin = this.pinPath(hook);
+    if (existsSync(pin)) {
+      if (this.alive(hook)) {
+        this.native.tcxUpdate(pin, programFd);
+        return true;
+      }
+      unlinkSync(pin);
+    }
+    try {
+      this.native.tcxAttach(programFd, hook.ifindex, hook.direction, pin);
+      return true;
+    } catch (error) {
+      if (this.knownMode === undefined && noTcx.has(errnoName(error))) return false;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The MAC table as people see it, read from the maps at the moment it is asked for.
+ *
+ * Whether an entry is alive is decided here exactly as in bpf/lib/fdb.h: heard less than the
+ * vnet's age ago, after the last flush, and its next hop is still of the same generation.
+ */
+import { addressToText } from "../base/address.js";
+import { macFromBytes, type Mac } from "../base/mac.js";
+import type { VnetId } from "../base/vnet-id.js";
+import {
+  directionNames,
+  reasonNames,
+  vnetdFdbFlags,
+  vnetdNexthopSpecial,
+  type VnetdFdbEntry,
+  type VnetdNexthop,
+  type VnetdVnet,
+} from "../generated/layouts.js";
+import type { Maps } from "./maps.js";
+import type { VnetSlot } from "./vnet-table.js";
+
+export interface LocalEntry {
+  vnet: VnetId;
+  handle: number;
+  vmac: Mac;
+  static: boolean;
+  ageMs: number;
+}
+
+export interface RemoteEntry {
+  vnet: VnetId;
+  handle: number;
+  vmac: Mac;
+  address: string;
+  ifindex: number;
+  state: "learned" | "announced" | "static" | "aged";
+  ageMs: number;
+}
+
+/** The vnets whose entries are wanted, by handle. */
+export type VnetsByHandle = ReadonlyMap<number, VnetSlot & { id: VnetId }>;
+
+export function nowNs(): bigint {
+  return process.hrtime.bigint();
+}
+
+/** Alive by time alone. */
+export function isFresh(entry: VnetdFdbEntry, vnet: VnetdVnet, now: bigint): boolean {
+  if ((entry.flags & vnetdFdbFlags.FDB_STATIC) !== 0) return true;
+  return entry.seenNs !== 0n && now - entry.seenNs < vnet.ageNs && entry.seenNs >= vnet.flushedNs;
+}
+
+export function isLocal(entry: VnetdFdbEntry): boolean {
+  return entry.nexthop === vnetdNexthopSpecial.NEXTHOP_LOCAL;
+}
+
+/** MACs that live on this host; aged ones are left out. */
+export function localEntries(maps: Maps, vnets: VnetsByHandle): LocalEntry[] {
+  const now = nowNs();
+  const records = recordsOf(maps, vnets);
+  return maps.fdb().flatMap(({ key, entry }) => {
+    const record = records.get(key.handle);
+    const vnet = vnets.get(key.handle);
+    if (record === undefined || vnet === undefined) return [];
+    if (!isLocal(entry) || !isFresh(entry, record, now)) return [];
+    const isStatic = (entry.flags & vnetdFdbFlags.FDB_STATIC) !== 0;
+    const common = { vnet: vnet.id, handle: key.handle, vmac: macFromBytes(key.mac) };
+    return [{ ...common, static: isStatic, ageMs: ageMs(now, entry.seenNs) }];
+  });
+}
+
+/** MACs that live elsewhere, those that aged and are not swept yet as well. */
+export function remoteEntries(maps: Maps, vnets: VnetsByHandle): RemoteEntry[] {
+  const now = nowNs();
+  const records = recordsOf(maps, vnets);
+  const nexthops = new Map<number, VnetdNexthop | undefined>();
+  return maps.fdb().flatMap(({ key, entry }) => {
+    const record = records.get(key.handle);
+    const vnet = vnets.get(key.handle);
+    if (record === undefined || vnet === undefined || isLocal(entry)) return [];
+    if (!nexthops.has(entry.nexthop)) nexthops.set(entry.nexthop, maps.nexthop(entry.nexthop));
+    const nexthop = nexthops.get(entry.nexthop);
+    if (nexthop === undefined || nexthop.gen !== entry.gen) return [];
+    const fresh = isFresh(entry, record, now);
+    return [
+      {
+        vnet: vnet.id,
+        handle: key.handle,
+        vmac: macFromBytes(key.mac),
+        address: addressToText(nexthop.key.addr),
+        ifindex: nexthop.key.ifindex,
+        state: stateOf(entry.flags, fresh),
+        ageMs: ageMs(now, entry.seenNs),
+      },
+    ];
+  });
+}
+
+export interface DropRow {
+  handle: number;
+  direction: "encap" | "decap";
+  reason: string;
+  frames: number;
+  bytes: number;
+}
+
+/** The drop counters; those of vnets that are gone are counted under handle 0's label. */
+export function dropRows(maps: Maps): DropRow[] {
+  return maps.drops().map(({ key, count }) => ({
+    handle: key.handle,
+    direction: directionNames[key.direction] === "encap" ? "encap" : "decap",
+    reason: reasonNames[key.reason] ?? `reason_${String(key.reason)}`,
+    frames: Number(count.frames),
+    bytes: Number(count.bytes),
+  }));
+}
+
+function stateOf(flags: number, fresh: boolean): RemoteEntry["state"] {
+  if (!fresh) return "aged";
+  if ((flags & vnetdFdbFlags.FDB_STATIC) !== 0) return "static";
+  return (flags & vnetdFdbFlags.FDB_ANNOUNCED) !== 0 ? "announced" : "learned";
+}
+
+function recordsOf(maps: Maps, vnets: VnetsByHandle): Map<number, VnetdVnet> {
+  const records = new Map<number, VnetdVnet>();
+  for (const [handle, { slot }] of vnets) {
+    const record = maps.vnet(slot);
+    if (record?.handle === handle) records.set(handle, record);
+  }
+  return records;
+}
+
+function ageMs(now: bigint, seenNs: bigint): number {
+  return Math.max(0, Number(now - seenNs) / 1e6);
+}

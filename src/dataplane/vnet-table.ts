@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Enters vnets into the maps and takes them out.
+ *
+ * The order is what makes a crash at any instant harmless: the record, then the ports that lead
+ * to it, then the id that packets name; the other way round for deletion. Handles are never used
+ * twice while the maps live, so table entries of a vnet that is gone point to nothing. A slot is
+ * used again, and not before its old entries were swept where there is another.
+ */
+import { VnetdError } from "../base/errors.js";
+import { vnetIdFromBytes, vnetIdToBytes, type VnetId } from "../base/vnet-id.js";
+import { vnetdLimits, vnetdVnetFlags, type VnetdVnet } from "../generated/layouts.js";
+import type { Native } from "../native/contract.js";
+import { readMeta, writeMeta } from "./generation.js";
+import { range, type Maps } from "./maps.js";
+
+export interface VnetSlot {
+  slot: number;
+  handle: number;
+}
+
+export interface VnetSettings {
+  security: number;
+  /** 0: it was moved into another namespace */
+  vnif: number;
+  vnifPeer: number;
+  vmac: Uint8Array;
+  maxEntries: number;
+  maxEntriesPerHost: number;
+  maxHosts: number;
+  ageMs: number;
+}
+
+export class VnetTable {
+  private lastSlot = 0;
+
+  constructor(
+    private readonly native: Native,
+    private readonly maps: Maps,
+  ) {}
+
+  /** What the maps hold: vnets with an id, and with a complete record. */
+  entered(): Map<VnetId, VnetSlot> {
+    const out = new Map<VnetId, VnetSlot>();
+    for (const [hex, slot] of this.maps.vnetSlots()) {
+      const record = this.maps.vnet(slot);
+      if (record === undefined || record.handle === 0) continue;
+      if (Buffer.from(record.id).toString("hex") !== hex) continue;
+      out.set(vnetIdFromBytes(record.id), { slot, handle: record.handle });
+    }
+    return out;
+  }
+
+  /** A place for a new vnet. Nothing is written but the number of the next handle. */
+  allocate(used: ReadonlySet<number>): VnetSlot {
+    const slot = this.freeSlot(used);
+    const meta = readMeta(this.native, this.maps);
+    const handle = meta.nextHandle;
+    // 0 is no handle; after 2^32 vnets the first come again.
+    writeMeta(this.native, this.maps, { ...meta, nextHandle: ((handle + 1) >>> 0) || 1 });
+    this.lastSlot = slot;
+    this.maps.clearTraffic(slot);
+    this.native.mapUpdate(this.maps.fd("vnet_counts"), slotKey(slot), this.emptyCounts());
+    return { slot, handle };
+  }
+
+  /** Enters a vnet, or replaces its record; idempotent. */
+  write(id: VnetId, { slot, handle }: VnetSlot, settings: VnetSettings): void {
+    const before = this.maps.vnet(slot);
+    const idBytes = vnetIdToBytes(id);
+    const record: VnetdVnet = {
+      id: idBytes,
+      handle,
+      flags: vnetdVnetFlags.VNET_UP,
+      security: settings.security,
+      vnif: settings.vnif,
+      vnifPeer: settings.vnifPeer,
+      maxEntries: settings.maxEntries,
+      maxEntriesPerHost: settings.maxEntriesPerHost,
+      maxHosts: settings.maxHosts,
+      ageNs: BigInt(Math.round(settings.ageMs)) * 1_000_000n,
+      flushedNs: before?.handle === handle ? before.flushedNs : 0n,
+      vmac: settings.vmac,
+    };
+    this.maps.setVnet(slot, record);
+    for (const ifindex of [settings.vnif, settings.vnifPeer]) {
+      if (ifindex !== 0) this.maps.setPort(ifindex, { slot, handle });
+    }
+    this.maps.setVnetId(idBytes, slot);
+  }
+
+  remove(id: VnetId, { slot, handle }: VnetSlot): void {
+    this.maps.deleteVnetId(vnetIdToBytes(id));
+    for (const [ifindex, port] of this.maps.ports()) {
+      if (port.slot === slot && port.handle === handle) this.maps.deletePort(ifindex);
+    }
+    if (this.maps.vnet(slot)?.handle === handle) this.maps.clearVnet(slot);
+  }
+
+  /** Everything heard so far in the vnet is forgotten, in one write. */
+  flush({ slot, handle }: VnetSlot): void {
+    const record = this.maps.vnet(slot);
+    if (record?.handle !== handle) return;
+    this.maps.setVnet(slot, { ...record, flushedNs: process.hrtime.bigint() });
+  }
+
+  private freeSlot(used: ReadonlySet<number>): number {
+    const limit = this.maps.maxEntries("vnets");
+    const order = range(limit - 1).map((at) => ((this.lastSlot + at) % (limit - 1)) + 1);
+    let busy: number | undefined;
+    for (const slot of order) {
+      if (used.has(slot)) continue;
+      if (this.maps.vnetCounts(slot).entries === 0) return slot;
+      busy ??= slot;
+    }
+    if (busy !== undefined) return busy;
+    throw new VnetdError("VNET_LIMIT", `this host has ${String(limit - 1)} vnets, which is all that fit`, {
+      hint: "Delete one that is not used.",
+    });
+  }
+
+  private emptyCounts(): Buffer {
+    return Buffer.alloc(this.native.mapInfo(this.maps.fd("vnet_counts")).valueSize);
+  }
+}
+
+function slotKey(slot: number): Buffer {
+  const key = Buffer.alloc(4);
+  key.writeUInt32LE(slot);
+  return key;
+}
+
+export const maxVnets = vnetdLimits.MAX_VNETS - 1;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What an attached device is like now, as the kernel's lists of links and addresses say. Pure, so
+ * that the daemon follows changes by looking again and comparing, whatever happened in between.
+ */
+import { addressBytesFromText, isMulticastAddress } from "../base/address.js";
+import type { AddressInfo, LinkInfo } from "../native/contract.js";
+
+export interface UnderlayState {
+  device: string;
+  /** 0: the device is not there */
+  ifindex: number;
+  address: string | null;
+  mac: string;
+  mtuBytes: number;
+  kind: string;
+  up: boolean;
+  /** why it carries no traffic now, or "" */
+  problem: string;
+  /** the group's address is there, and stands behind the device's own */
+  groupJoined: boolean;
+}
+
+const smallestMtuBytes = 576;
+
+export function underlayState(
+  device: string,
+  group: string,
+  links: readonly LinkInfo[],
+  addresses: readonly AddressInfo[],
+): UnderlayState {
+  const link = links.find((candidate) => candidate.name === device);
+  if (link === undefined) return absent(device);
+  const own = addresses.filter((entry) => entry.ifindex === link.ifindex && entry.family === 4);
+  const address = own.find(isUsable)?.address ?? null;
+  const groupAt = own.findIndex((entry) => entry.address === group && entry.autojoin);
+  const addressAt = own.findIndex((entry) => entry.address === address);
+  const { ifindex, mac, mtuBytes, kind } = link;
+  const up = link.up && link.carrier;
+  const problem = problemOf(link, address);
+  const groupJoined = groupAt >= 0 && groupAt > addressAt;
+  return { device, ifindex, address, mac, mtuBytes, kind, up, problem, groupJoined };
+}
+
+function absent(device: string): UnderlayState {
+  const problem = "the device is not there";
+  return {
+    device,
+    ifindex: 0,
+    address: null,
+    mac: "",
+    mtuBytes: 0,
+    kind: "",
+    up: false,
+    problem,
+    groupJoined: false,
+  };
+}
+
+function problemOf(link: LinkInfo, address: string | null): string {
+  if (address === null) return "the device has no IPv4 address";
+  if (!link.up) return "the device is down";
+  if (!link.carrier) return "the device has no carrier";
+  if (link.mtuBytes < smallestMtuBytes) return `its MTU of ${String(link.mtuBytes)} is too small`;
+  return "";
+}
+
+/** The kernel lists a device's addresses in the order in which it prefers them. */
+function isUsable(entry: AddressInfo): boolean {
+  const bytes = addressBytesFromText(entry.address);
+  if (bytes === undefined || isMulticastAddress(bytes)) return false;
+  return !entry.secondary && bytes[12] !== 127;
+}
+
+/** Why a device can never carry vnets, or undefined. */
+export function unsuitable(link: LinkInfo): string | undefined {
+  if (link.loopback) return "it is the loopback device";
+  if (link.mac === "") return "it is no Ethernet device";
+  if (link.alias?.startsWith("vnetd ") === true) return "it belongs to a vnet";
+  if (link.mtuBytes < smallestMtuBytes) {
+    return `its MTU of ${String(link.mtuBytes)} bytes is below ${String(smallestMtuBytes)}`;
+  }
+  return undefined;
+}

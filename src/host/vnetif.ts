@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The vnetif: one end of a veth pair, a bridge's port or an interface of the host. The other end,
+ * the peer, is ours alone and carries the encapsulation hook; it stays here when somebody moves
+ * the vnetif into a container's network namespace.
+ *
+ * ensureVnetif() is idempotent: what is there is adopted and set right, so that a daemon that
+ * comes back disturbs nothing.
+ */
+import { VnetdError } from "../base/errors.js";
+import type { Mac } from "../base/mac.js";
+import type { VnetId } from "../base/vnet-id.js";
+import type { LinkChange, LinkInfo, Native, VethOptions } from "../native/contract.js";
+import { kernel } from "./errno.js";
+import { aliasOf, macOf, peerNameOf, segmentAlias, segmentNames } from "./names.js";
+
+/** Encapsulated super-frames must stay below 64 KiB. */
+const gsoMaxSizeBytes = 65_400;
+const peerMtuBytes = 65_535;
+/** outer IPv4, UDP, VUDP and the inner Ethernet header */
+export const overheadBytes = 64;
+export const defaultMtuBytes = 1500 - overheadBytes;
+
+export interface Vnetif {
+  /** undefined: it is in another network namespace */
+  vnif: LinkInfo | undefined;
+  peer: LinkInfo;
+  created: boolean;
+}
+
+export interface VnetifSpec {
+  id: VnetId;
+  name: string;
+  hostId: string;
+  mtuBytes: number;
+  /** a bridge's port: no addresses of its own, always up */
+  isPort: boolean;
+}
+
+/** Makes the pair, or adopts and repairs the one that is there. */
+export function ensureVnetif(native: Native, spec: VnetifSpec): Vnetif {
+  const peerName = peerNameOf(spec.id);
+  const existing = native.linkGet(peerName);
+  if (existing !== undefined && existing.alias !== aliasOf(spec.id)) {
+    throw new VnetdError("NAME_IN_USE", `${peerName} is a device that vnetd did not make`, {
+      hint: `Remove or rename it: vnetd needs the name for vnet ${spec.id}.`,
+    });
+  }
+  const created = existing === undefined;
+  if (created) createPair(native, spec, peerName);
+  const peer = existing ?? mustGet(native, peerName);
+  const vnif = vnifOf(native, peer);
+  setUp(native, spec, { vnif, peer, created });
+  const now = mustGet(native, peerName);
+  return { vnif: vnifOf(native, now), peer: now, created };
+}
+
+/** Both ends go together. */
+export function removeVnetif(native: Native, id: VnetId): void {
+  const peer = native.linkGet(peerNameOf(id));
+  if (peer?.alias === aliasOf(id)) {
+    kernel(`removing ${peer.name}`, () => native.linkDelete(peer.ifindex));
+  }
+}
+
+/** The vnetif's own end, wherever it was renamed to; undefined when it is in another namespace. */
+export function vnifOf(native: Native, peer: LinkInfo): LinkInfo | undefined {
+  if (peer.linkNetnsId !== undefined) return undefined;
+  return native.linkList().find((link) => link.ifindex === peer.link);
+}
+
+/** Throws NAME_IN_USE when the name is taken by anything but this vnet's own vnetif. */
+export function checkVnetifName(native: Native, id: VnetId, name: string): void {
+  const link = native.linkGet(name);
+  if (link === undefined || (link.kind === "veth" && link.alias === aliasOf(id))) return;
+  throw new VnetdError("NAME_IN_USE", `${name} is ${describe(link)}, which is not this vnet's`, {
+    hint: "Give the vnet another vnetif name, or remove that device.",
+  });
+}
+
+/**
+ * The pair through which super-frames go that cannot be decapsulated whole: its first end makes
+ * single packets of them, since its segmentation offloads are off.
+ */
+export function ensureSegmentPair(native: Native): { out: LinkInfo; in: LinkInfo; created: boolean } {
+  const existing = native.linkGet(segmentNames.out);
+  if (existing !== undefined && existing.alias !== segmentAlias) {
+    throw new VnetdError("NAME_IN_USE", `${segmentNames.out} is a device that vnetd did not make`, {
+      hint: "Remove or rename it.",
+    });
+  }
+  if (existing === undefined) {
+    const options = {
+      name: segmentNames.out,
+      peerName: segmentNames.in,
+      mac: "02:76:6e:65:74:00",
+      peerMac: "02:76:6e:65:74:01",
+      mtuBytes: peerMtuBytes,
+      peerMtuBytes,
+      alias: segmentAlias,
+    };
+    kernel(`making ${segmentNames.out}`, () => native.linkAddVeth(options));
+  }
+  for (const name of Object.values(segmentNames)) {
+    const link = mustGet(native, name);
+    quiet(native, link, segmentAlias);
+  }
+  setFeatures(native, segmentNames.out, segmentationOff);
+  const out = mustGet(native, segmentNames.out);
+  return { out, in: mustGet(native, segmentNames.in), created: existing === undefined };
+}
+
+function createPair(native: Native, spec: VnetifSpec, peerName: string): void {
+  checkVnetifName(native, spec.id, spec.name);
+  const options: VethOptions = {
+    name: spec.name,
+    peerName,
+    mac: macOf(spec.hostId, spec.id, "vnetif"),
+    peerMac: macOf(spec.hostId, spec.id, "peer"),
+    mtuBytes: spec.mtuBytes,
+    peerMtuBytes,
+    gsoMaxSizeBytes,
+    alias: aliasOf(spec.id),
+  };
+  kernel(`making ${spec.name}`, () => native.linkAddVeth(options));
+}
+
+function setUp(native: Native, spec: VnetifSpec, { vnif, peer, created }: Vnetif): void {
+  try {
+    quiet(native, peer, aliasOf(spec.id));
+    if (vnif === undefined) return setFeatures(native, peer.name, tsoOff);
+    const change: LinkChange = {};
+    if (vnif.alias !== aliasOf(spec.id)) change.alias = aliasOf(spec.id);
+    if (vnif.mtuBytes !== spec.mtuBytes) change.mtuBytes = spec.mtuBytes;
+    if (spec.isPort && created) change.noIpv6LinkLocal = true;
+    if (Object.keys(change).length > 0) native.linkSet(vnif.ifindex, change);
+    setFeatures(native, peer.name, tsoOff);
+    setFeatures(native, vnif.name, { ...tunnelSegmentationOff, "rx-gro": true });
+    // An interface of the host that its owner set down stays down.
+    if (created || (spec.isPort && !vnif.up)) native.linkSet(vnif.ifindex, { up: true });
+  } catch (error) {
+    if (created) native.linkDelete(peer.ifindex);
+    return kernel(`setting up ${spec.name}`, () => {
+      throw error;
+    });
+  }
+}
+
+/** Up, and without addresses or neighbours of its own. */
+function quiet(native: Native, link: LinkInfo, alias: string): void {
+  const change: LinkChange = {};
+  if (link.alias !== alias) change.alias = alias;
+  if (link.mtuBytes !== peerMtuBytes) change.mtuBytes = peerMtuBytes;
+  if (!link.up) Object.assign(change, { noIpv6LinkLocal: true, noArp: true });
+  if (Object.keys(change).length > 0) native.linkSet(link.ifindex, change);
+  // Apart: the kernel handles flags before the address mode, and would make an address.
+  if (!link.up) native.linkSet(link.ifindex, { up: true });
+}
+
+const tsoOff = {
+  "tx-tcp-segmentation": false,
+  "tx-tcp6-segmentation": false,
+  "tx-tcp-ecn-segmentation": false,
+  "tx-tcp-mangleid-segmentation": false,
+};
+const tunnelSegmentationOff = {
+  "tx-udp_tnl-segmentation": false,
+  "tx-udp_tnl-csum-segmentation": false,
+};
+const segmentationOff = { ...tsoOff, ...tunnelSegmentationOff, "tx-udp-segmentation": false };
+
+/** Sets what the kernel knows and what is not so already. */
+function setFeatures(native: Native, device: string, wanted: Record<string, boolean>): void {
+  const now = native.featuresGet(device);
+  const changes = Object.entries(wanted).filter(
+    ([name, value]) => now[name] !== undefined && now[name] !== value,
+  );
+  if (changes.length > 0) native.featuresSet(device, Object.fromEntries(changes));
+}
+
+export function setMtu(native: Native, link: LinkInfo, mtuBytes: number): void {
+  if (link.mtuBytes === mtuBytes) return;
+  kernel(`MTU of ${link.name}`, () => native.linkSet(link.ifindex, { mtuBytes }));
+}
+
+export function macOfLink(link: LinkInfo | undefined, fallback: Mac): Mac {
+  return link === undefined || link.mac === "" ? fallback : link.mac;
+}
+
+export function describe(link: LinkInfo): string {
+  return link.kind === "" ? "a network device" : `a device of kind ${link.kind}`;
+}
+
+function mustGet(native: Native, name: string): LinkInfo {
+  const link = native.linkGet(name);
+  if (link === undefined) throw new VnetdError("KERNEL", `${name} vanished while it was set up`);
+  return link;
+}
