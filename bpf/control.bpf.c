@@ -8,6 +8,9 @@
  */
 #include "lib/sweep.h"
 
+/* read from the object file by the daemon, which pins the maps below layout-<this> */
+const volatile __u32 vnetd_layout = VNETD_LAYOUT;
+
 static __always_inline void nexthop_key(const struct vnetd_control *c,
 					struct vnetd_nexthop_key *key)
 {
