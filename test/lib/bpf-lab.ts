@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The BPF programs on a bench: loaded with maps of their own, run with BPF_PROG_TEST_RUN, and
+ * everything that a run changed read back.
+ *
+ *   vn0 ==veth== vn0p        the vnetif and its peer; all vnets of a lab share them, one at a time
+ *   ul0 ==veth== ul0w        the first underlay device, 10.66.1.1/24
+ *   ul1 ==veth== ul1w        the second, 10.66.2.1/24, attached only when a test says so
+ *
+ * A test run happens in the network namespace of this process, so it must be a fresh one
+ * (test/packet/README.md): open() refuses one that has other devices. Nothing is hooked, no timer
+ * runs, so nothing happens but what a test does. Each vnet() has a new slot and handle: what
+ * earlier tests learned and counted is out of sight.
+ */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import {
+  decodeVnetdDropCount,
+  decodeVnetdDropKey,
+  decodeVnetdEventMac,
+  decodeVnetdEventVarp,
+  decodeVnetdFdbEntry,
+  decodeVnetdControl,
+  decodeVnetdNexthop,
+  decodeVnetdTraffic,
+  decodeVnetdVnetCounts,
+  directionNames,
+  encodeVnetdControl,
+  encodeVnetdFdbKey,
+  encodeVnetdMeta,
+  encodeVnetdPort,
+  encodeVnetdUnderlay,
+  encodeVnetdVnet,
+  reasonNames,
+  VnetdControl,
+  VnetdDropCount,
+  VnetdDropKey,
+  vnetdEventType,
+  vnetdSecurity,
+  vnetdUnderlayFlags,
+  vnetdVnetFlags,
+  type VnetdControl as Control,
+  type VnetdVnet,
+} from "../../src/generated/layouts.js";
+import type { Closable, LoadedObject, LoadOptions, Native, TestRunOptions } from "../../src/native/contract.js";
+import { loadNative } from "../../src/native/load.js";
+import { ipv4Text, macBytes, macText, mappedBytes, vnetBytes } from "./bytes.js";
+import { packet, VNETD_GROUP, VNETD_PORT } from "./packet.js";
+
+const OBJECT = fileURLToPath(new URL("../../build/bpf/vnetd.bpf.o", import.meta.url));
+const BPFFS = "/sys/fs/bpf";
+const DEVICES = ["vn0", "vn0p", "ul0", "ul0w", "ul1", "ul1w"] as const;
+type Device = (typeof DEVICES)[number];
+const EVENT_TIMEOUT_MS = 2000;
+
+export type ProgramName = "vnetd_encap" | "vnetd_encap_fast" | "vnetd_decap" | "vnetd_control";
+/** TC_ACT_*: what the kernel would do with the packet */
+export type Verdict = "pass" | "drop" | "redirect";
+const VERDICTS: Record<number, Verdict> = { 0: "pass", 2: "drop", 7: "redirect" };
+
+export interface Drop {
+  reason: string;
+  direction: string;
+  /** 0: before the vnet was known */
+  handle: number;
+  frames: number;
+}
+
+export interface Traffic {
+  encapFrames: number;
+  decapFrames: number;
+  encapBytes: number;
+  decapBytes: number;
+  floodedFrames: number;
+}
+
+export interface Run {
+  verdict: Verdict;
+  output: Buffer;
+  mark: number;
+  /** what this run added to the drop counters */
+  drops: Drop[];
+}
+
+export interface VnetOptions {
+  id?: string;
+  up?: boolean;
+  security?: number;
+  maxEntries?: number;
+  maxEntriesPerHost?: number;
+  maxHosts?: number;
+  ageMs?: number;
+}
+
+export interface LabVnet {
+  id: string;
+  slot: number;
+  handle: number;
+}
+
+export interface UnderlayOptions {
+  device?: "ul0" | "ul1";
+  address?: string;
+  mtuBytes?: number;
+  port?: number;
+  up?: boolean;
+  merge?: boolean;
+  group?: string;
+}
+
+/** where a MAC is said to live */
+export interface Learned {
+  mac: string;
+  /** an address, or "local" */
+  host: string;
+  flags: number;
+  seenNs: bigint;
+}
+
+export type LabEvent =
+  | { kind: "varp"; ifindex: number; source: string; destination: string; sourcePort: number; message: Buffer }
+  | { kind: "local-new" | "unknown-unicast" | "moved"; handle: number; mac: string; from: number; to: number };
+
+const u32 = (value: number): Buffer => {
+  const out = Buffer.alloc(4);
+  out.writeUInt32LE(value);
+  return out;
+};
+const ip = (...args: string[]): string => execFileSync("ip", args, { encoding: "utf8" });
+
+function requireFreshNamespace(): void {
+  const devices = readFileSync("/proc/self/net/dev", "utf8")
+    .split("\n")
+    .slice(2)
+    .map((line) => line.split(":")[0]!.trim())
+    .filter((name) => name !== "" && name !== "lo");
+  const strange = devices.filter((name) => !(DEVICES as readonly string[]).includes(name));
+  if (strange.length > 0) {
+    throw new Error(
+      `packet tests want a network namespace of their own, here are ${strange.join(", ")}; ` +
+        "run them as: unshare --net -- npx vitest run --project packet --project golden",
+    );
+  }
+}
+
+export interface LabOptions {
+  maxEntries?: Record<string, number>;
+  /** free next hop ids put into the queue; default 1000 */
+  nexthops?: number;
+}
+
+let labs = 0;
+
+export class BpfLab {
+  readonly native: Native;
+  readonly pinDir: string;
+  private readonly object: LoadedObject;
+  private readonly ifindexes: Record<Device, number>;
+  private readonly macs: Record<Device, string>;
+  private readonly events: LabEvent[] = [];
+  private readonly rings: Closable[];
+  private nextSlot = 1;
+  private nextHandle = 1000;
+  private sentinels = 0;
+  private sentinelVnet: LabVnet | undefined;
+
+  private constructor(native: Native, object: LoadedObject, pinDir: string) {
+    this.native = native;
+    this.object = object;
+    this.pinDir = pinDir;
+    const link = (name: Device): { ifindex: number; mac: string } => {
+      const found = native.linkGet(name);
+      if (found === undefined) throw new Error(`no device ${name}`);
+      return found;
+    };
+    const each = <T>(pick: (name: Device) => T): Record<Device, T> =>
+      Object.fromEntries(DEVICES.map((name) => [name, pick(name)])) as Record<Device, T>;
+    this.ifindexes = each((name) => link(name).ifindex);
+    this.macs = each((name) => link(name).mac);
+    this.rings = [
+      native.ringConsume(this.map("control"), (record) => this.collect(record)),
+      native.ringConsume(this.map("events"), (record) => this.collect(record)),
+    ];
+  }
+
+  static open(options: LabOptions = {}): BpfLab {
+    requireFreshNamespace();
+    if (!existsSync(OBJECT)) throw new Error(`${OBJECT} is missing: run make`);
+    makeDevices();
+    const native: Native = loadNative();
+    const pinDir = `${BPFFS}/vnetd-test-${process.pid}-${labs++}`;
+    mkdirSync(pinDir);
+    try {
+      const load: LoadOptions = { pinDir };
+      if (options.maxEntries !== undefined) load.maxEntries = options.maxEntries;
+      const lab = new BpfLab(native, native.objectLoad(OBJECT, load), pinDir);
+      for (let id = 1; id <= (options.nexthops ?? 1000); id++) {
+        native.mapUpdate(lab.map("nexthop_free"), Buffer.alloc(0), u32(id));
+      }
+      lab.underlay();
+      return lab;
+    } catch (error) {
+      rmSync(pinDir, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  close(): void {
+    for (const ring of this.rings) ring.close();
+    for (const fd of [...Object.values(this.object.programs), ...Object.values(this.object.maps)]) {
+      this.native.close(fd);
+    }
+    rmSync(this.pinDir, { recursive: true, force: true });
+  }
+
+  map(name: string): number {
+    const fd = this.object.maps[name];
+    if (fd === undefined) throw new Error(`no map ${name}`);
+    return fd;
+  }
+
+  program(name: ProgramName): number {
+    const fd = this.object.programs[name];
+    if (fd === undefined) throw new Error(`no program ${name}`);
+    return fd;
+  }
+
+  ifindex(device: Device): number {
+    return this.ifindexes[device];
+  }
+
+  mac(device: Device): string {
+    return this.macs[device];
+  }
+
+  // ---- configuration, as the daemon writes it
+
+  /** Attaches an underlay device, or changes it. */
+  underlay(options: UnderlayOptions = {}): void {
+    const device = options.device ?? "ul0";
+    const { up = true, merge = false } = options;
+    const record = {
+      ifindex: this.ifindex(device),
+      flags: (up ? vnetdUnderlayFlags.UNDERLAY_UP : 0) | (merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0),
+      addr: mappedBytes(options.address ?? (device === "ul0" ? "10.66.1.1" : "10.66.2.1")),
+      group: mappedBytes(options.group ?? VNETD_GROUP),
+      mac: macBytes(this.mac(device)),
+      mtu: options.mtuBytes ?? 1500,
+      port: options.port ?? VNETD_PORT,
+    };
+    this.native.mapUpdate(this.map("underlays"), u32(record.ifindex), encodeVnetdUnderlay(record));
+    const index = device === "ul0" ? 0 : 1;
+    this.native.mapUpdate(this.map("underlay_list"), u32(index), u32(record.ifindex));
+  }
+
+  detach(device: "ul0" | "ul1"): void {
+    this.native.mapDelete(this.map("underlays"), u32(this.ifindex(device)));
+    this.native.mapUpdate(this.map("underlay_list"), u32(device === "ul0" ? 0 : 1), u32(0));
+  }
+
+  segmentPair(out: number, into: number): void {
+    const meta = { layout: 1, nextHandle: this.nextHandle, segmentOut: out, segmentIn: into };
+    this.native.mapUpdate(this.map("meta"), u32(0), encodeVnetdMeta(meta));
+  }
+
+  /** A new vnet behind vn0; the id, 4 if none is given, now means this one. */
+  vnet(options: VnetOptions = {}): LabVnet {
+    const vnet = { id: options.id ?? "4", slot: this.nextSlot++, handle: this.nextHandle++ };
+    this.native.mapUpdate(this.map("vnets"), u32(vnet.slot), encodeVnetdVnet(this.record(vnet, options)));
+    this.native.mapUpdate(this.map("vnet_ids"), vnetBytes(vnet.id), u32(vnet.slot));
+    for (const device of ["vn0", "vn0p"] as const) {
+      this.native.mapUpdate(this.map("ports"), u32(this.ifindex(device)), encodeVnetdPort(vnet));
+    }
+    return vnet;
+  }
+
+  private record(vnet: LabVnet, options: VnetOptions): VnetdVnet {
+    return {
+      id: vnetBytes(vnet.id),
+      handle: vnet.handle,
+      flags: options.up === false ? 0 : vnetdVnetFlags.VNET_UP,
+      security: options.security ?? vnetdSecurity.SECURITY_NONE,
+      vnif: this.ifindex("vn0"),
+      vnifPeer: this.ifindex("vn0p"),
+      maxEntries: options.maxEntries ?? 1000,
+      maxEntriesPerHost: options.maxEntriesPerHost ?? 1000,
+      maxHosts: options.maxHosts ?? 100,
+      ageNs: BigInt(options.ageMs ?? 60_000) * 1_000_000n,
+      flushedNs: 0n,
+      vmac: macBytes(this.mac("vn0")),
+    };
+  }
+
+  /** Changes a vnet's record, as the daemon does: replaces it whole. */
+  setVnet(vnet: LabVnet, options: VnetOptions & { flushedNs?: bigint }): void {
+    const record = { ...this.record(vnet, options), flushedNs: options.flushedNs ?? 0n };
+    this.native.mapUpdate(this.map("vnets"), u32(vnet.slot), encodeVnetdVnet(record));
+  }
+
+  portDelete(device: Device): void {
+    this.native.mapDelete(this.map("ports"), u32(this.ifindex(device)));
+  }
+
+  /** Asks bpf/control.bpf.c; result is 0 or a reason's number. */
+  control(op: number, vnet: LabVnet, request: Partial<Control> = {}): Control {
+    const input = encodeVnetdControl({
+      eth: Buffer.alloc(14),
+      op,
+      result: 0xffff,
+      slot: vnet.slot,
+      handle: vnet.handle,
+      ifindex: this.ifindex("ul0"),
+      fdbFlags: 0,
+      nexthop: 0,
+      nexthopFlags: 0,
+      capabilities: 0,
+      mtu: 0,
+      mac: Buffer.alloc(6),
+      addr: Buffer.alloc(16),
+      ...request,
+    });
+    const { data, retval } = this.native.progTestRun(this.program("vnetd_control"), input);
+    if (retval !== 0) throw new Error(`vnetd_control returned ${retval}`);
+    return decodeVnetdControl(data.subarray(0, VnetdControl.size));
+  }
+
+  // ---- runs
+
+  run(name: ProgramName, input: Uint8Array, options: TestRunOptions = {}): Run {
+    const before = this.dropCounters();
+    const device: Device = name === "vnetd_decap" ? "ul0" : name === "vnetd_encap" ? "vn0p" : "vn0";
+    const ifindex = this.ifindex(device);
+    const result = this.native.progTestRun(this.program(name), input, { ifindex, ...options });
+    const verdict = VERDICTS[result.retval];
+    if (verdict === undefined) throw new Error(`${name} returned ${result.retval}`);
+    const drops = [...this.dropCounters()].flatMap(([key, drop]) => {
+      const frames = drop.frames - (before.get(key)?.frames ?? 0);
+      return frames === 0 ? [] : [{ ...drop, frames }];
+    });
+    return { verdict, output: result.data, mark: result.mark, drops };
+  }
+
+  /** all drop counters, by their keys */
+  dropCounters(): Map<string, Drop> {
+    const { count, keys, values } = this.native.mapDump(this.map("drops"));
+    const out = new Map<string, Drop>();
+    for (let i = 0; i < count; i++) {
+      const key = decodeVnetdDropKey(keys, i * VnetdDropKey.size);
+      const { frames } = decodeVnetdDropCount(values, i * VnetdDropCount.size);
+      out.set(`${key.handle} ${key.direction} ${key.reason}`, {
+        reason: reasonNames[key.reason] ?? `number ${key.reason}`,
+        direction: directionNames[key.direction] ?? `number ${key.direction}`,
+        handle: key.handle,
+        frames: Number(frames),
+      });
+    }
+    return out;
+  }
+
+  traffic(vnet: LabVnet): Traffic {
+    const value = this.native.mapLookup(this.map("traffic"), u32(vnet.slot))!;
+    const { frames, bytes, floodedFrames } = decodeVnetdTraffic(value);
+    return {
+      encapFrames: Number(frames[0]),
+      decapFrames: Number(frames[1]),
+      encapBytes: Number(bytes[0]),
+      decapBytes: Number(bytes[1]),
+      floodedFrames: Number(floodedFrames),
+    };
+  }
+
+  /** packets that a device has received, by its own counter */
+  received(device: Device): number {
+    const line = readFileSync("/proc/self/net/dev", "utf8")
+      .split("\n")
+      .find((text) => text.trim().startsWith(`${device}:`));
+    if (line === undefined) throw new Error(`no device ${device}`);
+    return Number(line.split(":")[1]!.trim().split(/\s+/)[1]);
+  }
+
+  /** the entry of a MAC, alive or not */
+  learned(vnet: LabVnet, mac: string): Learned | undefined {
+    const key = encodeVnetdFdbKey({ handle: vnet.handle, mac: macBytes(mac) });
+    const value = this.native.mapLookup(this.map("fdb"), key);
+    if (value === undefined) return undefined;
+    const entry = decodeVnetdFdbEntry(value);
+    const { flags, seenNs } = entry;
+    if (entry.nexthop === 0) return { mac, host: "local", flags, seenNs };
+    const hop = decodeVnetdNexthop(this.native.mapLookup(this.map("nexthops"), u32(entry.nexthop))!);
+    const stale = hop.gen === entry.gen ? "" : " (stale)";
+    return { mac, host: ipv4Text(hop.key.addr.subarray(12)) + stale, flags, seenNs };
+  }
+
+  counts(vnet: LabVnet): { entries: number; hosts: number; local: number } {
+    return decodeVnetdVnetCounts(this.native.mapLookup(this.map("vnet_counts"), u32(vnet.slot))!);
+  }
+
+  // ---- events
+
+  private collect(record: Buffer): void {
+    const type = record.readUInt32LE(0);
+    if (type === vnetdEventType.EVENT_VARP) {
+      const event = decodeVnetdEventVarp(record);
+      this.events.push({
+        kind: "varp",
+        ifindex: event.ifindex,
+        source: ipv4Text(event.source.subarray(12)),
+        destination: ipv4Text(event.destination.subarray(12)),
+        sourcePort: event.sourcePort,
+        message: Buffer.from(event.message.subarray(0, event.len)),
+      });
+      return;
+    }
+    const kinds = {
+      [vnetdEventType.EVENT_LOCAL_NEW]: "local-new",
+      [vnetdEventType.EVENT_UNKNOWN_UNICAST]: "unknown-unicast",
+      [vnetdEventType.EVENT_MOVED]: "moved",
+    } as const;
+    const kind = (kinds as Record<number, "local-new" | "unknown-unicast" | "moved">)[type];
+    if (kind === undefined) throw new Error(`event of type ${type}`);
+    const { handle, mac, from, to } = decodeVnetdEventMac(record);
+    this.events.push({ kind, handle, mac: macText(mac), from, to });
+  }
+
+  /**
+   * All events of both rings since the last call. It causes an event of its own in each ring and
+   * waits for both, so that "no event" is known, not guessed by waiting.
+   */
+  async takeEvents(): Promise<LabEvent[]> {
+    const first = this.sentinels;
+    const arrived = (kind: LabEvent["kind"]): boolean =>
+      this.events.some((e) => e.kind === kind && sentinelNumber(e) >= first);
+    const deadline = Date.now() + EVENT_TIMEOUT_MS;
+    while (!arrived("local-new") || !arrived("unknown-unicast")) {
+      if (Date.now() > deadline) throw new Error("the rings do not deliver");
+      // again and again: events that strangers can cause are limited in rate
+      this.emitSentinel();
+      await sleep(1);
+    }
+    return this.events.splice(0).filter((event) => sentinelNumber(event) < 0);
+  }
+
+  /** a frame from a new MAC to an unknown one, in a vnet of its own: one event in each ring */
+  private emitSentinel(): void {
+    const key = u32(this.ifindex("vn0p"));
+    const port = this.native.mapLookup(this.map("ports"), key);
+    this.sentinelVnet ??= this.vnet({ id: "ffff:0:0:0:0:0:0:1", maxEntries: 60_000, maxEntriesPerHost: 60_000 });
+    this.native.mapUpdate(this.map("ports"), key, encodeVnetdPort(this.sentinelVnet));
+    const number = (this.sentinels++).toString(16).padStart(4, "0").replace(/(..)(..)/, "$1:$2");
+    const frame = packet().eth({ src: `02:fe:fe:fe:${number}`, dst: `06:fe:fe:fe:${number}` });
+    this.native.progTestRun(this.program("vnetd_encap"), frame.payload(46).build(), {
+      ifindex: this.ifindex("vn0p"),
+    });
+    if (port !== undefined) this.native.mapUpdate(this.map("ports"), key, port);
+    else this.native.mapDelete(this.map("ports"), key);
+  }
+}
+
+/** -1: not a sentinel */
+function sentinelNumber(event: LabEvent): number {
+  if (event.kind === "varp" || !/^0[26]:fe:fe:fe:/.test(event.mac)) return -1;
+  return parseInt(event.mac.slice(12).replace(":", ""), 16);
+}
+
+function makeDevices(): void {
+  for (const name of ["vn0", "ul0", "ul1"]) {
+    if (existsSync(`/proc/self/net/dev_snmp6/${name}`)) ip("link", "delete", name);
+  }
+  ip("link", "set", "lo", "up");
+  ip("link", "add", "vn0", "type", "veth", "peer", "name", "vn0p");
+  ip("link", "add", "ul0", "address", "02:00:0a:42:01:01", "type", "veth", "peer", "name", "ul0w");
+  ip("link", "add", "ul1", "address", "02:00:0a:42:02:01", "type", "veth", "peer", "name", "ul1w");
+  for (const name of DEVICES) ip("link", "set", name, "up");
+  ip("address", "add", "10.66.1.1/24", "dev", "ul0");
+  ip("address", "add", "10.66.2.1/24", "dev", "ul1");
+}
