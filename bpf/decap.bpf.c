@@ -161,6 +161,8 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 	    varp.family != VNETD_VARP_INET && varp.family != VNETD_VARP_INET6)
 		return VNETD_DROP_VARP_BAD_FAMILY;
 
+	if (bpf_ringbuf_query(&control, BPF_RB_AVAIL_DATA) > VARP_RING_SHARE)
+		return VNETD_DROP_VARP_QUEUE_FULL;
 	event = bpf_ringbuf_reserve(&control, sizeof(*event), 0);
 	if (!event)
 		return VNETD_DROP_VARP_QUEUE_FULL;

@@ -5,24 +5,44 @@
 
 #include "maps.h"
 
-/* At most one event of the kind that strangers can cause at will per CPU and this long. */
+/*
+ * What a guest or a stranger can cause at will is paced, per CPU and kind: so many at once, and one
+ * more for each interval.
+ */
 #define EVENT_INTERVAL_NS 100000ULL
+#define EVENT_BURST 512
+/* VARP messages leave this part of the ring `control` to what happens on this host */
+#define VARP_RING_SHARE (VNETD_RING_BYTES / 4 * 3)
 
-struct event_pace {
-	__u64 last_ns;
+enum event_pacer {
+	PACE_LOCAL = 0,
+	PACE_OTHER = 1,
+	PACE_COUNT,
 };
 
-VNETD_MAP(event_pace, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct event_pace, 1, 0);
+struct event_pace {
+	__u64 refilled_ns;
+	__u64 tokens;
+};
 
-static __always_inline bool event_allowed(void)
+VNETD_MAP(event_pace, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct event_pace, PACE_COUNT, 0);
+
+static __always_inline bool event_allowed(__u32 pacer)
 {
-	__u32 zero = 0;
-	struct event_pace *pace = bpf_map_lookup_elem(&event_pace, &zero);
-	__u64 now = bpf_ktime_get_ns();
+	struct event_pace *pace = bpf_map_lookup_elem(&event_pace, &pacer);
+	__u64 now = bpf_ktime_get_ns(), earned;
 
-	if (!pace || now - pace->last_ns < EVENT_INTERVAL_NS)
+	if (!pace)
 		return false;
-	pace->last_ns = now;
+	earned = (now - pace->refilled_ns) / EVENT_INTERVAL_NS;
+	if (earned) {
+		earned += pace->tokens;
+		pace->tokens = earned > EVENT_BURST ? EVENT_BURST : earned;
+		pace->refilled_ns = now;
+	}
+	if (!pace->tokens)
+		return false;
+	pace->tokens -= 1;
 	return true;
 }
 
@@ -46,7 +66,7 @@ SUBPROGRAM int event_local_new(const struct vnetd_fdb_key *key, __u32 slot, __u3
 {
 	struct vnetd_event_mac *event;
 
-	if (!key)
+	if (!key || !event_allowed(PACE_LOCAL))
 		return 0;
 	event = bpf_ringbuf_reserve(&control, sizeof(*event), 0);
 	if (!event)
@@ -60,7 +80,7 @@ SUBPROGRAM int event_unknown_unicast(const struct vnetd_fdb_key *key, __u32 slot
 {
 	struct vnetd_event_mac *event;
 
-	if (!key || !event_allowed())
+	if (!key || !event_allowed(PACE_OTHER))
 		return 0;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
@@ -74,7 +94,7 @@ SUBPROGRAM int event_moved(const struct vnetd_fdb_key *key, __u32 slot, __u32 fr
 {
 	struct vnetd_event_mac *event;
 
-	if (!key || !event_allowed())
+	if (!key || !event_allowed(PACE_OTHER))
 		return 0;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
