@@ -10,7 +10,7 @@
  * before anything was hooked) is made anew. Directories of other layouts are reported; the daemon
  * carries over what they hold (carry-over.ts), moves the hooks, and then removes them.
  */
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
 import path from "node:path";
 import { VnetdError } from "../base/errors.js";
 import {
@@ -89,6 +89,20 @@ export function readMeta(native: Native, maps: Maps): VnetdMeta {
 
 export function writeMeta(native: Native, maps: Maps, meta: VnetdMeta): void {
   native.mapUpdate(maps.fd("meta"), u32(0), encodeVnetdMeta(meta));
+}
+
+/**
+ * Takes over the pinned hooks of other layouts. They still run the old programs, on the old maps,
+ * until Hooks.ensure() changes each in place.
+ */
+export function adoptLinks({ dir, others: olds }: Generation): void {
+  for (const { dir: old } of olds) {
+    for (const name of readdirSync(old).filter((entry) => entry.startsWith("link-"))) {
+      const target = path.join(dir, name);
+      if (existsSync(target)) unlinkSync(path.join(old, name));
+      else renameSync(path.join(old, name), target);
+    }
+  }
 }
 
 /** Unpins everything of a generation; what is still hooked goes away with its link. */

@@ -17,6 +17,7 @@ import {
   decodeVnetdUnderlay,
   decodeVnetdVnet,
   decodeVnetdVnetCounts,
+  encodeVnetdFdbEntry,
   encodeVnetdFdbKey,
   encodeVnetdPort,
   encodeVnetdUnderlay,
@@ -162,6 +163,11 @@ export class Maps {
   fdbEntry(key: VnetdFdbKey): VnetdFdbEntry | undefined {
     const value = this.native.mapLookup(this.fd("fdb"), encodeVnetdFdbKey(key));
     return value === undefined ? undefined : decodeVnetdFdbEntry(value);
+  }
+
+  /** Only for entries that the control program entered. */
+  setFdbEntry(key: VnetdFdbKey, entry: VnetdFdbEntry): void {
+    this.native.mapUpdate(this.fd("fdb"), encodeVnetdFdbKey(key), encodeVnetdFdbEntry(entry), 2);
   }
 
   fdb(): { key: VnetdFdbKey; entry: VnetdFdbEntry }[] {

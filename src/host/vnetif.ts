@@ -49,10 +49,9 @@ export function ensureVnetif(native: Native, spec: VnetifSpec): Vnetif {
   const created = existing === undefined;
   if (created) createPair(native, spec, peerName);
   const peer = existing ?? mustGet(native, peerName);
-  const vnif = vnifOf(native, peer);
-  setUp(native, spec, { vnif, peer, created });
+  setUp(native, spec, { vnif: vnifOf(native, peer, spec.name), peer, created });
   const now = mustGet(native, peerName);
-  return { vnif: vnifOf(native, now), peer: now, created };
+  return { vnif: vnifOf(native, now, spec.name), peer: now, created };
 }
 
 /** Both ends go together. */
@@ -64,8 +63,10 @@ export function removeVnetif(native: Native, id: VnetId): void {
 }
 
 /** The vnetif's own end, wherever it was renamed to; undefined when it is in another namespace. */
-export function vnifOf(native: Native, peer: LinkInfo): LinkInfo | undefined {
+function vnifOf(native: Native, peer: LinkInfo, name: string): LinkInfo | undefined {
   if (peer.linkNetnsId !== undefined) return undefined;
+  const named = native.linkGet(name);
+  if (named?.ifindex === peer.link) return named;
   return native.linkList().find((link) => link.ifindex === peer.link);
 }
 

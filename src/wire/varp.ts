@@ -24,7 +24,8 @@ export interface VarpMessage {
   vnet: Uint8Array;
   /** 6 bytes */
   vmac: Uint8Array;
-  /** the care-of address in the maps' form: 16 bytes, IPv4 as ::ffff:a.b.c.d */
+  /** the care-of address in the maps' form: 16 bytes, IPv4 as ::ffff:a.b.c.d; zero in a request
+   * that was decoded */
   address: Uint8Array;
   /** what follows the 43 bytes */
   trailing: Uint8Array;
@@ -64,7 +65,8 @@ export function decodeVarp(bytes: Buffer): VarpDecoded {
   if (wire.msg.id !== vnetdMsg.MSG_VARP) return { ok: false, reason: "unknown_message" };
   const opcode = opcodeOf(wire.msg.opcode);
   if (opcode === undefined) return { ok: false, reason: "varp_bad_opcode" };
-  const address = addressOf(wire.family, wire.addr);
+  // A request says nothing of an address: whatever stands there is not looked at.
+  const address = opcode === "request" ? new Uint8Array(16) : addressOf(wire.family, wire.addr);
   if (address === undefined) return { ok: false, reason: "varp_bad_family" };
   const trailing = Buffer.from(bytes.subarray(VnetdVarp.size));
   return { ok: true, message: { opcode, vnet: wire.vnet, vmac: wire.vmac, address, trailing } };

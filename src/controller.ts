@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The controller: wires the parts together and is the only one that knows them all.
+ *
+ *   start   open the data plane, make the kernel's state that of the configuration, listen
+ *   events  rings -> VarpService, netlink -> Underlays and Vnets, timers -> all
+ *   API     handlers: check, change the kernel, persist; or undo
+ *   stop    let go; the data plane goes on forwarding
+ *
+ * Order of a change: what is made is persisted after it stands (a crash before leaves an orphan,
+ * which the next start removes); what is deleted is persisted first (a crash after leaves an
+ * orphan as well). Nothing is ever half-configured.
+ */
+import { randomBytes } from "node:crypto";
+import os from "node:os";
+import type { DaemonConfig } from "./config/daemon-config.js";
+import type { VnetConfig } from "./config/vnet-file.js";
+import { defaultVnetifName, parseVnetId, type VnetId } from "./base/vnet-id.js";
+import { Hellos } from "./controller/hellos.js";
+import { nowMs, programOf, type Context } from "./controller/context.js";
+import { Underlays } from "./controller/underlays.js";
+import { VarpService } from "./controller/varp-service.js";
+import { Views } from "./controller/views.js";
+import { Vnets, type RunningVnet } from "./controller/vnets.js";
+import { carryOver } from "./dataplane/carry-over.js";
+import { Control } from "./dataplane/control.js";
+import {
+  adoptLinks,
+  finishGeneration,
+  openGeneration,
+  readMeta,
+  removeGeneration,
+  writeMeta,
+} from "./dataplane/generation.js";
+import { Hooks } from "./dataplane/hooks.js";
+import { VnetTable } from "./dataplane/vnet-table.js";
+import { isOurs } from "./host/bridge.js";
+import { kernelError } from "./host/errno.js";
+import { defaultMtuBytes, ensureSegmentPair } from "./host/vnetif.js";
+import type { Log } from "./log.js";
+import type { Closable, Native, NetlinkEvent } from "./native/contract.js";
+import type { StateDirectory } from "./store/state-directory.js";
+
+export interface ControllerOptions {
+  native: Native;
+  log: Log;
+  config: DaemonConfig;
+  state: StateDirectory;
+  bpffs: string;
+  objectPath: string;
+}
+
+/** Vnets that the daemon makes by itself. */
+const builtInIds: readonly VnetId[] = ["2", "3", "4"].map((id) => parseVnetId(id));
+/** changes of devices come in bursts: they are looked at together */
+const settleMs = 20;
+const tickMs = 1000;
+const repairEveryTicks = 10;
+
+export class Controller {
+  readonly context: Context;
+  readonly vnets: Vnets;
+  readonly underlays: Underlays;
+  readonly hellos: Hellos;
+  readonly varp: VarpService;
+  readonly views: Views;
+  private readonly closables: Closable[] = [];
+  private settleTimer: NodeJS.Timeout | undefined;
+  private tickTimer: NodeJS.Timeout | undefined;
+  private ticks = 0;
+  private moreProblems: (() => string[])[] = [];
+
+  constructor(private readonly options: ControllerOptions) {
+    this.context = openContext(options);
+    this.vnets = new Vnets(this.context);
+    this.underlays = new Underlays(this.context, {
+      usable: (underlay) => {
+        this.hellos.deviceUsable(underlay);
+        this.varp.announceAll();
+      },
+      down: (ifindex) => this.hellos.deviceDown(ifindex),
+      gone: (ifindex) => this.hellos.deviceGone(ifindex),
+      mtu: (mtuBytes) => this.vnets.setMtu(mtuBytes ?? defaultMtuBytes),
+    });
+    const { vnets, underlays } = this;
+    this.hellos = new Hellos(this.context, { vnets, underlays });
+    const { hellos } = this;
+    this.varp = new VarpService(this.context, { vnets, underlays, hellos });
+    const problems = (): string[] => this.moreProblems.flatMap((each) => each());
+    const { bpffs } = options;
+    this.views = new Views(this.context, { vnets, underlays, hellos, bpffs, startedMs: nowMs(), problems });
+  }
+
+  get state(): StateDirectory {
+    return this.options.state;
+  }
+
+  addProblems(each: () => string[]): void {
+    this.moreProblems.push(each);
+  }
+
+  start(): void {
+    const { native, maps, control, log, generation } = this.context;
+    this.closables.push(native.netlinkMonitor((event) => this.onNetlink(event)));
+    adoptLinks(generation);
+    this.ensureSegmenting();
+    this.vnets.reconcile(this.wantedVnets());
+    this.underlays.reconcile(this.wantedDevices());
+    this.sweepHooks();
+    for (const other of generation.others) {
+      removeGeneration(other.dir);
+      log.info(`removed the maps of layout ${String(other.layout)}`);
+    }
+    const started = control.startSweeper();
+    if (started !== "ok") log.error(`the sweeper does not run: ${started}`);
+    this.closables.push(native.ringConsume(maps.fd("control"), (record) => this.varp.onControl(record)));
+    this.closables.push(native.ringConsume(maps.fd("events"), (record) => this.varp.onEvent(record)));
+    for (const vnet of this.vnets.running()) this.hellos.vnetAppeared(vnet);
+    this.tickTimer = setInterval(() => this.tick(), tickMs);
+  }
+
+  /** Lets go of everything that needs a process; the rest goes on. */
+  stop(): void {
+    clearInterval(this.tickTimer);
+    clearTimeout(this.settleTimer);
+    for (const closable of this.closables.splice(0)) closable.close();
+    this.varp.close();
+    this.underlays.close();
+  }
+
+  /** A vnet came: it is persisted or taken away again. */
+  persist(change: Parameters<StateDirectory["update"]>[0], undo: () => void = () => undefined): void {
+    try {
+      this.state.update((draft) => {
+        change(draft);
+        draft.ownedBridges = this.ownedBridges(draft.vnets);
+      });
+    } catch (error) {
+      undo();
+      throw error;
+    }
+  }
+
+  appeared(made: readonly RunningVnet[]): void {
+    for (const vnet of made) this.hellos.vnetAppeared(vnet);
+  }
+
+  // ---- start
+
+  private wantedVnets(): { config: VnetConfig; builtIn: boolean }[] {
+    const { vnets, deletedBuiltIns } = this.state.state;
+    const configured = vnets.map((config) => ({ config: { ...config }, builtIn: false }));
+    if (!this.context.config.defaultVnets) return configured;
+    const taken = new Set([...vnets.map(({ id }) => id), ...deletedBuiltIns]);
+    return [...configured, ...builtInIds.filter((id) => !taken.has(id)).map(builtInVnet)];
+  }
+
+  private wantedDevices(): string[] {
+    return [...new Set([...this.state.state.attached, ...this.context.config.attach])];
+  }
+
+  private ensureSegmenting(): void {
+    const { native, maps, hooks } = this.context;
+    const pair = ensureSegmentPair(native);
+    hooks.ensure({ ifindex: pair.in.ifindex, direction: "ingress" }, programOf(this.context, "vnetd_decap"));
+    const meta = readMeta(native, maps);
+    writeMeta(native, maps, { ...meta, segmentOut: pair.out.ifindex, segmentIn: pair.in.ifindex });
+  }
+
+  /** Pinned links of devices that are gone, or no longer ours to hook. */
+  private sweepHooks(): void {
+    const { hooks, native, log } = this.context;
+    if (hooks.mode !== "tcx") return;
+    const wanted = new Set<string>();
+    const { segmentIn } = readMeta(native, this.context.maps);
+    wanted.add(`${String(segmentIn)} ingress`);
+    for (const { ifindex } of this.underlays.list()) wanted.add(`${String(ifindex)} ingress`);
+    for (const { peer, vnif } of this.vnets.running()) {
+      wanted.add(`${String(peer.ifindex)} ingress`);
+      if (vnif !== undefined) wanted.add(`${String(vnif.ifindex)} egress`);
+    }
+    for (const hook of hooks.pinned()) {
+      const keep = wanted.has(`${String(hook.ifindex)} ${hook.direction}`) && hooks.alive(hook);
+      if (keep) continue;
+      hooks.remove(hook);
+      log.debug(`removed the hook ${String(hook.ifindex)} ${hook.direction}`);
+    }
+  }
+
+  private ownedBridges(vnets: readonly VnetConfig[]): string[] {
+    return vnets.flatMap(({ id, bridge }) => {
+      const link = bridge === null ? undefined : this.context.native.linkGet(bridge);
+      return link !== undefined && isOurs(link, id) ? [link.name] : [];
+    });
+  }
+
+  // ---- events
+
+  private onNetlink(event: NetlinkEvent): void {
+    if (event.type === "bridge-fdb" || event.type === "address" || event.type === "link") {
+      if (event.type === "bridge-fdb") return;
+    } else {
+      this.varp.bridgesChanged();
+      if (event.type === "bridge-fdb-deleted") return;
+    }
+    this.settleTimer ??= setTimeout(() => {
+      this.settleTimer = undefined;
+      this.guarded("following the devices", () => this.followDevices());
+    }, settleMs);
+  }
+
+  private followDevices(): void {
+    this.underlays.sync();
+    this.vnets.followLinks(this.context.native.linkList());
+    this.repair();
+  }
+
+  private repair(): void {
+    const repaired = this.vnets.repair();
+    if (repaired.length > 0) this.appeared(repaired);
+    this.sweepHooks();
+  }
+
+  private tick(): void {
+    this.ticks += 1;
+    this.guarded("hello", () => this.hellos.tick());
+    this.guarded("VARP", () => this.varp.tick());
+    this.guarded("merging", () => this.underlays.sampleMerge());
+    if (this.ticks % repairEveryTicks === 0) this.guarded("repairing", () => this.followDevices());
+  }
+
+  /** A fault in one part must not end the daemon, nor the other parts. */
+  private guarded(what: string, step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.context.log.error(kernelError(what, error).message);
+    }
+  }
+}
+
+function openContext(options: ControllerOptions): Context {
+  const { native, log, config, state, bpffs, objectPath } = options;
+  const { entries, hosts } = config.limits;
+  const generation = openGeneration(native, { bpffs, objectPath, fdbEntries: entries, nexthops: hosts });
+  const { maps } = generation;
+  const controlProgram = generation.programs["vnetd_control"];
+  if (controlProgram === undefined) throw new Error("the BPF object has no program vnetd_control");
+  const control = new Control(native, controlProgram);
+  if (generation.fresh) {
+    const nextHandle = carryOver(native, { generation, control, log });
+    finishGeneration(native, generation, nextHandle);
+  }
+  return {
+    native,
+    log,
+    config,
+    hostId: state.hostId,
+    bootNonce: randomBytes(8).toString("hex"),
+    hostName: config.hostName ?? os.hostname(),
+    generation,
+    maps,
+    hooks: new Hooks(native, generation.dir),
+    control,
+    table: new VnetTable(native, maps),
+  };
+}
+
+function builtInVnet(id: VnetId): { config: VnetConfig; builtIn: boolean } {
+  return {
+    config: { id, bridge: null, vnetif: defaultVnetifName(id), security: "none" },
+    builtIn: true,
+  };
+}
+
+export function isBuiltInId(id: VnetId): boolean {
+  return builtInIds.includes(id);
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the API shows, put together at the moment it is asked for: configuration from the
+ * controller, learned state and counters from the maps, the rest from the kernel's lists.
+ */
+import os from "node:os";
+import type {
+  AttachedDevice,
+  BridgeInfo,
+  DropInfo,
+  HostInfo,
+  StatusInfo,
+  TrafficInfo,
+  VarpEntry,
+  VifInfo,
+  VnetInfo,
+  VnetState,
+  VnifInfo,
+} from "../api/contract.js";
+import { version } from "../base/version.js";
+import { vnetdDirection } from "../generated/layouts.js";
+import { dropRows, localEntries, remoteEntries } from "../dataplane/tables.js";
+import { isOurs, portsOf } from "../host/bridge.js";
+import type { LinkInfo } from "../native/contract.js";
+import { nowMs, type Context } from "./context.js";
+import type { Hellos } from "./hellos.js";
+import { isUsable, problemOf, type Underlay, type Underlays } from "./underlays.js";
+import type { RunningVnet, Vnet, Vnets } from "./vnets.js";
+
+export interface ViewParts {
+  vnets: Vnets;
+  underlays: Underlays;
+  hellos: Hellos;
+  bpffs: string;
+  startedMs: number;
+  /** of parts that are none of the above */
+  problems: () => string[];
+}
+
+const seconds = (ms: number): number => Math.round(ms / 100) / 10;
+
+export class Views {
+  constructor(
+    private readonly context: Context,
+    private readonly parts: ViewParts,
+  ) {}
+
+  vnetList(): VnetInfo[] {
+    return this.parts.vnets.list().map(({ config }) => config);
+  }
+
+  vnets(withTraffic: boolean): VnetState[] {
+    return this.parts.vnets.list().map((vnet) => this.vnetState(vnet, withTraffic));
+  }
+
+  vnifs(): VnifInfo[] {
+    return this.parts.vnets.list().flatMap(({ config, running }) => {
+      if (running === undefined) return [];
+      const { vnif, vmac } = running;
+      const up = vnif?.up ?? running.peer.carrier;
+      const mtu = vnif?.mtuBytes ?? this.parts.vnets.mtu;
+      return [{ vnet: config.id, vnetif: config.vnetif, vmac, bridge: config.bridge, up, mtu }];
+    });
+  }
+
+  vifs(): VifInfo[] {
+    const { native, maps } = this.context;
+    const vnets = this.parts.vnets.byHandle();
+    const entries = localEntries(maps, vnets);
+    const fdb = entries.length === 0 ? [] : native.bridgeFdbList();
+    const ports = new Map(fdb.map((entry) => [`${String(entry.master)} ${entry.mac}`, entry.ifindex]));
+    const names = nameByIndex(native.linkList());
+    return entries.map((entry) => {
+      const vnif = vnets.get(entry.handle)?.vnif;
+      const port = ports.get(`${String(vnif?.master ?? 0)} ${entry.vmac}`);
+      return {
+        vnet: entry.vnet,
+        vmac: entry.vmac,
+        ageSeconds: entry.static ? null : seconds(entry.ageMs),
+        device: port === undefined ? null : (names.get(port) ?? null),
+      };
+    });
+  }
+
+  varp(): VarpEntry[] {
+    const { native, maps } = this.context;
+    const names = nameByIndex(native.linkList());
+    return remoteEntries(maps, this.parts.vnets.byHandle()).map((entry) => ({
+      vnet: entry.vnet,
+      vmac: entry.vmac,
+      address: entry.address,
+      device: names.get(entry.ifindex) ?? String(entry.ifindex),
+      state: entry.state,
+      ageSeconds: seconds(entry.ageMs),
+    }));
+  }
+
+  bridges(): BridgeInfo[] {
+    const { native } = this.context;
+    return this.parts.vnets.list().flatMap(({ config }) => {
+      const link = config.bridge === null ? undefined : native.linkGet(config.bridge);
+      if (link === undefined) return [];
+      const ports = portsOf(native, link.ifindex).map((port) => port.name);
+      return [{ bridge: link.name, vnet: config.id, ports, owned: isOurs(link, config.id) }];
+    });
+  }
+
+  hosts(): HostInfo[] {
+    const now = nowMs();
+    const names = nameByIndex(this.context.native.linkList());
+    const vnets = this.parts.vnets.byHandle();
+    const hosts = new Map<string, HostInfo>();
+    for (const member of this.parts.hellos.list()) {
+      const { hostId, name, software } = member;
+      const host = hosts.get(hostId) ?? { hostId, name, software, vnets: [], paths: [] };
+      hosts.set(hostId, host);
+      const vnet = vnets.get(member.handle);
+      if (vnet !== undefined) host.vnets.push(vnet.id);
+      for (const path of member.paths) {
+        const device = names.get(path.ifindex) ?? String(path.ifindex);
+        const known = host.paths.some((p) => p.address === path.address && p.device === device);
+        if (known) continue;
+        const primary = path === member.primary;
+        const heardSeconds = seconds(now - path.heardMs);
+        host.paths.push({ address: path.address, device, mtu: path.mtuBytes, primary, heardSeconds });
+      }
+    }
+    return [...hosts.values()];
+  }
+
+  attached(underlay: Underlay): AttachedDevice {
+    const { config, hooks } = this.context;
+    const { state, device, merge } = underlay;
+    return {
+      device,
+      address: state.address,
+      mode: hooks.mode,
+      mtu: state.mtuBytes,
+      up: isUsable(underlay),
+      problem: problemOf(underlay),
+      group: config.group,
+      port: config.port,
+      merge: merge.merge,
+    };
+  }
+
+  status(): StatusInfo {
+    const { context, parts } = this;
+    const { maps, generation } = context;
+    const stats = maps.tableStats();
+    const vnets = parts.vnets.byHandle();
+    const entries = [...vnets.values()].reduce((sum, { slot }) => sum + maps.vnetCounts(slot).entries, 0);
+    return {
+      version,
+      pid: process.pid,
+      hostId: context.hostId,
+      uptimeSeconds: seconds(nowMs() - parts.startedMs),
+      kernel: os.release(),
+      bpffs: parts.bpffs,
+      layout: generation.layout,
+      attached: parts.underlays.list().map((underlay) => this.attached(underlay)),
+      vnets: parts.vnets.size,
+      hosts: new Set(parts.hellos.list().map(({ hostId }) => hostId)).size,
+      table: {
+        entries,
+        limit: maps.maxEntries("fdb"),
+        learned: Number(stats.learned),
+        moved: Number(stats.moved),
+        aged: Number(stats.aged),
+      },
+      drops: this.drops(),
+      problems: this.problems(),
+    };
+  }
+
+  problems(): string[] {
+    const { underlays, vnets, hellos, problems } = this.parts;
+    const none =
+      underlays.list().length === 0
+        ? ["no device is attached, so vnets reach no other host: vnetd attach DEVICE"]
+        : [];
+    return [...none, ...underlays.problems(), ...vnets.problems(), ...hellos.problems(), ...problems()];
+  }
+
+  /** By vnet, direction and reason; vnets that are gone count where no vnet was known. */
+  drops(): DropInfo[] {
+    const vnets = this.parts.vnets.byHandle();
+    const rows = new Map<string, DropInfo>();
+    for (const { handle, direction, reason, frames, bytes } of dropRows(this.context.maps)) {
+      const vnet = vnets.get(handle)?.id ?? null;
+      const key = `${String(vnet)} ${direction} ${reason}`;
+      const row = rows.get(key) ?? { vnet, direction, reason, frames: 0, bytes: 0 };
+      rows.set(key, { ...row, frames: row.frames + frames, bytes: row.bytes + bytes });
+    }
+    return [...rows.values()].filter(({ frames }) => frames > 0);
+  }
+
+  traffic({ slot }: RunningVnet): TrafficInfo {
+    const { frames, bytes, floodedFrames, floodedBytes } = this.context.maps.traffic(slot);
+    const { DIR_ENCAP, DIR_DECAP } = vnetdDirection;
+    return {
+      encapFrames: Number(frames[DIR_ENCAP] ?? 0n),
+      encapBytes: Number(bytes[DIR_ENCAP] ?? 0n),
+      decapFrames: Number(frames[DIR_DECAP] ?? 0n),
+      decapBytes: Number(bytes[DIR_DECAP] ?? 0n),
+      floodedFrames: Number(floodedFrames),
+      floodedBytes: Number(floodedBytes),
+    };
+  }
+
+  private vnetState({ config, builtIn, running, problem }: Vnet, withTraffic: boolean): VnetState {
+    const { maps } = this.context;
+    const base = { ...config, builtIn, problem, up: running !== undefined && problem === "" };
+    if (running === undefined) {
+      return { ...base, handle: 0, mtu: 0, vmac: "", entries: 0, hosts: 0 };
+    }
+    const { entries, hosts } = maps.vnetCounts(running.slot);
+    return {
+      ...base,
+      handle: running.handle,
+      mtu: running.vnif?.mtuBytes ?? this.parts.vnets.mtu,
+      vmac: running.vmac,
+      entries,
+      hosts,
+      ...(withTraffic ? { traffic: this.traffic(running) } : {}),
+    };
+  }
+}
+
+function nameByIndex(links: readonly LinkInfo[]): Map<number, string> {
+  return new Map(links.map((link) => [link.ifindex, link.name]));
+}
+

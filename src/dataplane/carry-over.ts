@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Takes what another generation of maps holds over into a fresh one: vnets with their handles,
+ * hosts, learned MACs, and counters. What the fresh generation cannot read (a value of another
+ * size) is left out and said in the log; it is learned and counted anew.
+ *
+ * Until the daemon moves the hooks, the old programs go on with the old maps; what they learn in
+ * between is learned again by the next frame.
+ */
+import { vnetdControlOp, vnetdNexthopFlags, type VnetdNexthop } from "../generated/layouts.js";
+import type { Log } from "../log.js";
+import type { Native } from "../native/contract.js";
+import type { Control } from "./control.js";
+import { openOther, readMeta, type Generation } from "./generation.js";
+import { isFresh, isLocal, nowNs } from "./tables.js";
+import { range, u32, type Maps } from "./maps.js";
+
+export interface CarryOverParts {
+  generation: Generation;
+  control: Control;
+  log: Log;
+}
+
+interface Transfer extends CarryOverParts {
+  native: Native;
+  from: Maps;
+  to: Maps;
+}
+
+/** The first handle that was never used. */
+export function carryOver(native: Native, parts: CarryOverParts): number {
+  const [newest] = parts.generation.others;
+  if (newest === undefined) return 1;
+  const { log } = parts;
+  const { maps: from, close } = openOther(native, newest.dir);
+  try {
+    const transfer: Transfer = { ...parts, native, from, to: parts.generation.maps };
+    const nextHandle = same(transfer, "meta") ? readMeta(native, from).nextHandle : 0;
+    if (nextHandle === 0 || !same(transfer, "vnets")) {
+      log.warn(`layout ${String(newest.layout)} cannot be read: tables and counters start afresh`);
+      return 1;
+    }
+    const vnets = carryVnets(transfer);
+    const underlays = carryConfiguration(transfer);
+    const macs = carryTable(transfer);
+    carryCounters(transfer);
+    const counted = [`${String(vnets)} vnets`, `${String(underlays)} devices`, `${String(macs)} MACs`];
+    log.info(`layout ${String(newest.layout)}: carried over ${counted.join(", ")}`);
+    return nextHandle;
+  } finally {
+    close();
+  }
+}
+
+/** Both have the map, with keys and values of the same sizes. */
+function same({ native, from, to, log }: Transfer, name: string): boolean {
+  if (!from.has(name) || !to.has(name)) return false;
+  const a = native.mapInfo(from.fd(name));
+  const b = native.mapInfo(to.fd(name));
+  if (a.keySize === b.keySize && a.valueSize === b.valueSize) return true;
+  log.warn(`the map ${name} has another form: what it held is not carried over`);
+  return false;
+}
+
+function carryVnets({ from, to }: Transfer): number {
+  let count = 0;
+  for (const [hex, slot] of from.vnetSlots()) {
+    const record = from.vnet(slot);
+    if (record === undefined || Buffer.from(record.id).toString("hex") !== hex) continue;
+    to.setVnet(slot, record);
+    to.setVnetId(record.id, slot);
+    count += 1;
+  }
+  for (const [ifindex, port] of from.ports()) to.setPort(ifindex, port);
+  return count;
+}
+
+function carryConfiguration(transfer: Transfer): number {
+  const { from, to } = transfer;
+  if (!same(transfer, "underlays")) return 0;
+  const records = from.underlays();
+  for (const record of records) to.setUnderlay(record);
+  from.underlayList().forEach((ifindex, at) => to.setUnderlayListed(at, ifindex));
+  return records.length;
+}
+
+/** Through the control program, so that counts and the sweeper's tokens come out right. */
+function carryTable(transfer: Transfer): number {
+  const { from, to, control } = transfer;
+  if (!same(transfer, "fdb") || !same(transfer, "nexthops") || !same(transfer, "nexthop_ids")) return 0;
+  const nexthops = from.nexthops();
+  for (const nexthop of nexthops.values()) carryNexthop(transfer, nexthop);
+  const now = nowNs();
+  let count = 0;
+  for (const { key, entry } of from.fdb()) {
+    const vnet = from.vnet(entry.slot);
+    const nexthop = nexthops.get(entry.nexthop);
+    const alive = vnet?.handle === key.handle && isFresh(entry, vnet, now);
+    if (!alive || (!isLocal(entry) && nexthop?.gen !== entry.gen)) continue;
+    const common = { slot: entry.slot, handle: key.handle, mac: key.mac, fdbFlags: entry.flags };
+    const reason =
+      nexthop === undefined || isLocal(entry)
+        ? control.run({ ...common, op: vnetdControlOp.CTL_LEARN_LOCAL })
+        : control.run({ ...common, ...pathOf(nexthop), op: vnetdControlOp.CTL_LEARN });
+    if (reason !== "ok") continue;
+    count += 1;
+    const entered = to.fdbEntry(key);
+    if (entered !== undefined) to.setFdbEntry(key, { ...entered, seenNs: entry.seenNs });
+  }
+  return count;
+}
+
+function carryNexthop({ control }: Transfer, nexthop: VnetdNexthop): void {
+  const { slot, flags, capabilities, mtu, key } = nexthop;
+  control.run({
+    op: vnetdControlOp.CTL_NEXTHOP,
+    slot,
+    handle: key.handle,
+    nexthopFlags: flags & ~vnetdNexthopFlags.NEXTHOP_USED,
+    capabilities,
+    mtu,
+    ...pathOf(nexthop),
+  });
+}
+
+function pathOf({ key }: VnetdNexthop): { ifindex: number; addr: Uint8Array } {
+  return { ifindex: key.ifindex, addr: key.addr };
+}
+
+function carryCounters(transfer: Transfer): void {
+  const { native, from, to } = transfer;
+  for (const name of ["drops", "device_stats", "table_stats"]) {
+    if (!same(transfer, name)) continue;
+    const { keySize, valueSize } = native.mapInfo(from.fd(name));
+    const { count, keys, values } = from.dump(name);
+    for (const at of range(count)) {
+      const key = keys.subarray(at * keySize, (at + 1) * keySize);
+      native.mapUpdate(to.fd(name), key, values.subarray(at * valueSize, (at + 1) * valueSize));
+    }
+  }
+  if (!same(transfer, "traffic")) return;
+  for (const slot of from.vnetSlots().values()) {
+    const value = native.mapLookup(from.fd("traffic"), u32(slot));
+    if (value !== undefined) native.mapUpdate(to.fd("traffic"), u32(slot), value);
+  }
+}
+

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `vnetd run`: the daemon's life.
+ *
+ * Starts everything, says so on one line of stdout (and to systemd), and ends on SIGTERM or SIGINT
+ * without touching the data plane, which forwards with no daemon. SIGHUP is reserved. Errors before
+ * it is ready are thrown, as VnetdErrors, to the command line.
+ */
+import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
+import { existsSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { createHandlers } from "./api/handlers.js";
+import { ApiServer } from "./api/server.js";
+import type { RunOptions } from "./base/paths.js";
+import { version } from "./base/version.js";
+import { loadDaemonConfig, parseListenAddress, type DaemonConfig } from "./config/daemon-config.js";
+import { Controller } from "./controller.js";
+import { checkBpffs } from "./dataplane/generation.js";
+import { errnoName, kernelError } from "./host/errno.js";
+import { createLog, type Log } from "./log.js";
+import { MetricsServer } from "./metrics/http.js";
+import { createRegistry } from "./metrics/registry.js";
+import type { Native } from "./native/contract.js";
+import { loadNative } from "./native/load.js";
+import { StateDirectory } from "./store/state-directory.js";
+
+export type { RunOptions };
+
+/** Runs until it is told to stop. */
+export async function main(options: RunOptions): Promise<void> {
+  const log = createLog({ debug: process.env["VNETD_DEBUG"] === "1" });
+  const native = loadNative();
+  const config = configOf(options);
+  checkBpffs(native, options.bpffs);
+  const state = StateDirectory.open(options.stateDir, (fd) => native.fileLock(fd));
+  let daemon: Daemon | undefined;
+  try {
+    daemon = new Daemon({ native, log, config, state, run: options });
+    await daemon.start();
+    await stopSignal(log);
+    native.sdNotify("STOPPING=1");
+  } finally {
+    await daemon?.stop();
+    state.close();
+  }
+  log.info("stopped; what is attached goes on forwarding");
+}
+
+interface DaemonOptions {
+  native: Native;
+  log: Log;
+  config: DaemonConfig;
+  state: StateDirectory;
+  run: RunOptions;
+}
+
+class Daemon {
+  private readonly controller: Controller;
+  private readonly api: ApiServer;
+  private readonly metrics: MetricsServer | undefined;
+
+  constructor(private readonly options: DaemonOptions) {
+    const { native, log, config, state, run } = options;
+    const objectPath = process.env["VNETD_BPF_OBJECT"] ?? path.join(packageRoot(), "build/bpf/vnetd.bpf.o");
+    this.controller = kernelErrors("starting", () => {
+      return new Controller({ native, log, config, state, bpffs: run.bpffs, objectPath });
+    });
+    const handlers = createHandlers(this.controller);
+    const peerUid = (socket: Socket): number | undefined => uidOf(native, socket);
+    this.api = new ApiServer({ runDir: run.runDir, handlers, log, peerUid });
+    this.metrics = config.metricsListen === null ? undefined : this.createMetrics();
+  }
+
+  async start(): Promise<void> {
+    const { native, config, run } = this.options;
+    const { controller, metrics } = this;
+    kernelErrors("starting", () => controller.start());
+    await this.api.listen();
+    if (metrics !== undefined && config.metricsListen !== null) {
+      await metrics.listen(config.metricsListen);
+      controller.addProblems(() => (metrics.problem === "" ? [] : [metrics.problem]));
+    }
+    const devices = controller.underlays.names().join(", ") || "no device attached";
+    const vnets = `${String(controller.vnets.size)} vnets`;
+    process.stdout.write(`vnetd ${version} ready: ${vnets}, ${devices}, ${run.runDir}\n`);
+    native.sdNotify("READY=1");
+  }
+
+  async stop(): Promise<void> {
+    this.metrics?.close();
+    await this.api.close();
+    this.controller.stop();
+  }
+
+  private createMetrics(): MetricsServer {
+    const { views, context, hellos } = this.controller;
+    const registry = createRegistry({
+      layout: context.generation.layout,
+      drops: () => views.drops(),
+      vnets: () => views.vnets(true),
+      tableLimit: () => context.maps.maxEntries("fdb"),
+      hosts: () => new Set(hellos.list().map(({ hostId }) => hostId)).size,
+      attached: () => this.controller.underlays.list().map((each) => views.attached(each)),
+    });
+    return new MetricsServer(registry, this.options.log);
+  }
+}
+
+function configOf({ config: file, metricsListen }: RunOptions): DaemonConfig {
+  const config = loadDaemonConfig(file, (name) => readFileSync(name, "utf8"));
+  if (metricsListen === undefined) return config;
+  return { ...config, metricsListen: parseListenAddress(metricsListen, { source: "--metrics-listen" }) };
+}
+
+/** Resolves at the first SIGTERM or SIGINT. */
+function stopSignal(log: Log): Promise<void> {
+  process.on("SIGHUP", () => log.info("SIGHUP is reserved; nothing was done"));
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.once(signal, () => {
+        log.info(`${signal}: stopping`);
+        resolve();
+      });
+    }
+  });
+}
+
+/** Node has no way to ask who is at the other end: the descriptor is behind its internal handle. */
+function uidOf(native: Native, socket: Socket): number | undefined {
+  const handle: unknown = Reflect.get(socket, "_handle");
+  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
+  if (typeof fd !== "number" || fd < 0) return undefined;
+  try {
+    return native.peerCredentials(fd).uid;
+  } catch {
+    return undefined;
+  }
+}
+
+function kernelErrors<T>(what: string, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    if (errnoName(error) === "") throw error;
+    throw kernelError(what, error);
+  }
+}
+
+/** The nearest directory upwards that holds package.json: the checkout, or where it is installed. */
+function packageRoot(): string {
+  const start = path.dirname(fileURLToPath(import.meta.url));
+  for (let directory = start; directory !== path.dirname(directory); directory = path.dirname(directory)) {
+    if (existsSync(path.join(directory, "package.json"))) return directory;
+  }
+  return start;
+}
