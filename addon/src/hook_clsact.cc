@@ -13,6 +13,7 @@
 #include <linux/rtnetlink.h>
 #include <string.h>
 
+#include "bpf_fd.h"
 #include "failure.h"
 #include "libbpf_log.h"
 #include "netlink.h"
@@ -90,6 +91,7 @@ uint32_t queryFilter(const Filter& filter) {
 Napi::Value clsactAttach(const Napi::CallbackInfo& info) {
   const int programFd = toFd(info[0], "progFd");
   const Filter filter = readFilter(info, 1);
+  programIdOf(programFd);  // before anything is changed
   const LibbpfLog log;
   bpf_tc_hook hook = filter.hook();
   int error = bpf_tc_hook_create(&hook);

@@ -57,6 +57,7 @@ Napi::Value tcxAttach(const Napi::CallbackInfo& info) {
   const uint32_t ifindex = toIfindex(info[1], "ifindex");
   const bool ingress = toIngress(info[2], "direction");
   const std::string pinPath = toPath(info[3], "pinPath");
+  programIdOf(programFd);
   const auto type =
       static_cast<enum bpf_attach_type>(ingress ? kAttachTcxIngress : kAttachTcxEgress);
   const UniqueFd link(bpf_link_create(programFd, static_cast<int>(ifindex), type, nullptr));
@@ -81,6 +82,7 @@ Napi::Value tcxInfo(const Napi::CallbackInfo& info) {
 Napi::Value tcxUpdate(const Napi::CallbackInfo& info) {
   const std::string pinPath = toPath(info[0], "pinPath");
   const int programFd = toFd(info[1], "progFd");
+  programIdOf(programFd);
   const UniqueFd link = openLink(pinPath);
   readInfo(link, pinPath);
   const int error = bpf_link_update(link.get(), programFd, nullptr);

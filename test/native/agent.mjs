@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Runs in a network namespace and does there what the test asks for over IPC: one operation of
+ * the addon a message. What a monitor or ring reports comes back as messages of type "event".
+ */
+import dgram from "node:dgram";
+import { createRequire } from "node:module";
+
+const native = createRequire(import.meta.url)(process.argv[2]);
+const open = new Map();
+let nextHandle = 1;
+
+function keep(thing) {
+  const handle = nextHandle++;
+  open.set(handle, thing);
+  return handle;
+}
+
+const extra = {
+  monitor() {
+    const handle = nextHandle;
+    return keep(native.netlinkMonitor((event) => process.send({ type: "event", handle, event })));
+  },
+  ring(mapFd) {
+    const handle = nextHandle;
+    return keep(native.ringConsume(mapFd, (event) => process.send({ type: "event", handle, event })));
+  },
+  stop(handle) {
+    open.get(handle).close();
+    open.delete(handle);
+  },
+  /** a dgram socket on a descriptor of udpSocket; what it hears comes as events */
+  async listen(fd) {
+    const socket = dgram.createSocket("udp4");
+    const handle = keep(socket);
+    socket.on("message", (data, from) =>
+      process.send({ type: "event", handle, event: { text: data.toString(), from } }),
+    );
+    await new Promise((resolve, reject) => {
+      socket.once("error", reject);
+      socket.bind({ fd }, resolve);
+    });
+    return { handle, address: socket.address() };
+  },
+  async send(handle, text, port, address) {
+    await new Promise((resolve, reject) =>
+      open.get(handle).send(text, port, address, (error) => (error ? reject(error) : resolve())),
+    );
+  },
+};
+
+process.on("message", async ({ id, method, parameters }) => {
+  try {
+    const result = await (extra[method] ?? native[method])(...parameters);
+    process.send({ type: "result", id, result });
+  } catch (error) {
+    const { message, code, errno, operation, detail, name } = error;
+    process.send({ type: "error", id, error: { message, code, errno, operation, detail, name } });
+  }
+});
+process.on("disconnect", () => process.exit(0));
