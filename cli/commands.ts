@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+/** All commands, in the order of the help. */
+import type { CommandSpec } from "./command.js";
+import { completionCommands } from "./commands/completion.js";
+import { daemonCommands } from "./commands/daemon.js";
+import { peerCommands } from "./commands/peers.js";
+import { replacedCommands } from "./commands/replaced.js";
+import { stationCommands } from "./commands/stations.js";
+import { vnetCommands } from "./commands/vnets.js";
+
+export const commands: readonly CommandSpec[] = [
+  ...daemonCommands,
+  ...vnetCommands,
+  ...stationCommands,
+  ...peerCommands,
+  ...replacedCommands,
+  ...completionCommands,
+];

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+/** run, attach, detach, status, hosts and version: the daemon and the devices it uses. */
+import type {
+  AttachedDevice,
+  DropInfo,
+  HostInfo,
+  StatusInfo,
+  VersionInfo,
+} from "../../src/api/contract.js";
+import { errorParts } from "../../src/base/errors.js";
+import { checkDeviceName } from "../../src/base/ifname.js";
+import { version } from "../../src/base/version.js";
+import { shortVnetId } from "../../src/base/vnet-id.js";
+import type { CommandSpec, Invocation } from "../command.js";
+import { daemonOptions, daemonPaths, givenDaemonArguments } from "../daemon-options.js";
+import { durationText } from "../printable.js";
+import { runDaemon } from "../run.js";
+import { startDaemon } from "../start-daemon.js";
+import type { Column } from "../table.js";
+
+const deviceColumns: readonly Column<AttachedDevice>[] = [
+  { title: "DEVICE", text: ({ device }) => device },
+  { title: "ADDRESS", text: ({ address }) => address ?? "" },
+  {
+    title: "STATE",
+    text: ({ up }) => (up ? "up" : "down"),
+    colour: ({ up }) => (up ? "good" : "bad"),
+  },
+  { title: "MODE", text: ({ mode }) => mode },
+  { title: "MTU", text: ({ mtu }) => String(mtu), right: true },
+  { title: "GROUP", text: ({ group, port }) => `${group}:${port}` },
+  { title: "MERGE", text: ({ merge }) => (merge ? "on" : "off") },
+];
+
+const dropColumns: readonly Column<DropInfo>[] = [
+  { title: "VNET", text: ({ vnet }) => (vnet === null ? "" : shortVnetId(vnet)) },
+  { title: "DIRECTION", text: ({ direction }) => direction },
+  { title: "REASON", text: ({ reason }) => reason },
+  { title: "FRAMES", text: ({ frames }) => String(frames), right: true },
+  { title: "BYTES", text: ({ bytes }) => String(bytes), right: true },
+];
+
+interface HostPath {
+  host: HostInfo;
+  path: HostInfo["paths"][number] | undefined;
+}
+
+const hostColumns: readonly Column<HostPath>[] = [
+  { title: "HOST", text: ({ host }) => host.hostId },
+  { title: "NAME", text: ({ host }) => host.name },
+  { title: "SOFTWARE", text: ({ host }) => host.software },
+  { title: "ADDRESS", text: ({ path }) => path?.address ?? "" },
+  { title: "DEVICE", text: ({ path }) => path?.device ?? "" },
+  {
+    title: "PATH",
+    text: ({ path }) => (path === undefined ? "" : path.primary ? "primary" : "other"),
+  },
+  { title: "MTU", text: ({ path }) => String(path?.mtu ?? ""), right: true },
+  {
+    title: "HEARD",
+    text: ({ path }) => (path === undefined ? "" : durationText(path.heardSeconds)),
+    right: true,
+  },
+  { title: "VNETS", text: ({ host }) => host.vnets.map(shortVnetId).join(" ") },
+];
+
+function reportDevice(invocation: Invocation, device: AttachedDevice): void {
+  if (invocation.output.json) return invocation.output.value(device);
+  invocation.output.line(
+    `attached ${device.device}: ${device.address ?? "no address"}, ${device.mode}, mtu ${device.mtu}, group ${device.group}:${device.port}`,
+  );
+  if (device.problem !== "") invocation.output.note(`${device.device}: ${device.problem}`);
+}
+
+async function attach(invocation: Invocation): Promise<void> {
+  const device = checkDeviceName(invocation.positional("DEV"), "device");
+  try {
+    reportDevice(invocation, await invocation.request("attach", { device }));
+    for (const { flag } of givenDaemonArguments(invocation)) {
+      invocation.output.note(`a daemon runs already: ${flag} is not used`);
+    }
+  } catch (error) {
+    if (errorParts(error).code !== "NO_DAEMON") throw error;
+    await startDaemon(invocation);
+    reportDevice(invocation, await invocation.request("attach", { device }));
+  }
+}
+
+async function detach(invocation: Invocation): Promise<void> {
+  const detached = await invocation.request("detach", { device: invocation.positional("DEV") });
+  if (invocation.output.json) invocation.output.value(detached);
+  else invocation.output.line(`detached ${detached.device}`);
+}
+
+function showStatus(invocation: Invocation, status: StatusInfo): void {
+  const { output } = invocation;
+  const { table } = status;
+  output.line(
+    `vnetd ${status.version}, pid ${status.pid}, up ${durationText(status.uptimeSeconds)}, kernel ${status.kernel}`,
+  );
+  output.line(`host id  ${status.hostId}`);
+  output.line(`bpffs    ${status.bpffs} (layout ${status.layout})`);
+  output.line(`vnets    ${status.vnets}`);
+  output.line(`hosts    ${status.hosts}`);
+  output.line(
+    `entries  ${table.entries} of ${table.limit} (learned ${table.learned}, moved ${table.moved}, aged ${table.aged})`,
+  );
+  if (status.attached.length > 0) {
+    output.text("\n");
+    output.table(status.attached, deviceColumns);
+  } else {
+    output.note("no device is attached; vnetd attach DEV attaches one");
+  }
+  if (status.drops.length > 0) {
+    output.text("\n");
+    output.table(status.drops, dropColumns);
+  }
+  for (const { device, problem } of status.attached)
+    if (problem !== "") output.note(`${device}: ${problem}`);
+  for (const problem of status.problems) output.note(problem);
+}
+
+async function showVersion(invocation: Invocation): Promise<void> {
+  let daemon: VersionInfo | null = null;
+  try {
+    daemon = await invocation.request("version", {});
+  } catch (error) {
+    const { code, message } = errorParts(error);
+    if (code !== "NO_DAEMON" && code !== "PERMISSION") throw error;
+    if (!invocation.output.json) invocation.output.note(message);
+  }
+  if (invocation.output.json) return invocation.output.value({ version, daemon });
+  invocation.output.line(`vnetd ${version}`);
+  if (daemon !== null) {
+    invocation.output.line(`daemon ${daemon.version} (API ${daemon.api}, layout ${daemon.layout})`);
+  }
+}
+
+export const daemonCommands: readonly CommandSpec[] = [
+  {
+    name: "run",
+    describe: "be the daemon, in the foreground",
+    options: daemonOptions,
+    run: (invocation) => runDaemon(daemonPaths(invocation)),
+  },
+  {
+    name: "attach",
+    describe: "carry vnets over a network device; starts the daemon if none runs",
+    positionals: [{ name: "DEV", describe: "the device, for example eth0", completes: "device" }],
+    options: daemonOptions.map((option) => ({
+      ...option,
+      describe: `of a daemon that is started: ${option.describe}`,
+    })),
+    run: attach,
+  },
+  {
+    name: "detach",
+    describe: "stop carrying vnets over a network device",
+    positionals: [{ name: "DEV", describe: "the device", completes: "device" }],
+    run: detach,
+  },
+  {
+    name: "hosts",
+    describe: "list the other hosts of ours that were heard, with the paths to them",
+    run: async (invocation) => {
+      const hosts = await invocation.request("hosts", {});
+      if (invocation.output.json) return invocation.output.value(hosts);
+      const rows = hosts.flatMap((host): HostPath[] =>
+        host.paths.length === 0
+          ? [{ host, path: undefined }]
+          : host.paths.map((path) => ({ host, path })),
+      );
+      invocation.output.rows(rows, hostColumns, "no other host of ours was heard");
+    },
+  },
+  {
+    name: "status",
+    describe: "show the daemon, its devices and what was dropped",
+    run: async (invocation) => {
+      const status = await invocation.request("status", {});
+      if (invocation.output.json) invocation.output.value(status);
+      else showStatus(invocation, status);
+    },
+  },
+  {
+    name: "version",
+    describe: "show the releases of this command and of the daemon",
+    run: showVersion,
+  },
+];

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/** vnifs, vifs, varp and bridges: who is on the vnets, here and elsewhere. */
+import type { BridgeInfo, VarpEntry, VifInfo, VnifInfo } from "../../src/api/contract.js";
+import { VnetdError } from "../../src/base/errors.js";
+import { checkDeviceName, deviceNameProblem } from "../../src/base/ifname.js";
+import { macFromText, parseMac } from "../../src/base/mac.js";
+import { shortVnetId } from "../../src/base/vnet-id.js";
+import type { CommandSpec, Invocation, PositionalSpec } from "../command.js";
+import { durationText } from "../printable.js";
+import type { Column } from "../table.js";
+
+const vnifColumns: readonly Column<VnifInfo>[] = [
+  { title: "VNET", text: ({ vnet }) => shortVnetId(vnet) },
+  { title: "VNETIF", text: ({ vnetif }) => vnetif },
+  { title: "VMAC", text: ({ vmac }) => vmac },
+  { title: "BRIDGE", text: ({ bridge }) => bridge ?? "" },
+  {
+    title: "STATE",
+    text: ({ up }) => (up ? "up" : "down"),
+    colour: ({ up }) => (up ? "good" : "bad"),
+  },
+  { title: "MTU", text: ({ mtu }) => String(mtu), right: true },
+];
+
+const vifColumns: readonly Column<VifInfo>[] = [
+  { title: "VNET", text: ({ vnet }) => shortVnetId(vnet) },
+  { title: "VMAC", text: ({ vmac }) => vmac },
+  {
+    title: "AGE",
+    text: ({ ageSeconds }) => (ageSeconds === null ? "static" : durationText(ageSeconds)),
+    right: true,
+  },
+  { title: "DEVICE", text: ({ device }) => device ?? "" },
+];
+
+const varpColumns: readonly Column<VarpEntry>[] = [
+  { title: "VNET", text: ({ vnet }) => shortVnetId(vnet) },
+  { title: "VMAC", text: ({ vmac }) => vmac },
+  { title: "ADDRESS", text: ({ address }) => address },
+  { title: "DEVICE", text: ({ device }) => device },
+  {
+    title: "STATE",
+    text: ({ state }) => state,
+    colour: ({ state }) => (state === "aged" ? "faint" : "none"),
+  },
+  { title: "AGE", text: ({ ageSeconds }) => durationText(ageSeconds), right: true },
+];
+
+const bridgeColumns: readonly Column<BridgeInfo>[] = [
+  { title: "BRIDGE", text: ({ bridge }) => bridge },
+  { title: "VNET", text: ({ vnet }) => shortVnetId(vnet) },
+  { title: "MADE BY", text: ({ owned }) => (owned ? "vnetd" : "others") },
+  { title: "PORTS", text: ({ ports }) => ports.join(" ") },
+];
+
+const vnetPositional: PositionalSpec = {
+  name: "VNET",
+  describe: "the vnet's id",
+  completes: "vnet",
+};
+
+async function addVif(invocation: Invocation): Promise<void> {
+  const vnet = invocation.positional("VNET");
+  const vmacOrDevice = invocation.positional("VMAC|DEV");
+  let params: { vnet: string; vmac: string; byDevice?: boolean };
+  if (invocation.flag("interface")) {
+    params = { vnet, vmac: checkDeviceName(vmacOrDevice, "device"), byDevice: true };
+  } else {
+    const mac = macFromText(vmacOrDevice);
+    if (mac === undefined && deviceNameProblem(vmacOrDevice) === undefined) {
+      throw new VnetdError("BAD_MAC", `"${vmacOrDevice}" is not a MAC address`, {
+        hint: `If it is an interface, whose MAC is meant: vif-add -i ${vnet} ${vmacOrDevice}`,
+      });
+    }
+    params = { vnet, vmac: mac ?? parseMac(vmacOrDevice) };
+  }
+  const vif = await invocation.request("vifAdd", params);
+  if (invocation.output.json) invocation.output.value(vif);
+  else invocation.output.line(`added vif ${vif.vmac} to vnet ${shortVnetId(vif.vnet)}`);
+}
+
+async function deleteVif(invocation: Invocation): Promise<void> {
+  const vif = await invocation.request("vifDelete", {
+    vnet: invocation.positional("VNET"),
+    vmac: parseMac(invocation.positional("VMAC")),
+  });
+  if (invocation.output.json) invocation.output.value(vif);
+  else invocation.output.line(`deleted vif ${vif.vmac} from vnet ${shortVnetId(vif.vnet)}`);
+}
+
+async function flushVarp(invocation: Invocation): Promise<void> {
+  const vnet = invocation.option("VNET");
+  const flushed = await invocation.request("varpFlush", vnet === undefined ? {} : { vnet });
+  if (invocation.output.json) invocation.output.value(flushed);
+  else
+    invocation.output.line(
+      `flushed the entries of ${flushed.vnets} vnet${flushed.vnets === 1 ? "" : "s"}`,
+    );
+}
+
+export const stationCommands: readonly CommandSpec[] = [
+  {
+    name: "vnifs",
+    describe: "list the vnets' interfaces on this host",
+    run: async (invocation) => {
+      invocation.output.rows(
+        await invocation.request("vnifs", {}),
+        vnifColumns,
+        "there are no vnets; vnet-create makes one",
+      );
+    },
+  },
+  {
+    name: "vifs",
+    describe: "list the MACs on this host",
+    run: async (invocation) => {
+      invocation.output.rows(
+        await invocation.request("vifs", {}),
+        vifColumns,
+        "no MAC of this host was heard on a vnet",
+      );
+    },
+  },
+  {
+    name: "vif-add",
+    describe: "enter a MAC of this host, which then does not age",
+    positionals: [
+      vnetPositional,
+      {
+        name: "VMAC|DEV",
+        describe: "its MAC, or with -i an interface that has it",
+        completes: "device",
+      },
+    ],
+    options: [
+      {
+        name: "interface",
+        short: "i",
+        flag: true,
+        describe: "what follows the vnet is an interface's name",
+      },
+    ],
+    run: addVif,
+  },
+  {
+    name: "vif-delete",
+    describe: "forget a MAC of this host",
+    positionals: [vnetPositional, { name: "VMAC", describe: "its MAC", completes: "none" }],
+    run: deleteVif,
+  },
+  {
+    name: "varp",
+    describe: "list the MACs on other hosts",
+    run: async (invocation) => {
+      invocation.output.rows(
+        await invocation.request("varp", {}),
+        varpColumns,
+        "no MAC of another host is known",
+      );
+    },
+  },
+  {
+    name: "varp-flush",
+    describe: "forget the MACs on other hosts",
+    positionals: [{ ...vnetPositional, describe: "only those of this vnet", optional: true }],
+    run: flushVarp,
+  },
+  {
+    name: "bridges",
+    describe: "list the vnets' bridges and their ports",
+    run: async (invocation) => {
+      invocation.output.rows(
+        await invocation.request("bridges", {}),
+        bridgeColumns,
+        "no vnet has a bridge",
+      );
+    },
+  },
+];

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Where the commands write: data on stdout, everything else on stderr. With --json the data is
+ * one JSON value and an error one JSON object. A reader that goes away (`vnetd varp | head`) ends
+ * the writing silently.
+ */
+import type { Writable } from "node:stream";
+import { errorParts, formatPlace } from "../src/base/errors.js";
+import { printable, printableJson } from "./printable.js";
+import { formatTable, type Column } from "./table.js";
+
+export interface OutputStreams {
+  stdout: Writable & { isTTY?: boolean };
+  stderr: Writable & { isTTY?: boolean };
+}
+
+export class Output {
+  private readonly colours: boolean;
+
+  constructor(
+    private readonly program: string,
+    private readonly streams: OutputStreams,
+    readonly json: boolean,
+    environment: NodeJS.ProcessEnv,
+  ) {
+    const refused = (environment["NO_COLOR"] ?? "") !== "" || environment["TERM"] === "dumb";
+    this.colours = streams.stdout.isTTY === true && !refused;
+  }
+
+  /** Data for people, as it stands: the caller has made it printable. */
+  text(text: string): void {
+    this.streams.stdout.write(text);
+  }
+
+  line(text: string): void {
+    this.text(`${printable(text)}\n`);
+  }
+
+  value(value: unknown): void {
+    this.text(`${printableJson(value)}\n`);
+  }
+
+  /** The rows as a table, or as they are with --json; `none` says on stderr that there are none. */
+  rows<Row>(rows: readonly Row[], columns: readonly Column<Row>[], none: string): void {
+    if (this.json) this.value(rows);
+    else if (rows.length === 0) this.note(none);
+    else this.table(rows, columns);
+  }
+
+  table<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): void {
+    this.text(formatTable(rows, columns, this.colours));
+  }
+
+  /** What is not data: progress, remarks. */
+  note(text: string): void {
+    this.streams.stderr.write(`${this.program}: ${printable(text)}\n`);
+  }
+
+  /** A remark with quoted lines below it, which the caller has made printable. */
+  noteLines(text: string, lines: string): void {
+    this.note(text);
+    this.streams.stderr.write(`${lines.replace(/^/gm, "  | ")}\n`);
+  }
+
+  error(error: unknown): void {
+    const parts = errorParts(error);
+    if (this.json) {
+      this.streams.stderr.write(`${printableJson(parts)}\n`);
+      return;
+    }
+    const lines = [`${this.program}: ${printable(parts.message)}`];
+    if (parts.place !== undefined) lines.push(`  at ${printable(formatPlace(parts.place))}`);
+    if (parts.hint !== undefined) lines.push(`  hint: ${printable(parts.hint)}`);
+    this.streams.stderr.write(`${lines.join("\n")}\n`);
+    if (parts.code === "INTERNAL" && error instanceof Error && error.stack !== undefined) {
+      this.streams.stderr.write(`${printable(error.stack).replaceAll("\\x0a", "\n")}\n`);
+    }
+  }
+}
+
+/** A closed pipe is the reader's way to say "enough". Any other failure to write is one. */
+export function endQuietlyOnClosedPipe(stream: Writable, onFailure: (error: Error) => void): void {
+  stream.on("error", (error: Error & { code?: string }) => {
+    if (error.code !== "EPIPE") onFailure(error);
+  });
+}

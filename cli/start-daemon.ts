@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Starts a daemon for `attach` where none runs: the systemd unit where it is installed and would
+ * run the daemon that was asked for, else a detached process with a log file. Waits until the
+ * daemon answers; when it does not come up, shows the end of its log.
+ *
+ * The unit is not used when a directory or file other than the default was asked for, nor from
+ * within another network namespace than systemd's: its daemon would attach a device there.
+ */
+import { spawn, type ChildProcess } from "node:child_process";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readlinkSync,
+  readSync,
+} from "node:fs";
+import { join, resolve } from "node:path";
+import { ApiClient } from "../src/api/client.js";
+import { errorParts, VnetdError } from "../src/base/errors.js";
+import { defaultPaths } from "../src/base/paths.js";
+import type { Invocation } from "./command.js";
+import { givenDaemonArguments } from "./daemon-options.js";
+import { printableLines } from "./printable.js";
+
+const startTimeoutMs = 60_000;
+/** another `attach` may have started the daemon that made ours give up */
+const graceAfterExitMs = 3_000;
+const pollMs = 100;
+const logTailBytes = 4096;
+const logTailLines = 15;
+
+const unitName = "vnetd.service";
+const unitDirectories = [
+  "/etc/systemd/system",
+  "/run/systemd/system",
+  "/usr/local/lib/systemd/system",
+  "/usr/lib/systemd/system",
+  "/lib/systemd/system",
+];
+
+function sameNetworkNamespaceAsInit(): boolean {
+  try {
+    return readlinkSync("/proc/self/ns/net") === readlinkSync("/proc/1/ns/net");
+  } catch {
+    // without the right to look, the unit could not be started either
+    return false;
+  }
+}
+
+function systemctlPath(variables: NodeJS.ProcessEnv): string | undefined {
+  const directories = (variables["PATH"] ?? "/usr/bin:/bin").split(":");
+  return directories
+    .map((directory) => join(directory, "systemctl"))
+    .find((path) => existsSync(path));
+}
+
+/** The path of systemctl if the installed unit is the daemon that is wanted. */
+function usableSystemctl(invocation: Invocation): string | undefined {
+  const custom =
+    resolve(invocation.runDir) !== defaultPaths.runDir ||
+    givenDaemonArguments(invocation).length > 0;
+  const installed = unitDirectories.some((directory) => existsSync(join(directory, unitName)));
+  // the directory is there exactly when the machine was booted with systemd (sd_booted(3))
+  if (custom || !installed || !existsSync("/run/systemd/system") || !sameNetworkNamespaceAsInit())
+    return undefined;
+  return systemctlPath(invocation.environment.variables);
+}
+
+async function startUnit(systemctl: string, invocation: Invocation): Promise<void> {
+  invocation.output.note(`no daemon was running; starting ${unitName}`);
+  const child = spawn(systemctl, ["start", unitName], { stdio: ["ignore", "ignore", "inherit"] });
+  const code = await new Promise<number | null>((done, failed) => {
+    child.once("error", failed);
+    child.once("exit", done);
+  });
+  if (code !== 0) {
+    throw new VnetdError("START_FAILED", `${unitName} did not start`, {
+      hint: "See why: systemctl status vnetd; journalctl -u vnetd",
+    });
+  }
+  await waitForAnswer(invocation, () => false);
+}
+
+interface Log {
+  path: string;
+  fd: number;
+  /** where this daemon's part begins */
+  startBytes: number;
+}
+
+function logPaths(runDir: string): string[] {
+  const inRunDir = join(runDir, "vnetd.log");
+  return runDir === defaultPaths.runDir ? ["/var/log/vnetd.log", inRunDir] : [inRunDir];
+}
+
+function openLog(runDir: string): Log {
+  let refused: unknown;
+  try {
+    mkdirSync(runDir, { recursive: true, mode: 0o755 });
+  } catch (error) {
+    refused = error;
+  }
+  for (const path of logPaths(runDir)) {
+    try {
+      const fd = openSync(path, "a+", 0o640);
+      return { path, fd, startBytes: fstatSync(fd).size };
+    } catch (error) {
+      refused = error;
+    }
+  }
+  const why = refused instanceof Error ? refused.message : String(refused);
+  throw new VnetdError("START_FAILED", `no daemon runs, and none can be started: ${why}`, {
+    hint: "Run the command as root, for example with sudo.",
+    cause: refused,
+  });
+}
+
+/** The last lines that this daemon wrote. */
+function logTail({ fd, startBytes }: Log): string {
+  const size = fstatSync(fd).size;
+  const from = Math.max(startBytes, size - logTailBytes);
+  const buffer = Buffer.alloc(Math.max(0, size - from));
+  const bytes = readSync(fd, buffer, 0, buffer.length, from);
+  const lines = buffer.toString("utf8", 0, bytes).trimEnd().split("\n");
+  return printableLines(lines.slice(-logTailLines).join("\n"));
+}
+
+async function answers(runDir: string): Promise<boolean> {
+  try {
+    const client = await ApiClient.connect({
+      runDir,
+      connectTimeoutMs: 1000,
+      answerTimeoutMs: 5000,
+    });
+    try {
+      await client.request("version", {});
+      return true;
+    } finally {
+      client.close();
+    }
+  } catch (error) {
+    const { code } = errorParts(error);
+    if (code === "NO_DAEMON" || code === "CONNECTION_LOST" || code === "TIMEOUT") return false;
+    throw error;
+  }
+}
+
+/** Throws START_FAILED when the daemon is gone for good or the time is over. */
+async function waitForAnswer(invocation: Invocation, isGone: () => boolean): Promise<void> {
+  let deadline = performance.now() + startTimeoutMs;
+  let gone = false;
+  while (!(await answers(invocation.runDir))) {
+    if (!gone && isGone()) {
+      gone = true;
+      deadline = performance.now() + graceAfterExitMs;
+    }
+    if (performance.now() > deadline) {
+      throw new VnetdError(
+        "START_FAILED",
+        gone ? "the daemon ended at once" : "the daemon does not answer",
+        {
+          hint: "See its log; vnetd run starts it in the foreground.",
+        },
+      );
+    }
+    await new Promise((done) => setTimeout(done, pollMs));
+  }
+}
+
+function spawnDaemon(invocation: Invocation, log: Log): ChildProcess {
+  const { binary, variables } = invocation.environment;
+  const given = givenDaemonArguments(invocation).flatMap(({ flag, value }) => [flag, value]);
+  // nobody waits for this daemon's word but us, by its socket
+  const env = { ...variables };
+  delete env["NOTIFY_SOCKET"];
+  const child = spawn(
+    process.execPath,
+    [binary, "run", "--run-dir", resolve(invocation.runDir), ...given],
+    {
+      cwd: "/",
+      detached: true,
+      stdio: ["ignore", log.fd, log.fd],
+      env,
+    },
+  );
+  child.unref();
+  return child;
+}
+
+async function startDetached(invocation: Invocation): Promise<void> {
+  const log = openLog(resolve(invocation.runDir));
+  try {
+    const child = spawnDaemon(invocation, log);
+    const failed: { error?: Error } = {};
+    child.once("error", (error) => (failed.error = error));
+    invocation.output.note(
+      `no daemon was running; starting one (pid ${child.pid ?? "?"}, log ${log.path})`,
+    );
+    try {
+      await waitForAnswer(
+        invocation,
+        () => failed.error !== undefined || child.exitCode !== null || child.signalCode !== null,
+      );
+    } catch (error) {
+      if (failed.error !== undefined) invocation.output.note(failed.error.message);
+      const tail = logTail(log);
+      if (tail !== "") invocation.output.noteLines(`the end of ${log.path}:`, tail);
+      throw error;
+    }
+  } finally {
+    closeSync(log.fd);
+  }
+}
+
+export async function startDaemon(invocation: Invocation): Promise<void> {
+  const systemctl = usableSystemctl(invocation);
+  if (systemctl === undefined) await startDetached(invocation);
+  else await startUnit(systemctl, invocation);
+}
