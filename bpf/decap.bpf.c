@@ -67,6 +67,7 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	struct udphdr *udp;
 	__u32 ihl, total;
 	__be32 group;
+	bool right;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
 		return NOT_OURS;
@@ -105,22 +106,25 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	r->udp_offset = ETH_HLEN + ihl;
 	if (likely(ihl == IPV4_MIN)) {
 		udp = (void *)(ip + 1);
+		right = !ipv4_checksum(ip);
 	} else {
-		udp = data + r->udp_offset;
-		if ((void *)(udp + 1) > data_end) {
-			if (bpf_skb_pull_data(skb, r->udp_offset + sizeof(*udp)))
-				return NOT_OURS;
-			data = (void *)(long)skb->data;
-			data_end = (void *)(long)skb->data_end;
-			udp = data + (r->udp_offset & 0x7f);
-			if ((void *)(udp + 1) > data_end)
-				return NOT_OURS;
-		}
+		right = ipv4_options_checksum_right(skb, ihl);
+		if (bpf_skb_pull_data(skb, r->udp_offset + sizeof(*udp)))
+			return NOT_OURS;
+		data = (void *)(long)skb->data;
+		data_end = (void *)(long)skb->data_end;
+		udp = data + (r->udp_offset & 0x7f);
+		if ((void *)(udp + 1) > data_end)
+			return NOT_OURS;
 	}
 	if (udp->dest != r->underlay->port)
 		return NOT_OURS;
 
-	/* from here on it is ours, and whatever is wrong with it has a reason */
+	/* from here on it is ours, and whatever is wrong with it has a reason; we are in front of
+	 * ip_rcv, so the header's checksum is ours to check. A UDP checksum is not checked: on a
+	 * virtual device a right packet's may not be filled in yet. */
+	if (!right)
+		return VNETD_DROP_BAD_HEADER_CHECKSUM;
 	r->source_port = udp->source;
 	r->payload = bpf_ntohs(udp->len);
 	if (r->payload < sizeof(*udp) || ihl + r->payload > total)

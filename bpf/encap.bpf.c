@@ -290,7 +290,7 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	if (e->vnet->security != VNETD_SECURITY_NONE)
 		return VNETD_DROP_SECURITY;
 	if (!frame_read(skb, &e->frame))
-		return VNETD_DROP_RUNT_FRAME;
+		return VNETD_DROP_ENCAP_FAILED;
 
 	learn_local(e, v);
 	destination_of(e, v);
@@ -304,7 +304,7 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	else if (frame_pop_tags(skb, &e->frame))
 		return VNETD_DROP_ENCAP_FAILED;
 	if (bpf_skb_load_bytes(skb, 2 * ETH_ALEN, &ethertype, 2))
-		return VNETD_DROP_RUNT_FRAME;
+		return VNETD_DROP_ENCAP_FAILED;
 	switch (e->frame.tags) {
 	case 0:
 		e->frame.words[0] = ethertype;

@@ -57,7 +57,10 @@ static __always_inline void ipv4_group_mac(__u8 *mac, __be32 group)
 	mac[5] = g & 0xff;
 }
 
-/* RFC 1071, of a header of 20 bytes whose check field is 0; 2-byte aligned */
+/*
+ * RFC 1071, of a header of 20 bytes, 2-byte aligned. Gives the field's value if it is 0 now, and 0
+ * for a header whose field is right.
+ */
 static __always_inline __be16 ipv4_checksum(const void *ip)
 {
 	const __u16 *words = ip;
@@ -69,6 +72,20 @@ static __always_inline __be16 ipv4_checksum(const void *ip)
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;
+}
+
+/* The same for a header with options, len bytes from the start of the network header on. */
+SUBPROGRAM bool ipv4_options_checksum_right(struct __sk_buff *skb, __u32 len)
+{
+	__be32 header[15] = {};
+	__s64 sum;
+
+	if (len < 20 || len > sizeof(header) || bpf_skb_load_bytes(skb, ETH_HLEN, header, len))
+		return false;
+	sum = bpf_csum_diff(NULL, 0, header, sizeof(header), 0);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
 }
 
 /*
