@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the benchmark measures on: two hosts, joined by veth pairs, a guest behind each.
+ *
+ *      guest 1                                                      guest 2
+ *     vnet0  vxlan0                                              vnet0  vxlan0
+ *       |      |                                                   |      |
+ *   [vnet97] [brvx]   bridges                                  [vnet97] [brvx]
+ *       |      |                                                   |      |
+ *   vnif0097  vx97    vnif0004  vx4                            vnif0097  vx97   vnif0004  vx4
+ *       `------+---------+-------'  host 1                         `------+--------+------'
+ *            eth0: vnetd   eth1: VXLAN, bare                            eth0, eth1
+ *              |             |                                            |     |
+ *              `-------------|--------------- veth -----------------------'     |
+ *                            `--------------- veth -----------------------------'
+ *
+ * eth0 and eth1 are alike but for the programs that `vnetd attach` puts on eth0: VXLAN and the
+ * bare path do not pay for them. With `sharedUnderlay` there is only eth0, and they do.
+ *
+ * All names begin with a prefix made of this process' id. close() takes everything away, so does
+ * the end of the process, and the next run clears what a killed one left.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statfsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+const bpffsRoot = "/sys/fs/bpf";
+const bpffsMagic = 0xcafe4a11;
+const family = "vnb-";
+const repository = resolve(import.meta.dirname, "..");
+const readyTimeoutMs = 30_000;
+
+/** What the three ways are called, everywhere. */
+export const ways = ["bare", "vxlan", "vnetd"];
+
+/** Addresses under which host or guest 2 is reached, by way. */
+export const targets = {
+  host: { bare: "192.0.2.2", vxlan: "192.168.5.2", vnetd: "192.168.4.2" },
+  guest: { vxlan: "192.168.98.2", vnetd: "192.168.97.2" },
+};
+
+export function run(argv) {
+  const { status, stdout, stderr, error } = spawnSync(argv[0], argv.slice(1), { encoding: "utf8" });
+  if (error) throw new Error(`${argv.join(" ")}: ${error.message}`);
+  if (status !== 0) throw new Error(`${argv.join(" ")}: ${(stderr || stdout).trim() || `exit code ${status}`}`);
+  return stdout;
+}
+
+const names = (directory) => {
+  try {
+    return readdirSync(directory).filter((name) => name.startsWith(family));
+  } catch {
+    return [];
+  }
+};
+
+/** Takes away all that belongs to a prefix; synchronous, since the process may be ending. */
+function clear(prefix) {
+  const mine = (name) => name.startsWith(prefix);
+  const namespaces = names("/run/netns").filter(mine);
+  for (const name of namespaces) {
+    const { stdout } = spawnSync("ip", ["netns", "pids", name], { encoding: "utf8" });
+    for (const pid of (stdout ?? "").split(/\s+/).filter(Boolean)) {
+      try {
+        process.kill(Number(pid), "SIGKILL");
+      } catch {
+        // it ended by itself
+      }
+    }
+  }
+  for (const name of namespaces) spawnSync("ip", ["netns", "delete", name]);
+  for (const directory of [bpffsRoot, tmpdir()]) {
+    for (const name of names(directory).filter(mine)) rmSync(join(directory, name), { recursive: true, force: true });
+  }
+}
+
+/** Of runs whose process is gone, or is another one by now. */
+function clearLeftovers() {
+  const found = [...names("/run/netns"), ...names(bpffsRoot), ...names(tmpdir())];
+  for (const prefix of new Set(found.map((name) => /^vnb-\d+-/.exec(name)?.[0]))) {
+    if (prefix === undefined || prefix === `${family}${process.pid}-`) continue;
+    let command = "";
+    try {
+      command = readFileSync(`/proc/${prefix.split("-")[1]}/cmdline`, "utf8");
+    } catch {
+      // gone
+    }
+    if (!command.includes("bench/main.mjs")) clear(prefix);
+  }
+}
+
+function ensureBpffs() {
+  if (!existsSync(bpffsRoot) || statfsSync(bpffsRoot).type !== bpffsMagic) {
+    run(["mount", "-t", "bpf", "bpf", bpffsRoot]);
+  }
+}
+
+/** A network namespace in which commands run. */
+export class Place {
+  constructor(netns) {
+    this.netns = netns;
+  }
+
+  argv(command, cpu) {
+    const pinned = cpu === undefined ? [] : ["taskset", "-c", String(cpu)];
+    return ["nsenter", `--net=/run/netns/${this.netns}`, "--", ...pinned, ...command];
+  }
+
+  run(command, cpu) {
+    return run(this.argv(command, cpu));
+  }
+
+  ip(line) {
+    return run(["ip", "-n", this.netns, ...line.split(" ")]);
+  }
+}
+
+export class Lab {
+  constructor({ sharedUnderlay = false } = {}) {
+    clearLeftovers();
+    ensureBpffs();
+    this.prefix = `${family}${process.pid}-`;
+    this.sharedUnderlay = sharedUnderlay;
+    this.directory = join(tmpdir(), `${this.prefix}lab`);
+    mkdirSync(this.directory, { mode: 0o700 });
+    process.on("exit", () => clear(this.prefix));
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
+    this.hosts = [1, 2].map((n) => this.place(`host${n}`));
+    this.guests = [1, 2].map((n) => this.place(`guest${n}`));
+  }
+
+  place(name) {
+    const netns = this.prefix + name;
+    run(["ip", "netns", "add", netns]);
+    const place = new Place(netns);
+    place.ip("link set lo up");
+    return place;
+  }
+
+  /** The device that the bare path and VXLAN use. */
+  get otherUnderlay() {
+    return this.sharedUnderlay ? "eth0" : "eth1";
+  }
+
+  get underlays() {
+    return [...new Set(["eth0", this.otherUnderlay])];
+  }
+
+  async build() {
+    const [one, two] = this.hosts;
+    for (const device of this.underlays) {
+      one.ip(`link add ${device} type veth peer name ${device} netns ${two.netns}`);
+    }
+    this.hosts.forEach((host, i) => {
+      if (!this.sharedUnderlay) host.ip(`address add 198.51.100.${i + 1}/24 dev eth0`);
+      host.ip(`address add 192.0.2.${i + 1}/24 dev ${this.otherUnderlay}`);
+      for (const device of this.underlays) host.ip(`link set ${device} up`);
+    });
+    await Promise.all(this.hosts.map((host, i) => this.startVnetd(host, i + 1)));
+    this.hosts.forEach((host, i) => {
+      this.makeVxlan(host, i + 1);
+      this.plugGuest(host, this.guests[i], i + 1);
+    });
+  }
+
+  async startVnetd(host, n) {
+    const runDir = join(this.directory, `run${n}`);
+    const directories = ["--run-dir", runDir, "--state-dir", join(this.directory, `state${n}`)];
+    directories.push("--bpffs", join(bpffsRoot, host.netns));
+    const vnetd = join(repository, "bin", "vnetd");
+    await startDaemon(host.argv([vnetd, "run", ...directories, "--metrics-listen", "off"]));
+    host.vnetd = (...args) => host.run([vnetd, ...args, "--run-dir", runDir]);
+    host.vnetd("attach", "eth0");
+    host.vnetd("vnet-create", "-b", "vnet97", "-v", "vnif0097", "0097");
+    // vnet 4 is there by itself
+    host.ip(`address add 192.168.4.${n}/24 dev vnif0004`);
+    host.ip("link set vnif0004 up");
+  }
+
+  /** As near to vnetd as VXLAN comes: hosts found by multicast, MACs learned from frames. */
+  makeVxlan(host, n) {
+    const options = `group 239.1.1.1 dev ${this.otherUnderlay} dstport 4789 ttl 1`;
+    host.ip(`link add vx4 type vxlan id 4 ${options}`);
+    host.ip(`address add 192.168.5.${n}/24 dev vx4`);
+    host.ip("link set vx4 up");
+    host.ip("link add brvx type bridge forward_delay 0 stp_state 0");
+    host.ip(`link add vx97 type vxlan id 97 ${options}`);
+    host.ip("link set vx97 master brvx up");
+    host.ip("link set brvx up");
+  }
+
+  plugGuest(host, guest, n) {
+    for (const [device, bridge, net] of [
+      ["vnet0", "vnet97", 97],
+      ["vxlan0", "brvx", 98],
+    ]) {
+      host.ip(`link add g-${device} mtu 1400 type veth peer name ${device} mtu 1400 netns ${guest.netns}`);
+      host.ip(`link set g-${device} master ${bridge} up`);
+      guest.ip(`address add 192.168.${net}.${n}/24 dev ${device}`);
+      guest.ip(`link set ${device} up`);
+    }
+  }
+
+  /**
+   * "offload": as veth is, super-frames of 64 KiB cross whole. "wire": packets cross at MTU size,
+   * as on a physical network.
+   */
+  setUnderlay(mode) {
+    const state = mode === "wire" ? "off" : "on";
+    for (const host of this.hosts) {
+      for (const device of this.underlays) {
+        const features = ["tso", "gso", "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "tx-udp-segmentation"];
+        host.run(["ethtool", "-K", device, ...features.flatMap((feature) => [feature, state])]);
+      }
+    }
+  }
+
+  /** What `merge: auto` has chosen, by host. */
+  mergeStates() {
+    return this.hosts.map((host) => {
+      const status = JSON.parse(host.vnetd("status", "--json"));
+      return status.attached.find((each) => each.device === "eth0")?.merge;
+    });
+  }
+
+  close() {
+    clear(this.prefix);
+  }
+}
+
+/** Resolves when the daemon says that it is ready. */
+function startDaemon(argv) {
+  return new Promise((done, failed) => {
+    const daemon = spawn(argv[0], argv.slice(1), { stdio: ["ignore", "pipe", "pipe"] });
+    let said = "";
+    const timer = setTimeout(() => failed(new Error(`vnetd run is not ready after ${readyTimeoutMs / 1000} s:\n${said}`)), readyTimeoutMs);
+    const hear = (text) => {
+      // read on, or the daemon would wait for us
+      if (said.length < 65536) said += text;
+      if (!/\bready\b/i.test(said)) return;
+      clearTimeout(timer);
+      done(daemon);
+    };
+    for (const stream of [daemon.stdout, daemon.stderr]) stream.setEncoding("utf8").on("data", hear);
+    daemon.on("error", failed);
+    daemon.on("exit", (code) => failed(new Error(`vnetd run ended (${code}):\n${said}`)));
+    daemon.unref();
+    for (const stream of [daemon.stdout, daemon.stderr]) stream.unref?.();
+  });
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The benchmark's own traffic, where the usual tools are too slow or too coarse to tell two data
+ * planes apart:
+ *
+ *   packets send ADDRESS PORT BYTES SECONDS   UDP datagrams as fast as one core makes them
+ *   packets receive PORT SECONDS              counts them
+ *   packets echo ADDRESS COUNT                ICMP echo, one after another, in nanoseconds
+ *
+ * `send` and `receive` hand 64 datagrams to the kernel at once (sendmmsg, recvmmsg), so that the
+ * path and not the system calls is what is measured. `receive` says "ready" when its socket
+ * is bound, and counts between the first and the last datagram, so that its partner may start late.
+ * `echo` is ping without its resolution of a microsecond, in which a round trip of 5 cannot be
+ * compared. Each prints one line of JSON. Exit code 1: nothing came, or a system call failed.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	BATCH = 64,
+	MAX_BYTES = 2048,
+	RECEIVE_BUFFER = 8 << 20,
+	/* receive ends when it was quiet for so long */
+	QUIET_MS = 300,
+	/* ... or when nothing came at all for so long */
+	FIRST_S = 5,
+	ECHO_PAYLOAD = 56,
+	ECHO_TIMEOUT_MS = 1000,
+	ECHO_WARM_UP = 200,
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "packets: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long number(const char *text, long least, long most)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	if (*text == '\0' || *end != '\0' || n < least || n > most) {
+		fprintf(stderr, "packets: %s: a number from %ld to %ld is wanted\n", text, least, most);
+		exit(2);
+	}
+	return n;
+}
+
+static struct sockaddr_in address(const char *text, long port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+
+	if (inet_pton(AF_INET, text, &a.sin_addr) != 1) {
+		fprintf(stderr, "packets: %s: an IPv4 address is wanted\n", text);
+		exit(2);
+	}
+	return a;
+}
+
+static void receive_timeout(int s, int ms)
+{
+	struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	if (setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)))
+		fail("SO_RCVTIMEO");
+}
+
+static void batch(struct mmsghdr messages[BATCH], struct iovec parts[BATCH], size_t bytes)
+{
+	static char buffers[BATCH][MAX_BYTES];
+
+	memset(messages, 0, sizeof(*messages) * BATCH);
+	for (int i = 0; i < BATCH; i++) {
+		parts[i] = (struct iovec){.iov_base = buffers[i], .iov_len = bytes};
+		messages[i].msg_hdr.msg_iov = &parts[i];
+		messages[i].msg_hdr.msg_iovlen = 1;
+	}
+}
+
+static int udp_send(const char *to, long port, long bytes, long seconds)
+{
+	struct sockaddr_in a = address(to, port);
+	struct mmsghdr messages[BATCH];
+	struct iovec parts[BATCH];
+	uint64_t start, end, sent = 0, errors = 0;
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (s < 0 || connect(s, (void *)&a, sizeof(a)))
+		fail("socket");
+	batch(messages, parts, (size_t)bytes);
+	start = now_ns();
+	end = start + (uint64_t)seconds * 1000000000;
+	while (now_ns() < end) {
+		int n = sendmmsg(s, messages, BATCH, 0);
+
+		/* a full queue, or a receiver that has ended: what arrives is counted over there */
+		if (n < 0)
+			errors++;
+		else
+			sent += (uint64_t)n;
+	}
+	printf("{\"sent\":%llu,\"errors\":%llu,\"perSecond\":%.0f}\n", (unsigned long long)sent,
+	       (unsigned long long)errors, (double)sent * 1e9 / (double)(now_ns() - start));
+	return sent ? 0 : 1;
+}
+
+static int udp_receive(long port, long seconds)
+{
+	struct sockaddr_in a = address("0.0.0.0", port);
+	struct mmsghdr messages[BATCH];
+	struct iovec parts[BATCH];
+	uint64_t first = 0, last = 0, received = 0, end;
+	int buffer = RECEIVE_BUFFER;
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (s < 0 || setsockopt(s, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof(buffer)))
+		fail("socket");
+	if (bind(s, (void *)&a, sizeof(a)))
+		fail("bind");
+	receive_timeout(s, QUIET_MS);
+	batch(messages, parts, MAX_BYTES);
+	puts("ready");
+	fflush(stdout);
+	end = now_ns() + (uint64_t)(seconds + FIRST_S) * 1000000000;
+	while (now_ns() < end) {
+		int n = recvmmsg(s, messages, BATCH, MSG_WAITFORONE, NULL);
+
+		if (n > 0) {
+			last = now_ns();
+			if (!first)
+				first = last;
+			else
+				received += (uint64_t)n;
+		} else if (n < 0 && errno != EAGAIN && errno != EINTR) {
+			fail("recvmmsg");
+		} else if (first) {
+			break;
+		}
+	}
+	printf("{\"received\":%llu,\"perSecond\":%.0f}\n", (unsigned long long)received,
+	       last > first ? (double)received * 1e9 / (double)(last - first) : 0.0);
+	return received ? 0 : 1;
+}
+
+static uint16_t checksum(const void *data, size_t bytes)
+{
+	const uint16_t *word = data;
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < bytes / 2; i++)
+		sum += word[i];
+	sum = (sum >> 16) + (sum & 0xffff);
+	return (uint16_t)~(sum + (sum >> 16));
+}
+
+struct echo {
+	struct icmphdr header;
+	uint8_t payload[ECHO_PAYLOAD];
+};
+
+/* One round trip; 0: no answer in time. */
+static uint64_t echo_once(int s, uint16_t id, uint16_t sequence)
+{
+	struct echo request = {.header = {.type = ICMP_ECHO}};
+	uint8_t answer[MAX_BYTES];
+	uint64_t start;
+
+	request.header.un.echo.id = htons(id);
+	request.header.un.echo.sequence = htons(sequence);
+	request.header.checksum = checksum(&request, sizeof(request));
+	start = now_ns();
+	if (send(s, &request, sizeof(request), 0) != sizeof(request))
+		fail("send");
+	for (;;) {
+		ssize_t n = recv(s, answer, sizeof(answer), 0);
+		uint64_t end = now_ns();
+		size_t header = (size_t)(answer[0] & 15) * 4;
+		struct icmphdr icmp;
+
+		if (n < 0 && errno != EINTR)
+			return 0;
+		if (n < (ssize_t)(header + sizeof(icmp)))
+			continue;
+		memcpy(&icmp, answer + header, sizeof(icmp));
+		if (icmp.type == ICMP_ECHOREPLY && icmp.un.echo.id == htons(id) &&
+		    icmp.un.echo.sequence == htons(sequence))
+			return end - start;
+		if (end - start > (uint64_t)ECHO_TIMEOUT_MS * 1000000)
+			return 0;
+	}
+}
+
+static int ascending(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int icmp_echo(const char *to, long count)
+{
+	struct sockaddr_in a = address(to, 0);
+	uint64_t *times = calloc((size_t)count, sizeof(*times)), sum = 0;
+	uint16_t id = (uint16_t)getpid();
+	long got = 0, lost = 0;
+	int s = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+
+	if (!times || s < 0 || connect(s, (void *)&a, sizeof(a)))
+		fail("socket");
+	receive_timeout(s, ECHO_TIMEOUT_MS);
+	for (long i = -ECHO_WARM_UP; i < count; i++) {
+		uint64_t t = echo_once(s, id, (uint16_t)i);
+
+		if (i < 0)
+			continue;
+		if (t)
+			times[got++] = t;
+		/* a path that carries nothing would take COUNT seconds to say so */
+		else if (++lost > 5)
+			break;
+	}
+	if (!got)
+		return fprintf(stderr, "packets: no answer from %s\n", to), 1;
+	qsort(times, (size_t)got, sizeof(*times), ascending);
+	for (long i = 0; i < got; i++)
+		sum += times[i];
+	printf("{\"answers\":%ld,\"lost\":%ld,\"medianNs\":%llu,\"meanNs\":%llu,\"p99Ns\":%llu}\n", got, lost,
+	       (unsigned long long)times[got / 2], (unsigned long long)(sum / (uint64_t)got),
+	       (unsigned long long)times[got * 99 / 100]);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(mode, "send") && argc == 6)
+		return udp_send(argv[2], number(argv[3], 1, 65535), number(argv[4], 1, MAX_BYTES),
+				number(argv[5], 1, 3600));
+	if (!strcmp(mode, "receive") && argc == 4)
+		return udp_receive(number(argv[2], 1, 65535), number(argv[3], 1, 3600));
+	if (!strcmp(mode, "echo") && argc == 4)
+		return icmp_echo(argv[2], number(argv[3], 1, 10000000));
+	fputs("usage: packets send ADDRESS PORT BYTES SECONDS\n"
+	      "       packets receive PORT SECONDS\n"
+	      "       packets echo ADDRESS COUNT\n",
+	      stderr);
+	return 2;
+}
