@@ -37,6 +37,7 @@ export interface ApiServerOptions {
 const maxConnections = 64;
 /** answers that the client does not read stop the reading of its requests */
 const idleTimeoutMs = 600_000;
+const dismissTimeoutMs = 2_000;
 
 export class ApiServer {
   private readonly server: net.Server;
@@ -111,16 +112,16 @@ export class ApiServer {
   }
 
   private accept(socket: net.Socket): void {
-    const uid = this.options.peerUid?.(socket);
-    if (uid !== undefined && uid !== 0 && uid !== process.geteuid?.()) {
-      const error = { code: "PERMISSION" as const, message: "only root may talk to the daemon" };
-      socket.end(line({ v: apiVersion, id: 0, error }));
-      return;
-    }
     this.sockets.add(socket);
     socket.setTimeout(idleTimeoutMs, () => socket.destroy());
     socket.on("close", () => this.sockets.delete(socket));
     socket.on("error", () => socket.destroy());
+    const uid = this.options.peerUid?.(socket);
+    if (uid !== undefined && uid !== 0 && uid !== process.geteuid?.()) {
+      const error = { code: "PERMISSION" as const, message: "only root may talk to the daemon" };
+      dismiss(socket, line({ v: apiVersion, id: 0, error }));
+      return;
+    }
     void this.serve(socket);
   }
 
@@ -134,8 +135,7 @@ export class ApiServer {
       }
       socket.end();
     } catch (error) {
-      if (socket.destroyed) return;
-      socket.end(line({ v: apiVersion, id: 0, error: errorBody(error) }));
+      if (!socket.destroyed) dismiss(socket, line({ v: apiVersion, id: 0, error: errorBody(error) }));
     }
   }
 
@@ -213,6 +213,13 @@ function stackOf(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
+/** Says a last word, and reads no more than what arrives until it was taken. */
+function dismiss(socket: net.Socket, lastWord: string): void {
+  socket.end(lastWord, () => socket.destroy());
+  socket.setTimeout(dismissTimeoutMs);
+  socket.resume();
+}
+
 function line(answer: unknown): string {
   return `${JSON.stringify(answer)}\n`;
 }
@@ -233,7 +240,8 @@ function drained(socket: net.Socket): Promise<void> {
 async function* linesOf(socket: net.Socket): AsyncGenerator<string> {
   let parts: Buffer[] = [];
   let length = 0;
-  for await (const chunk of socket as AsyncIterable<Buffer>) {
+  const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  for await (const chunk of chunks) {
     let rest = chunk;
     for (let at = rest.indexOf(10); at >= 0; at = rest.indexOf(10)) {
       length += at;

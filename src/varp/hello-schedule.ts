@@ -13,7 +13,7 @@ export class HelloSchedule {
 
   /** The vnet said hello now (or appeared): the next one is an interval away. */
   said(handle: number, nowMs: number): void {
-    this.dueMs.set(handle, nowMs + this.helloMs * (0.8 + 0.4 * this.random()));
+    this.dueMs.set(handle, nowMs + Math.round(this.helloMs * (0.8 + 0.4 * this.random())));
   }
 
   vnetGone(handle: number): void {

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Small pure parts of the daemon: underlay state, names, the log, the object's constant. */
+import { describe, expect, it } from "vitest";
+import { elfConstant } from "../../src/dataplane/elf.js";
+import { macOf, peerNameOf, vnetOfAlias, aliasOf } from "../../src/host/names.js";
+import { underlayState, unsuitable } from "../../src/host/underlay-state.js";
+import { createLog } from "../../src/log.js";
+import { flagField, optionalTextField, textField, textListField } from "../../src/api/params.js";
+import type { AddressInfo, LinkInfo } from "../../src/native/contract.js";
+
+const group = "224.10.0.1";
+const link: LinkInfo = {
+  ifindex: 5,
+  name: "eth0",
+  kind: "",
+  mtuBytes: 1500,
+  mac: "02:00:00:00:00:01",
+  up: true,
+  carrier: true,
+  loopback: false,
+  master: 0,
+  link: 0,
+};
+const address = (text: string, change: Partial<AddressInfo> = {}): AddressInfo => ({
+  ifindex: 5,
+  address: text,
+  prefixLength: 24,
+  family: 4,
+  secondary: false,
+  autojoin: false,
+  scope: 0,
+  ...change,
+});
+const joined = address(group, { prefixLength: 32, autojoin: true });
+
+describe("an underlay device", () => {
+  const state = (links: LinkInfo[], addresses: AddressInfo[]): ReturnType<typeof underlayState> =>
+    underlayState("eth0", group, links, addresses);
+
+  it("is usable with an address, up, with carrier", () => {
+    expect(state([link], [address("10.0.0.1"), joined])).toMatchObject({
+      ifindex: 5,
+      address: "10.0.0.1",
+      mtuBytes: 1500,
+      up: true,
+      problem: "",
+      groupJoined: true,
+    });
+  });
+
+  it.each([
+    ["is not there", [], [address("10.0.0.1")], /not there/],
+    ["has no address", [link], [], /no IPv4 address/],
+    ["has only the group's address", [link], [joined], /no IPv4 address/],
+    ["has only IPv6", [link], [address("fe80::1", { family: 6 })], /no IPv4 address/],
+    ["has another device's address", [link], [address("10.0.0.1", { ifindex: 6 })], /no IPv4 address/],
+    ["is down", [{ ...link, up: false }], [address("10.0.0.1")], /down/],
+    ["has no carrier", [{ ...link, carrier: false }], [address("10.0.0.1")], /carrier/],
+    ["has a tiny MTU", [{ ...link, mtuBytes: 500 }], [address("10.0.0.1")], /MTU/],
+  ])("has a problem when it %s", (_, links, addresses, problem) => {
+    expect(state(links, addresses).problem).toMatch(problem);
+  });
+
+  it("prefers the kernel's first address, and no secondary one", () => {
+    const addresses = [address("10.0.0.9", { secondary: true }), address("10.0.0.1"), address("10.0.1.1")];
+    expect(state([link], addresses).address).toBe("10.0.0.1");
+  });
+
+  it("has joined only if the group stands behind its own address, with autojoin", () => {
+    expect(state([link], [joined, address("10.0.0.1")]).groupJoined).toBe(false);
+    expect(state([link], [address("10.0.0.1"), { ...joined, autojoin: false }]).groupJoined).toBe(false);
+  });
+
+  it("can be no loopback, no tunnel without Ethernet, none of our own", () => {
+    expect(unsuitable(link)).toBeUndefined();
+    expect(unsuitable({ ...link, loopback: true })).toMatch(/loopback/);
+    expect(unsuitable({ ...link, mac: "" })).toMatch(/Ethernet/);
+    expect(unsuitable({ ...link, alias: "vnetd 0000" })).toMatch(/belongs/);
+  });
+});
+
+describe("names that follow from ids", () => {
+  const id = "0000:0000:0000:0000:0000:0000:0000:0097";
+  it("fit the kernel and tell vnets apart", () => {
+    const names = Array.from({ length: 4096 }, (_, n) => peerNameOf(`${id.slice(0, -4)}${n.toString(16).padStart(4, "0")}`));
+    expect(new Set(names).size).toBe(4096);
+    expect(names.every((name) => name.length <= 15)).toBe(true);
+  });
+
+  it("give MACs that are local, unicast, stable, and differ by host and end", () => {
+    const macs = ["h1", "h2"].flatMap((host) => (["vnetif", "peer", "bridge"] as const).map((end) => macOf(host, id, end)));
+    expect(new Set(macs).size).toBe(6);
+    expect(macs.every((mac) => (Number.parseInt(mac.slice(0, 2), 16) & 3) === 2)).toBe(true);
+    expect(macOf("h1", id, "vnetif")).toBe(macs[0]);
+  });
+
+  it("are found again in an alias", () => {
+    expect(vnetOfAlias(aliasOf(id))).toBe(id);
+    expect(vnetOfAlias("eth0 of rack 5")).toBeUndefined();
+    expect(vnetOfAlias(undefined)).toBeUndefined();
+  });
+});
+
+describe("the log", () => {
+  it("holds repeated lines back for ten seconds and says how many", () => {
+    const lines: string[] = [];
+    let now = 0;
+    const log = createLog({ write: (text) => lines.push(text), nowMs: () => now });
+    for (let at = 0; at < 5; at++) log.warn("eth0 is down");
+    log.info("something else");
+    now = 10_000;
+    log.warn("eth0 is down");
+    expect(lines).toEqual(["warn eth0 is down\n", "info something else\n", "warn eth0 is down (4 more times)\n"]);
+  });
+
+  it("keeps a line one line, and debug to itself unless asked", () => {
+    const lines: string[] = [];
+    const log = createLog({ write: (text) => lines.push(text) });
+    log.error("two\nlines");
+    log.debug("detail");
+    expect(lines).toEqual(["error two | lines\n"]);
+  });
+});
+
+describe("the object's layout constant", () => {
+  /** A minimal ELF64 object: a symbol table, its strings, and .rodata. */
+  function object(symbol: string, value: number): Buffer {
+    const strings = Buffer.from(`\0other\0${symbol}\0`);
+    const rodata = Buffer.from([0, 0, 0, 0, value, 0, 0, 0]);
+    const symbols = Buffer.alloc(48);
+    symbols.writeUInt32LE(7, 24);
+    symbols.writeUInt16LE(3, 24 + 6);
+    symbols.writeBigUInt64LE(4n, 24 + 8);
+    const header = Buffer.alloc(64);
+    header.set([0x7f, 0x45, 0x4c, 0x46, 2, 1]);
+    const at = { symbols: 64, strings: 64 + 48, rodata: 64 + 48 + strings.length };
+    header.writeBigUInt64LE(BigInt(at.rodata + rodata.length), 40);
+    header.writeUInt16LE(4, 60);
+    const sections = Buffer.alloc(4 * 64);
+    const section = (n: number, type: number, offset: number, size: number, link = 0): void => {
+      sections.writeUInt32LE(type, n * 64 + 4);
+      sections.writeBigUInt64LE(BigInt(offset), n * 64 + 24);
+      sections.writeBigUInt64LE(BigInt(size), n * 64 + 32);
+      sections.writeUInt32LE(link, n * 64 + 40);
+    };
+    section(1, 2, at.symbols, symbols.length, 2);
+    section(2, 3, at.strings, strings.length);
+    section(3, 1, at.rodata, rodata.length);
+    return Buffer.concat([header, symbols, strings, rodata, sections]);
+  }
+
+  it("is read", () => {
+    expect(elfConstant(object("vnetd_layout", 7), "vnetd_layout")).toBe(7);
+  });
+
+  it("is undefined where it is not, in other files, and in files that are cut or mangled", () => {
+    const good = object("vnetd_layout", 7);
+    expect(elfConstant(good, "vnetd_lay")).toBeUndefined();
+    expect(elfConstant(Buffer.from("#!/bin/sh"), "vnetd_layout")).toBeUndefined();
+    for (let length = 0; length < good.length; length++) {
+      expect(() => elfConstant(good.subarray(0, length), "vnetd_layout")).not.toThrow();
+    }
+    for (let at = 6; at < good.length; at++) {
+      const mangled = Buffer.from(good);
+      mangled[at] = 0xff;
+      expect(() => elfConstant(mangled, "vnetd_layout")).not.toThrow();
+    }
+  });
+});
+
+describe("parameters of a request", () => {
+  it("are read by their form, own fields only", () => {
+    const params = { text: "a", flag: true, list: ["x"], nothing: null };
+    expect(textField(params, "text")).toBe("a");
+    expect(optionalTextField(params, "nothing")).toBeUndefined();
+    expect(flagField(params, "flag")).toBe(true);
+    expect(flagField(params, "other")).toBe(false);
+    expect(textListField(params, "list")).toEqual(["x"]);
+    const refused = [
+      () => textField(params, "constructor"),
+      () => textField(params, "flag"),
+      () => flagField(params, "text"),
+      () => textListField(params, "text"),
+      () => textField(5, "text"),
+    ];
+    for (const read of refused) expect(read).toThrow(/text|flag|list|constructor/);
+  });
+});

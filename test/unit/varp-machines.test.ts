@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The smaller state machines of the control plane, in time that the test makes. */
+import { describe, expect, it } from "vitest";
+import { Announcer } from "../../src/varp/announcer.js";
+import { HelloSchedule } from "../../src/varp/hello-schedule.js";
+import { MergePolicy } from "../../src/varp/merge-policy.js";
+import { Resolver, resolverDefaults } from "../../src/varp/resolver.js";
+import { TokenBucket } from "../../src/varp/token-bucket.js";
+
+describe("a token bucket", () => {
+  it("gives its burst, then its rate", () => {
+    const bucket = new TokenBucket({ perSecond: 10, burst: 3 });
+    expect([1, 2, 3, 4].map(() => bucket.take(0))).toEqual([true, true, true, false]);
+    expect(bucket.take(99)).toBe(false);
+    expect(bucket.take(200)).toBe(true);
+  });
+
+  it("gives nothing for a clock that steps back", () => {
+    const bucket = new TokenBucket({ perSecond: 1000, burst: 1 });
+    expect(bucket.take(1000)).toBe(true);
+    expect(bucket.take(500)).toBe(false);
+    expect(bucket.take(500)).toBe(false);
+  });
+});
+
+describe("the resolver", () => {
+  it("asks at once, then backs off twice as long each time, up to a minute", () => {
+    const resolver = new Resolver();
+    const asked: number[] = [];
+    for (let now = 0; now < 400_000; now += 100) if (resolver.wanted(1, "m", now)) asked.push(now);
+    const gaps = asked.slice(1).map((at, index) => at - (asked[index] ?? 0));
+    expect(gaps.slice(0, 4)).toEqual([500, 1000, 2000, 4000]);
+    expect(Math.max(...gaps)).toBe(60_000);
+  });
+
+  it("asks at once again for a MAC that was found and lost", () => {
+    const resolver = new Resolver();
+    expect(resolver.wanted(1, "m", 0)).toBe(true);
+    expect(resolver.wanted(1, "m", 10)).toBe(false);
+    resolver.resolved(1, "m");
+    expect(resolver.wanted(1, "m", 20)).toBe(true);
+  });
+
+  it("limits one vnet so that another still has its share, and all of them together", () => {
+    const limits = { all: { perSecond: 0, burst: 30 }, perVnet: { perSecond: 0, burst: 20 } };
+    const resolver = new Resolver({ ...resolverDefaults, ...limits });
+    const ask = (handle: number): number =>
+      Array.from({ length: 100 }, (_, at) => resolver.wanted(handle, `m${at}`, 0)).filter(Boolean).length;
+    expect([ask(1), ask(2), ask(3)]).toEqual([20, 10, 0]);
+  });
+
+  it("is bounded and forgets what nobody asks for", () => {
+    const many = { perSecond: 0, burst: 1e6 };
+    const resolver = new Resolver({ ...resolverDefaults, maxPending: 100, all: many, perVnet: many });
+    for (let at = 0; at < 1000; at++) resolver.wanted(at % 7, `m${at}`, 0);
+    expect(resolver.size).toBe(100);
+    resolver.tick(1001);
+    expect(resolver.size).toBe(0);
+    resolver.wanted(5, "m", 2000);
+    resolver.vnetGone(5);
+    expect(resolver.size).toBe(0);
+  });
+});
+
+describe("the announcer", () => {
+  it("announces a new MAC at once, and each once", () => {
+    const announcer = new Announcer();
+    announcer.push({ handle: 1, mac: "a" });
+    announcer.push({ handle: 1, mac: "a" });
+    expect(announcer.drain(0)).toEqual([{ handle: 1, mac: "a" }]);
+    expect(announcer.drain(1)).toEqual([]);
+  });
+
+  it("serves vnets in turn, so one that invents MACs keeps no other waiting", () => {
+    const announcer = new Announcer({ maxQueuedPerVnet: 10, all: { perSecond: 1000, burst: 4 } });
+    for (let at = 0; at < 50; at++) announcer.push({ handle: 1, mac: `m${at}` });
+    announcer.push({ handle: 2, mac: "moved guest" });
+    expect(announcer.dropped).toBe(40);
+    expect(announcer.drain(0)).toContainEqual({ handle: 2, mac: "moved guest" });
+    expect(announcer.queued).toBe(7);
+    expect(announcer.drain(3)).toHaveLength(3);
+    announcer.vnetGone(1);
+    expect(announcer.queued).toBe(0);
+  });
+});
+
+describe("the hello schedule", () => {
+  it("is due after an interval, give or take a fifth", () => {
+    for (const [random, earliest] of [[0, 800], [0.5, 1000], [1, 1200]] as const) {
+      const schedule = new HelloSchedule(1000, () => random);
+      schedule.said(1, 0);
+      expect(schedule.due(earliest - 1, 10)).toEqual([]);
+      expect(schedule.due(earliest, 10)).toEqual([1]);
+    }
+  });
+
+  it("gives the longest waiting first, and no more than asked for", () => {
+    const schedule = new HelloSchedule(1000, () => 0.5);
+    for (const handle of [3, 1, 2]) schedule.said(handle, handle);
+    expect(schedule.due(5000, 2)).toEqual([1, 2]);
+    schedule.vnetGone(1);
+    expect(schedule.due(5000, 9)).toEqual([2, 3]);
+  });
+});
+
+describe("the merge policy", () => {
+  const run = (start: boolean, intervals: [large: number, merged: number][]): boolean[] => {
+    const policy = new MergePolicy(start);
+    let [largeFrames, superFrames] = [0, 0];
+    policy.sample({ largeFrames, superFrames });
+    return intervals.map(([large, merged]) => {
+      largeFrames += large;
+      superFrames += merged;
+      policy.sample({ largeFrames, superFrames });
+      return policy.merge;
+    });
+  };
+
+  it("turns on when two samples in a row are busy with single large frames", () => {
+    expect(run(false, [[3000, 0], [3000, 0]])).toEqual([false, true]);
+    expect(run(false, [[3000, 0], [0, 0], [3000, 0]])).toEqual([false, false, false]);
+  });
+
+  it("turns off when super-frames are most of it", () => {
+    expect(run(true, [[100, 900], [100, 900]])).toEqual([true, false]);
+  });
+
+  it("stays as it is for little traffic, or a mixture", () => {
+    expect(run(false, [[1000, 0], [1000, 0], [1000, 0]])).toEqual([false, false, false]);
+    expect(run(true, [[0, 5], [0, 5], [0, 5]])).toEqual([true, true, true]);
+    expect(run(true, [[7000, 3000], [7000, 3000]])).toEqual([true, true]);
+    expect(run(false, [[7000, 3000], [7000, 3000]])).toEqual([false, false]);
+  });
+});

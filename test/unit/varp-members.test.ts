@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Members and the paths to them, in time that the test makes. */
+import fc from "fast-check";
+import { beforeEach, describe, expect, it } from "vitest";
+import { Members, type HeardHello, type PathChange } from "../../src/varp/members.js";
+
+const helloMs = 1000;
+const options = { helloMs, maxHostsPerVnet: 4, maxPathsPerHost: 3, maxMembers: 10 };
+
+function hello(change: Partial<HeardHello> = {}): HeardHello {
+  return {
+    handle: 1,
+    hostId: "b",
+    bootNonce: "n1",
+    capabilities: 1,
+    mtuBytes: 1500,
+    name: "host b",
+    software: "vnetd",
+    address: "10.0.0.2",
+    ifindex: 2,
+    ...change,
+  };
+}
+const lan0 = { address: "10.0.0.2", ifindex: 2 };
+const lan1 = { address: "10.1.0.2", ifindex: 3 };
+
+/** What the next hops say after the changes: "address@ifindex" -> flags. */
+class NextHops {
+  readonly flags = new Map<string, string>();
+  apply(changes: readonly PathChange[]): void {
+    for (const { handle, address, ifindex, member, secondary } of changes) {
+      const key = `${handle}:${address}@${ifindex}`;
+      if (member) this.flags.set(key, secondary ? "secondary" : "primary");
+      else this.flags.delete(key);
+    }
+  }
+}
+
+describe("members", () => {
+  let members: Members;
+  let hops: NextHops;
+  const hear = (change: Partial<HeardHello>, nowMs: number): { isNew: boolean; refused: boolean } => {
+    const result = members.heard(hello(change), nowMs);
+    hops.apply(result.changes);
+    return result;
+  };
+
+  beforeEach(() => {
+    members = new Members(options);
+    hops = new NextHops();
+  });
+
+  it("are new once, and again after a reboot", () => {
+    expect(hear({}, 0).isNew).toBe(true);
+    expect(hear({}, 10).isNew).toBe(false);
+    expect(hear({ bootNonce: "n2" }, 20).isNew).toBe(true);
+    expect(members.list()).toHaveLength(1);
+  });
+
+  it("have one primary path; the first is kept though the second has a lower ifindex", () => {
+    hear(lan1, 0);
+    expect(hear(lan0, 1).isNew).toBe(true);
+    expect(Object.fromEntries(hops.flags)).toEqual({ "1:10.1.0.2@3": "primary", "1:10.0.0.2@2": "secondary" });
+  });
+
+  it("change to the other path when the primary falls silent", () => {
+    hear(lan0, 0);
+    hear(lan1, 0);
+    for (const at of [1000, 2000]) hear(lan1, at);
+    hops.apply(members.tick(2400));
+    expect(hops.flags.get("1:10.0.0.2@2")).toBe("primary");
+    hear(lan1, 2500);
+    hops.apply(members.tick(2501));
+    expect(hops.flags.get("1:10.1.0.2@3")).toBe("primary");
+    expect(hops.flags.get("1:10.0.0.2@2")).toBe("secondary");
+    hops.apply(members.tick(3001));
+    expect(hops.flags.has("1:10.0.0.2@2")).toBe(false);
+  });
+
+  it("stay on their only path though it is silent, until it expires", () => {
+    hear(lan0, 0);
+    hops.apply(members.tick(2900));
+    expect(hops.flags.get("1:10.0.0.2@2")).toBe("primary");
+    hops.apply(members.tick(3001));
+    expect(members.size).toBe(0);
+    expect(hops.flags.size).toBe(0);
+  });
+
+  it("change path at once when our device goes down, and back by themselves", () => {
+    hear(lan0, 0);
+    hear(lan1, 0);
+    hops.apply(members.deviceDown(2));
+    expect(hops.flags.get("1:10.1.0.2@3")).toBe("primary");
+    expect(hops.flags.get("1:10.0.0.2@2")).toBe("secondary");
+    members.deviceUp(2);
+    hear(lan0, 10);
+    expect(hops.flags.get("1:10.1.0.2@3")).toBe("primary");
+  });
+
+  it("follow a new address behind the primary's device at once", () => {
+    hear(lan0, 0);
+    hear(lan1, 0);
+    hear({ address: "10.0.0.9", ifindex: 2 }, 100);
+    expect(hops.flags.get("1:10.0.0.9@2")).toBe("primary");
+    expect(hops.flags.get("1:10.0.0.2@2")).toBe("secondary");
+    expect(hops.flags.get("1:10.1.0.2@3")).toBe("secondary");
+  });
+
+  it("leave by goodbye, path by path", () => {
+    hear(lan0, 0);
+    hear(lan1, 0);
+    hops.apply(members.goodbye(1, "b", lan0));
+    expect(Object.fromEntries(hops.flags)).toEqual({ "1:10.1.0.2@3": "primary" });
+    hops.apply(members.goodbye(1, "b", lan1));
+    expect(members.size).toBe(0);
+    expect(members.goodbye(1, "b", lan1)).toEqual([]);
+  });
+
+  it("lose the paths of a device that is detached", () => {
+    hear(lan0, 0);
+    hear(lan1, 0);
+    hops.apply(members.deviceGone(2));
+    expect(Object.fromEntries(hops.flags)).toEqual({ "1:10.1.0.2@3": "primary" });
+  });
+
+  it("are bounded: hosts of a vnet, paths of a host, members in all", () => {
+    for (let at = 0; at < 4; at++) expect(hear({ hostId: `h${at}` }, 0).refused).toBe(false);
+    expect(hear({ hostId: "h4" }, 0).refused).toBe(true);
+    for (let at = 0; at < 6; at++) hear({ hostId: "h0", address: `10.0.1.${at}`, ifindex: 9 }, at);
+    expect(members.ofVnet(1).find((m) => m.hostId === "h0")?.paths).toHaveLength(3);
+    for (let at = 0; at < 20; at++) hear({ handle: 100 + at }, 0);
+    expect(members.size).toBe(10);
+    members.vnetGone(1);
+    expect(members.size).toBe(6);
+  });
+
+  it("have exactly one primary path each, whatever happens", () => {
+    const step = fc.oneof(
+      fc.record({ kind: fc.constant("hear" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
+      fc.record({ kind: fc.constant("down" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
+      fc.record({ kind: fc.constant("up" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
+      fc.record({ kind: fc.constant("bye" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
+      fc.record({ kind: fc.constant("gone" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        members = new Members(options);
+        const state = new NextHops();
+        let now = 0;
+        for (const { kind, host, path, ms } of steps) {
+          now += ms;
+          const ifindex = 2 + (path % 3);
+          const at = { hostId: `h${host}`, address: `10.${path}.0.${host}`, ifindex };
+          if (kind === "hear") state.apply(members.heard(hello(at), now).changes);
+          if (kind === "down") state.apply(members.deviceDown(ifindex));
+          if (kind === "up") members.deviceUp(ifindex);
+          if (kind === "bye") state.apply(members.goodbye(1, at.hostId, at));
+          if (kind === "gone") state.apply(members.deviceGone(ifindex));
+          state.apply(members.tick(now));
+          check(members, state);
+        }
+      }),
+    );
+  });
+});
+
+/** The next hops are those of the members, each with one primary. */
+function check(members: Members, state: NextHops): void {
+  const expected = new Map<string, string>();
+  for (const member of members.list()) {
+    expect(member.paths).toContain(member.primary);
+    for (const path of member.paths) {
+      const flag = path === member.primary ? "primary" : "secondary";
+      expected.set(`${member.handle}:${path.address}@${path.ifindex}`, flag);
+    }
+  }
+  expect(Object.fromEntries(state.flags)).toEqual(Object.fromEntries(expected));
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The hello extension: round trips, rules for what is unknown, and hostile input. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { decodeHello, encodeHello, type Hello } from "../../src/wire/hello.js";
+
+const hello: Hello = {
+  hostId: "000102030405060708090a0b0c0d0e0f",
+  bootNonce: "1122334455667788",
+  capabilities: 1,
+  underlayMtuBytes: 1500,
+  hostName: "häst",
+  software: "vnetd 0.1.0",
+  solicit: true,
+  goodbye: false,
+};
+const plain = encodeHello(hello);
+
+function tlv(type: number, value: Buffer): Buffer {
+  const header = Buffer.alloc(4);
+  header.writeUInt16BE(type);
+  header.writeUInt16BE(value.length, 2);
+  return Buffer.concat([header, value]);
+}
+
+/** The extension with these bytes as its TLVs. */
+function extension(body: Buffer, change: { magic?: number; version?: number; len?: number } = {}): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt32BE(change.magic ?? 0x564e5444);
+  header.writeUInt8(change.version ?? 1, 4);
+  header.writeUInt16BE(change.len ?? body.length, 6);
+  return Buffer.concat([header, body]);
+}
+
+const identity = Buffer.concat([tlv(1, Buffer.alloc(16, 7)), tlv(2, Buffer.alloc(8, 9))]);
+
+describe("a hello", () => {
+  it("begins with the magic, the version and its length", () => {
+    expect(plain.subarray(0, 4).toString()).toBe("VNTD");
+    expect(plain[4]).toBe(1);
+    expect(plain.readUInt16BE(6)).toBe(plain.length - 8);
+  });
+
+  it("is read back as it was", () => {
+    expect(decodeHello(plain)).toEqual({ ok: true, hello });
+    const bare = { ...hello, hostName: "", software: "", underlayMtuBytes: 0, solicit: false, goodbye: true };
+    expect(decodeHello(encodeHello(bare))).toEqual({ ok: true, hello: bare });
+  });
+
+  it("skips TLVs of unknown types, and bytes behind the extension", () => {
+    const body = Buffer.concat([tlv(999, Buffer.alloc(30)), identity, tlv(0, Buffer.alloc(0))]);
+    const decoded = decodeHello(Buffer.concat([extension(body), Buffer.from("signature")]));
+    expect(decoded).toMatchObject({ ok: true, hello: { hostId: "07".repeat(16), bootNonce: "09".repeat(8) } });
+  });
+
+  it("takes the first of a TLV that comes twice", () => {
+    const body = Buffer.concat([identity, tlv(1, Buffer.alloc(16, 1))]);
+    expect(decodeHello(extension(body))).toMatchObject({ ok: true, hello: { hostId: "07".repeat(16) } });
+  });
+
+  it.each([
+    ["absent", Buffer.alloc(0)],
+    ["absent", Buffer.alloc(7)],
+    ["other_magic", extension(identity, { magic: 0x564e5445 })],
+    ["other_version", extension(identity, { version: 2 })],
+    ["truncated", extension(identity, { len: identity.length + 1 })],
+    ["bad_tlv_length", extension(identity.subarray(0, identity.length - 1))],
+    ["bad_tlv_length", extension(Buffer.concat([identity, Buffer.from([0, 3, 0])]))],
+    ["bad_tlv_length", extension(tlv(1, Buffer.alloc(15)))],
+    ["bad_tlv_length", extension(Buffer.concat([identity, tlv(5, Buffer.alloc(64))]))],
+    ["bad_tlv_length", extension(Buffer.concat([identity, tlv(7, Buffer.alloc(1))]))],
+    ["no_host_id", extension(Buffer.alloc(0))],
+    ["no_host_id", extension(tlv(1, Buffer.alloc(16)))],
+  ])("is refused: %s", (reason, bytes) => {
+    expect(decodeHello(bytes)).toEqual({ ok: false, reason });
+  });
+
+  it("cuts a long host name between characters", () => {
+    const decoded = decodeHello(encodeHello({ ...hello, hostName: "ä".repeat(40) }));
+    expect(decoded).toMatchObject({ ok: true, hello: { hostName: "ä".repeat(31) } });
+  });
+
+  it("passes no control characters of a stranger on", () => {
+    const body = Buffer.concat([identity, tlv(5, Buffer.from("a\x1b[2Jb\n")), tlv(6, Buffer.from([0x76, 0x9b]))]);
+    expect(decodeHello(extension(body))).toMatchObject({ ok: true, hello: { hostName: "a?[2Jb?", software: "v?" } });
+  });
+
+  it("survives any bytes", () => {
+    const bodies = fc.oneof(
+      fc.uint8Array({ maxLength: 500 }),
+      fc.uint8Array({ maxLength: 460 }).map((body) => extension(Buffer.from(body))),
+      fc
+        .array(fc.tuple(fc.integer({ min: 0, max: 12 }), fc.uint8Array({ maxLength: 70 })), { maxLength: 8 })
+        .map((tlvs) => extension(Buffer.concat([identity, ...tlvs.map(([t, v]) => tlv(t, Buffer.from(v)))]))),
+    );
+    fc.assert(
+      fc.property(bodies, (body) => {
+        const decoded = decodeHello(Buffer.from(body));
+        return decoded.ok ? decoded.hello.hostId.length === 32 : decoded.reason.length > 0;
+      }),
+    );
+  });
+
+  it("survives any mutation of a good one", () => {
+    const mutations = fc.array(fc.tuple(fc.nat(plain.length - 1), fc.nat(255)), { maxLength: 6 });
+    fc.assert(
+      fc.property(mutations, fc.nat(plain.length), (changes, length) => {
+        const bytes = Buffer.from(plain);
+        for (const [at, value] of changes) bytes[at] = value;
+        return typeof decodeHello(bytes.subarray(0, length)).ok === "boolean";
+      }),
+    );
+  });
+
+  it("fits behind the 43 bytes, whatever the names", () => {
+    fc.assert(
+      fc.property(fc.string({ maxLength: 300, unit: "grapheme" }), fc.string({ maxLength: 100 }), (hostName, software) => {
+        const bytes = encodeHello({ ...hello, hostName, software });
+        return bytes.length <= 512 - 43 && decodeHello(bytes).ok;
+      }),
+    );
+  });
+});
