@@ -108,6 +108,8 @@ export interface UnderlayOptions {
   up?: boolean;
   merge?: boolean;
   group?: string;
+  /** the source of what is sent; default: the device's own */
+  mac?: string;
 }
 
 /** where a MAC is said to live */
@@ -246,7 +248,7 @@ export class BpfLab {
       flags: (up ? vnetdUnderlayFlags.UNDERLAY_UP : 0) | (merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0),
       addr: mappedBytes(options.address ?? (device === "ul0" ? "10.66.1.1" : "10.66.2.1")),
       group: mappedBytes(options.group ?? VNETD_GROUP),
-      mac: macBytes(this.mac(device)),
+      mac: macBytes(options.mac ?? this.mac(device)),
       mtu: options.mtuBytes ?? 1500,
       port: options.port ?? VNETD_PORT,
     };
@@ -472,7 +474,8 @@ function makeDevices(): void {
   ip("link", "add", "vn0", "type", "veth", "peer", "name", "vn0p");
   ip("link", "add", "ul0", "address", "02:00:0a:42:01:01", "type", "veth", "peer", "name", "ul0w");
   ip("link", "add", "ul1", "address", "02:00:0a:42:02:01", "type", "veth", "peer", "name", "ul1w");
-  for (const name of DEVICES) ip("link", "set", name, "up");
+  // no IPv6 link-local addresses: nothing is sent but what a test sends
+  for (const name of DEVICES) ip("link", "set", name, "addrgenmode", "none", "up");
   ip("address", "add", "10.66.1.1/24", "dev", "ul0");
   ip("address", "add", "10.66.2.1/24", "dev", "ul1");
 }

@@ -162,6 +162,16 @@ const drops: Row[] = (
       "the packet ends before the UDP length does",
       vudp().payload(innerFrame().build()).build().subarray(0, 100),
     ],
+    [
+      "bad_header_checksum",
+      "the outer IPv4 header was changed on its way",
+      packet().eth().ipv4({ src: PEER, dst: US, checksum: 0x1234 }).udp().vudp({ vnet: "4" }).payload(innerFrame().build()),
+    ],
+    [
+      "bad_header_checksum",
+      "zero",
+      packet().eth().ipv4({ src: PEER, dst: US, checksum: 0 }).udp().vudp({ vnet: "4" }).payload(innerFrame().build()),
+    ],
     ["unknown_message", "id 0", fromPeer().payload(hex("00000000")).payload(40)],
     ["unknown_message", "id 4", fromPeer().payload(hex("00040000")).payload(40)],
     ["unknown_message", "id 0x0200", fromPeer().payload(hex("02000000")).payload(40)],

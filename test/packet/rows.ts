@@ -51,7 +51,7 @@ export interface Row {
   learned?: Record<string, string | undefined>;
   /** events, in order of the rings' kinds; [] when absent */
   events?: (context: RowContext) => readonly Partial<LabEvent>[];
-  /** events are not looked at */
+  /** events are not looked at: the rings or the table are full */
   anyEvents?: boolean;
   /** frames counted as forwarded; default 1 for a redirect */
   forwarded?: number;
@@ -97,7 +97,7 @@ export async function runRow(lab: BpfLab, row: Row): Promise<void> {
   const vnet = lab.vnet(row.vnet);
   const context = { lab, vnet };
   row.setup?.(context);
-  await lab.takeEvents();
+  if (row.anyEvents !== true) await lab.takeEvents();
   const countedBefore = lab.traffic(vnet);
   const input = bytesOf(typeof row.input === "function" ? row.input(context) : row.input);
   const { gsoSize, gsoSegs, mark } = row;
@@ -123,9 +123,10 @@ export async function runRow(lab: BpfLab, row: Row): Promise<void> {
     expect(lab.learned(vnet, mac)?.host, `where ${mac} lives`).toBe(host);
   }
   expectTraffic(context, row, countedBefore);
-  const events = await lab.takeEvents();
-  // toMatchObject compares lengths of arrays too
-  if (row.anyEvents !== true) expect(events).toMatchObject(row.events?.(context) ?? []);
+  if (row.anyEvents !== true) {
+    // toMatchObject compares lengths of arrays too
+    expect(await lab.takeEvents()).toMatchObject(row.events?.(context) ?? []);
+  }
   row.check?.({ ...context, output: run.output, mark: run.mark });
 }
 

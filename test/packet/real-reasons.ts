@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Reasons that a test run cannot bring about (it takes 14 bytes to one page); real.test.ts does it with real frames. */
+export const REAL_REASONS: readonly string[] = ["superframe_too_long"];
