@@ -45,7 +45,16 @@ function build() {
   const directory = nodeDirectory();
   const result = spawnSync(
     process.execPath,
-    [nodeGyp, "configure", "build", "-C", "addon", `--nodedir=${directory}`, "--jobs=2", "--loglevel=warn"],
+    [
+      nodeGyp,
+      "configure",
+      "build",
+      "-C",
+      "addon",
+      `--nodedir=${directory}`,
+      "--jobs=2",
+      "--loglevel=warn",
+    ],
     { cwd: root, stdio: ["ignore", "inherit", "inherit"] },
   );
   if (result.status !== 0) process.exit(result.status ?? 1);

@@ -3,7 +3,9 @@
  * Reports changes of links, addresses and bridges' forwarding databases as they happen.
  *
  * One multicast netlink socket in the network namespace of the calling thread. When its buffer
- * runs over, events are lost for good: "overrun" tells the caller to read everything again.
+ * runs over, events are lost for good, and the kernel silently drops more until the buffer has been
+ * read empty. So what is left in it is thrown away first; the "overrun" that comes then tells the
+ * caller to read everything again, and no event after it is missing.
  */
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -25,6 +27,8 @@ namespace {
 constexpr int kReceiveQueueBytes = 8 * 1024 * 1024;
 constexpr size_t kReceiveBytes = 64 * 1024;
 constexpr int kDatagramsPerTurn = 64;
+// throwing away is much faster than the kernel is at filling
+constexpr int kDiscardsPerTurn = 65536;
 
 void setEvent(Napi::Object event, const char* type) {
   event.Set("type", Napi::String::New(event.Env(), type));
@@ -82,7 +86,17 @@ class NetlinkMonitor : public LoopWatcher {
  protected:
   void onReadable() override {
     for (int i = 0; i < kDatagramsPerTurn && !closed(); i++) {
-      if (!readDatagram()) return;
+      switch (receive()) {
+        case Received::kNothing:
+          return;
+        case Received::kDatagram:
+          if (!deliverDatagram()) return;
+          break;
+        case Received::kLoss:
+          discardAll();
+          deliverOverrun();
+          return;
+      }
     }
   }
 
@@ -107,17 +121,27 @@ class NetlinkMonitor : public LoopWatcher {
     }
   }
 
-  /** false when there is nothing more to read now */
-  bool readDatagram() {
-    size_t received = 0;
+  enum class Received { kNothing, kDatagram, kLoss };
+
+  Received receive() {
     try {
-      received = receiveFromKernel(pollFd(), buffer_.data(), buffer_.size());
+      received_ = receiveFromKernel(pollFd(), buffer_.data(), buffer_.size());
+      return Received::kDatagram;
     } catch (const SystemFailure& failure) {
-      if (failure.errnum == EAGAIN) return false;
-      // ENOBUFS, or a message that did not fit: something was lost
-      return deliverOverrun();
+      // ENOBUFS, or a message that did not fit: something is lost
+      return failure.errnum == EAGAIN ? Received::kNothing : Received::kLoss;
     }
-    auto length = static_cast<int>(received);
+  }
+
+  void discardAll() {
+    for (int i = 0; i < kDiscardsPerTurn; i++) {
+      if (receive() == Received::kNothing) return;
+    }
+  }
+
+  /** false when JavaScript cannot run any more */
+  bool deliverDatagram() {
+    auto length = static_cast<int>(received_);
     const auto* message = reinterpret_cast<const nlmsghdr*>(buffer_.data());
     for (; mnl_nlmsg_ok(message, length) && !closed(); message = mnl_nlmsg_next(message, &length)) {
       if (!deliverEvent(message)) return false;
@@ -136,20 +160,21 @@ class NetlinkMonitor : public LoopWatcher {
     }
   }
 
-  bool deliverOverrun() {
+  void deliverOverrun() {
     const Napi::Env env(this->env());
     const Napi::HandleScope scope(env);
     try {
       Napi::Object event = Napi::Object::New(env);
       setEvent(event, "overrun");
-      return deliver(event) != Delivery::kImpossible;
+      deliver(event);
     } catch (const Napi::Error&) {
-      return false;
+      // the environment ends
     }
   }
 
   mnl_socket* socket_;
   Bytes buffer_;
+  size_t received_ = 0;
 };
 
 }  // namespace

@@ -23,11 +23,17 @@ const extra = {
   },
   ring(mapFd) {
     const handle = nextHandle;
-    return keep(native.ringConsume(mapFd, (event) => process.send({ type: "event", handle, event })));
+    return keep(
+      native.ringConsume(mapFd, (event) => process.send({ type: "event", handle, event })),
+    );
   },
   stop(handle) {
     open.get(handle).close();
     open.delete(handle);
+  },
+  /** makes more link events than any receive buffer holds, without reading one meanwhile */
+  block(ifindex) {
+    for (let i = 0; i < 12_000; i++) native.linkSet(ifindex, { alias: `${i} ${"x".repeat(240)}` });
   },
   /** a dgram socket on a descriptor of udpSocket; what it hears comes as events */
   async listen(fd) {

@@ -5,7 +5,14 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { Native } from "../../src/native/contract.js";
 import { loadFrom, loadNative } from "../../src/native/load.js";
-import { compileBpf, errorOf, here, pinDirectory, removePins, temporaryDirectory } from "./support.js";
+import {
+  compileBpf,
+  errorOf,
+  here,
+  pinDirectory,
+  removePins,
+  temporaryDirectory,
+} from "./support.js";
 
 const native = loadNative();
 const anything = native as unknown as Record<string, (...parameters: unknown[]) => unknown>;
@@ -50,8 +57,10 @@ test("every operation refuses nothing at all, null, and objects in place of ever
     for (const value of odd) {
       if (name === "netlinkMonitor" && typeof value === "function") continue;
       const error = errorOf(() => call(name, value, value, value, value, value));
-      expect(error instanceof TypeError || error instanceof RangeError, `${name} ${error.message}`)
-        .toBe(true);
+      expect(
+        error instanceof TypeError || error instanceof RangeError,
+        `${name} ${error.message}`,
+      ).toBe(true);
       expect(error.message.startsWith(`${name}: `)).toBe(true);
     }
   }
@@ -73,12 +82,14 @@ describe("keys and values", () => {
     expect(() => call(name, tableFd, ...parameters)).toThrow(RangeError);
   });
 
-  test.each([[new Uint16Array(11)], [new DataView(new ArrayBuffer(22))], ["a".repeat(22)], [[1, 2]]])(
-    "a key that is no Uint8Array (%#)",
-    (notBytes) => {
-      expect(() => call("mapLookup", tableFd, notBytes)).toThrow(TypeError);
-    },
-  );
+  test.each([
+    [new Uint16Array(11)],
+    [new DataView(new ArrayBuffer(22))],
+    ["a".repeat(22)],
+    [[1, 2]],
+  ])("a key that is no Uint8Array (%#)", (notBytes) => {
+    expect(() => call("mapLookup", tableFd, notBytes)).toThrow(TypeError);
+  });
 
   test("bytes whose memory was taken away are empty", () => {
     const moved = new Uint8Array(22);
@@ -139,7 +150,9 @@ describe("descriptors that are something else", () => {
   test("a map where a program should be, and the other way round", () => {
     expect(errorOf(() => call("progTestRun", tableFd, new Uint8Array(60))).code).toBe("EINVAL");
     expect(errorOf(() => call("mapDump", programFd)).code).toBe("EINVAL");
-    expect(errorOf(() => call("tcxAttach", tableFd, 1, "ingress", `${pinDir}/x`)).code).toBe("EINVAL");
+    expect(errorOf(() => call("tcxAttach", tableFd, 1, "ingress", `${pinDir}/x`)).code).toBe(
+      "EINVAL",
+    );
   });
 });
 

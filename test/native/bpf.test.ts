@@ -166,7 +166,12 @@ describe("objectLoad", () => {
     expect(error.detail.length).toBeLessThanOrEqual(4096);
     expect(error.message).not.toContain("\n");
     expect(pins(pinDir)).toEqual([]);
-    const silent = execFileSync("sh", ["-c", `"$0" -e "$1" 2>&1 >/dev/null`, process.execPath, script]);
+    const silent = execFileSync("sh", [
+      "-c",
+      `"$0" -e "$1" 2>&1 >/dev/null`,
+      process.execPath,
+      script,
+    ]);
     expect(silent.toString()).toBe("");
   });
 
@@ -223,7 +228,11 @@ describe("maps", () => {
     };
     add(1);
     add(2);
-    expect(errorOf(() => { add(3); })).toMatchObject({ code: "E2BIG", errno: 7 });
+    expect(
+      errorOf(() => {
+        add(3);
+      }),
+    ).toMatchObject({ code: "E2BIG", errno: 7 });
   });
 
   test("dump: every entry of a large hash once, in a few batches", () => {
@@ -315,14 +324,20 @@ describe("progTestRun", () => {
     expect(run.retval).toBe(-1);
     expect(run.data.length).toBe(packet.length + 100);
     expect(run.data.subarray(0, packet.length)).toEqual(packet);
-    expect(native.progTestRun(grow, packet, { outSize: packet.length + 100 }).data.length).toBe(160);
+    expect(native.progTestRun(grow, packet, { outSize: packet.length + 100 }).data.length).toBe(
+      160,
+    );
     expect(errorOf(() => native.progTestRun(grow, packet, { outSize: 100 })).code).toBe("ENOSPC");
   });
 
   test("passes fields of __sk_buff on, and what the kernel says to them", () => {
     const count = fdOf(load().programs, "probe_count");
-    expect(native.progTestRun(count, packet, { ifindex: 1, gsoSize: 20, gsoSegs: 2 }).retval).toBe(7);
-    expect(errorOf(() => native.progTestRun(count, packet, { ifindex: 99999 })).code).toBe("ENODEV");
+    expect(native.progTestRun(count, packet, { ifindex: 1, gsoSize: 20, gsoSegs: 2 }).retval).toBe(
+      7,
+    );
+    expect(errorOf(() => native.progTestRun(count, packet, { ifindex: 99999 })).code).toBe(
+      "ENODEV",
+    );
     expect(errorOf(() => native.progTestRun(count, packet.subarray(0, 5))).code).toBe("EINVAL");
     expect(errorOf(() => native.progTestRun(count, packet, { gsoSegs: 1e6 })).code).toBe("EINVAL");
   });

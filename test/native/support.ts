@@ -108,6 +108,7 @@ interface ExtraOperations {
   monitor(): Promise<number>;
   ring(mapFd: number): Promise<number>;
   stop(handle: number): Promise<void>;
+  block(ifindex: number): Promise<void>;
   listen(fd: number): Promise<{ handle: number; address: { address: string; port: number } }>;
   send(handle: number, text: string, port: number, address: string): Promise<void>;
 }
@@ -155,9 +156,16 @@ export class Namespace {
 
   /** a program in the namespace, e.g. ("ip", "link", "set", …) */
   exec(...command: string[]): string {
+    return this.execWith("", ...command);
+  }
+
+  /** exec with something to read on its stdin */
+  execWith(input: string, ...command: string[]): string {
     const result = spawnSync("nsenter", [`--net=/run/netns/${this.name}`, ...command], {
       encoding: "utf8",
+      input,
     });
+    if (result.error !== undefined) throw result.error;
     if (result.status !== 0) throw new Error(`${command.join(" ")}: ${result.stderr}`);
     return result.stdout;
   }
