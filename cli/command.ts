@@ -8,6 +8,7 @@ import type { Method, Params, Result } from "../src/api/contract.js";
 import { requestOnce } from "../src/api/client.js";
 import { VnetdError } from "../src/base/errors.js";
 import type { Output } from "./output.js";
+import type { SystemdHost } from "./start-daemon.js";
 
 /** What a shell may complete in this place. */
 export type Completion =
@@ -53,6 +54,8 @@ export interface Environment {
   binary: string;
   variables: NodeJS.ProcessEnv;
   stdin: Readable;
+  /** only a test gives another one than this machine */
+  systemd?: SystemdHost;
 }
 
 /** One command as it was typed. */

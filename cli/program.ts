@@ -10,8 +10,11 @@ import type { CommandSpec, OptionSpec, PositionalSpec } from "./command.js";
 import { globalOptions } from "./complete.js";
 import { stdinArgument } from "./read-text.js";
 
-/** yargs takes a lone "-" for an empty option; this stands in its place while it parses. */
-const stdinStandIn = "\u0000stdin";
+/**
+ * Marks what is no option while yargs parses: a lone "-", which yargs takes for an empty one, and
+ * all that follows "--", which yargs does not count among a command's positionals.
+ */
+const plainMark = "\u0000";
 /** yargs takes "a|b" in a positional's name for an alias; this is as wide and means nothing. */
 const orStandIn = "\u01c0";
 
@@ -50,7 +53,7 @@ function addPositional(builder: Argv, { name, describe, many }: PositionalSpec):
 }
 
 function textOf(value: unknown): unknown {
-  return value === stdinStandIn ? stdinArgument : value;
+  return typeof value === "string" && value.startsWith(plainMark) ? value.slice(1) : value;
 }
 
 function valuesOf(command: CommandSpec, argv: Record<string, unknown>): Map<string, unknown> {
@@ -86,6 +89,16 @@ function addCommand(
     },
     handler: (argv) => taken({ command, values: valuesOf(command, argv) }),
   });
+}
+
+function markPlain(args: readonly string[]): string[] {
+  const end = args.indexOf("--");
+  const options = end < 0 ? args : args.slice(0, end);
+  const plain = end < 0 ? [] : args.slice(end + 1);
+  return [
+    ...options.map((arg) => (arg === stdinArgument ? plainMark + arg : arg)),
+    ...plain.map((arg) => plainMark + arg),
+  ];
 }
 
 /** Throws USAGE. Runs nothing. */
@@ -124,10 +137,13 @@ export async function parseArguments(
     parser = addOption(parser, option);
   }
   for (const command of commands) parser = addCommand(parser, command, (taken) => (parsed = taken));
-  const marked = args.map((arg) => (arg === stdinArgument ? stdinStandIn : arg));
-  await parser.parseAsync(marked, {}, (_error: unknown, _argv: unknown, output: string) => {
-    help = output;
-  });
+  await parser.parseAsync(
+    markPlain(args),
+    {},
+    (_error: unknown, _argv: unknown, output: string) => {
+      help = output;
+    },
+  );
   if (help !== "") return { help: `${help.replaceAll(orStandIn, "|")}\n` };
   if (parsed !== undefined) return parsed;
   throw new VnetdError("USAGE", "no command is given", {
@@ -139,7 +155,7 @@ function usageText(message: string, command: CommandSpec | undefined): string {
   if (command !== undefined && message.startsWith("Not enough non-option arguments")) {
     return `usage: ${usageOf(command).replaceAll(orStandIn, "|")}`;
   }
-  return message.replaceAll(orStandIn, "|").replaceAll(stdinStandIn, stdinArgument);
+  return message.replaceAll(orStandIn, "|").replaceAll(plainMark, "");
 }
 
 function usageError(

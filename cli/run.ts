@@ -5,13 +5,8 @@
  */
 import type { RunOptions } from "../src/base/paths.js";
 
-interface DaemonModule {
-  /** returns when the daemon has stopped, with an exit code if it was not for a good end */
-  main: (options: RunOptions) => Promise<number | void>;
-}
-
-export async function runDaemon(options: RunOptions): Promise<number> {
-  const url = new URL("../src/main.js", import.meta.url).href;
-  const daemon = (await import(url)) as DaemonModule;
-  return (await daemon.main(options)) ?? 0;
+/** Returns when the daemon was told to stop. */
+export async function runDaemon(options: RunOptions): Promise<void> {
+  const daemon = await import("../src/main.js");
+  await daemon.main(options);
 }

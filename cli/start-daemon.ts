@@ -33,22 +33,38 @@ const logTailBytes = 4096;
 const logTailLines = 15;
 
 const unitName = "vnetd.service";
-const unitDirectories = [
-  "/etc/systemd/system",
-  "/run/systemd/system",
-  "/usr/local/lib/systemd/system",
-  "/usr/lib/systemd/system",
-  "/lib/systemd/system",
-];
 
-function sameNetworkNamespaceAsInit(): boolean {
-  try {
-    return readlinkSync("/proc/self/ns/net") === readlinkSync("/proc/1/ns/net");
-  } catch {
-    // without the right to look, the unit could not be started either
-    return false;
-  }
+/** What decides whether the unit is used. A test has its own. */
+export interface SystemdHost {
+  /** the run directory of the unit's daemon */
+  runDir: string;
+  unitDirectories: readonly string[];
+  /** the machine was booted with systemd */
+  isBooted: () => boolean;
+  /** this process is in the network namespace of systemd's services */
+  sharesNetwork: () => boolean;
 }
+
+const thisHost: SystemdHost = {
+  runDir: defaultPaths.runDir,
+  unitDirectories: [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+  ],
+  // sd_booted(3)
+  isBooted: () => existsSync("/run/systemd/system"),
+  sharesNetwork: () => {
+    try {
+      return readlinkSync("/proc/self/ns/net") === readlinkSync("/proc/1/ns/net");
+    } catch {
+      // without the right to look, the unit could not be started either
+      return false;
+    }
+  },
+};
 
 function systemctlPath(variables: NodeJS.ProcessEnv): string | undefined {
   const directories = (variables["PATH"] ?? "/usr/bin:/bin").split(":");
@@ -58,14 +74,11 @@ function systemctlPath(variables: NodeJS.ProcessEnv): string | undefined {
 }
 
 /** The path of systemctl if the installed unit is the daemon that is wanted. */
-function usableSystemctl(invocation: Invocation): string | undefined {
+function usableSystemctl(invocation: Invocation, host: SystemdHost): string | undefined {
   const custom =
-    resolve(invocation.runDir) !== defaultPaths.runDir ||
-    givenDaemonArguments(invocation).length > 0;
-  const installed = unitDirectories.some((directory) => existsSync(join(directory, unitName)));
-  // the directory is there exactly when the machine was booted with systemd (sd_booted(3))
-  if (custom || !installed || !existsSync("/run/systemd/system") || !sameNetworkNamespaceAsInit())
-    return undefined;
+    resolve(invocation.runDir) !== host.runDir || givenDaemonArguments(invocation).length > 0;
+  const installed = host.unitDirectories.some((directory) => existsSync(join(directory, unitName)));
+  if (custom || !installed || !host.isBooted() || !host.sharesNetwork()) return undefined;
   return systemctlPath(invocation.environment.variables);
 }
 
@@ -215,8 +228,11 @@ async function startDetached(invocation: Invocation): Promise<void> {
   }
 }
 
-export async function startDaemon(invocation: Invocation): Promise<void> {
-  const systemctl = usableSystemctl(invocation);
+export async function startDaemon(
+  invocation: Invocation,
+  host: SystemdHost = thisHost,
+): Promise<void> {
+  const systemctl = usableSystemctl(invocation, host);
   if (systemctl === undefined) await startDetached(invocation);
   else await startUnit(systemctl, invocation);
 }

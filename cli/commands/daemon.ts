@@ -81,7 +81,7 @@ async function attach(invocation: Invocation): Promise<void> {
     }
   } catch (error) {
     if (errorParts(error).code !== "NO_DAEMON") throw error;
-    await startDaemon(invocation);
+    await startDaemon(invocation, invocation.environment.systemd);
     reportDevice(invocation, await invocation.request("attach", { device }));
   }
 }
