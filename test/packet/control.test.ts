@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The daemon's hand in the tables (vnetd_control), ageing and the sweeper, which work with no
+ * daemon, and the answer to `ping 224.10.0.1`.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { reasonNames, vnetdControlOp, vnetdFdbFlags } from "../../src/generated/layouts.js";
+import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
+import { BpfLab, type LabVnet, type VnetOptions } from "../lib/bpf-lab.js";
+import { eventually, timeFactor } from "../lib/processes.js";
+import { VNETD_GROUP, VNETD_GROUP_MAC, packet } from "../lib/packet.js";
+import { parseFrame } from "../lib/packet-parse.js";
+import { GUEST_A, GUEST_B, PEER, THIRD, US, fromPeer, innerFrame } from "./rows.js";
+
+let lab: BpfLab | undefined;
+let vnet: LabVnet;
+const make = (options?: VnetOptions): LabVnet => (vnet = lab!.vnet(options));
+beforeAll(() => {
+  lab = BpfLab.open();
+});
+afterAll(() => lab?.close());
+beforeEach(() => {
+  lab!.underlay();
+  make();
+});
+
+/** the answer's reason, by name */
+function control(op: number, request: Parameters<BpfLab["control"]>[2] = {}): string {
+  const { result } = lab!.control(op, vnet, request);
+  return reasonNames[result] ?? `number ${result}`;
+}
+const learn = (mac: string, host: string, fdbFlags = 0): string =>
+  control(vnetdControlOp.CTL_LEARN, { mac: macBytes(mac), addr: mappedBytes(host), fdbFlags });
+const hear = (mac: string, host: string): void =>
+  void lab!.run(
+    "vnetd_decap",
+    fromPeer({ src: host }).vudp({ vnet: "4" }).payload(innerFrame({ src: mac }).build()).build(),
+  );
+
+describe("vnetd_control", () => {
+  it("enters what an announce says; a frame from there confirms it", () => {
+    expect(learn(GUEST_B, PEER, vnetdFdbFlags.FDB_ANNOUNCED)).toBe("ok");
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: PEER, flags: vnetdFdbFlags.FDB_ANNOUNCED });
+    hear(GUEST_B, PEER);
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: PEER, flags: 0 });
+  });
+
+  it("moves an entry, and counts keep step", () => {
+    learn(GUEST_B, PEER);
+    learn(GUEST_B, THIRD);
+    expect(control(vnetdControlOp.CTL_LEARN_LOCAL, { mac: macBytes(GUEST_B) })).toBe("ok");
+    expect(lab!.learned(vnet, GUEST_B)?.host).toBe("local");
+    expect(lab!.counts(vnet)).toMatchObject({ entries: 1, hosts: 2, local: 1 });
+    learn(GUEST_B, PEER);
+    expect(lab!.counts(vnet)).toMatchObject({ entries: 1, hosts: 2, local: 0 });
+  });
+
+  it.each([
+    ["refused_group_mac", () => learn("01:00:5e:00:00:01", PEER)],
+    ["own_echo", () => learn(GUEST_B, US)],
+    ["unknown_vnet", () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, handle: 7 }).result]],
+    ["unknown_vnet", () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, slot: 4095 }).result]],
+    ["unknown_vnet", () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, slot: 1 << 30 }).result]],
+    ["unknown_message", () => control(99)],
+  ])("answers %s and changes nothing", (reason, request) => {
+    expect(request()).toBe(reason);
+    expect(lab!.counts(vnet)).toMatchObject({ entries: 0, hosts: 0, local: 0 });
+  });
+
+  it("is bound by the vnet's limits as frames are", () => {
+    make({ maxEntries: 1 });
+    expect(learn(GUEST_A, PEER)).toBe("ok");
+    expect(learn(GUEST_B, PEER)).toBe("refused_vnet_limit");
+  });
+});
+
+describe("with no daemon", () => {
+  it("an entry dies at its age, decided when it is looked up", async () => {
+    make({ ageMs: 150 });
+    const toB = packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp().build();
+    const destination = (): string => parseFrame(lab!.run("vnetd_encap", toB).output).ipv4!.dst;
+    hear(GUEST_B, PEER);
+    expect(destination()).toBe(PEER);
+    await sleep(250);
+    expect(destination()).toBe(VNETD_GROUP);
+    hear(GUEST_B, PEER);
+    expect(destination()).toBe(PEER);
+  });
+
+  it("sending does not keep an entry alive", async () => {
+    make({ ageMs: 300 });
+    const toB = packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp().build();
+    hear(GUEST_B, PEER);
+    for (let i = 0; i < 5; i++) {
+      await sleep(100);
+      lab!.run("vnetd_encap", toB);
+    }
+    expect(parseFrame(lab!.run("vnetd_encap", toB).output).ipv4!.dst).toBe(VNETD_GROUP);
+  });
+
+  it(
+    "the sweeper gives back what died, static entries stay",
+    async () => {
+      make({ ageMs: 100 });
+      for (let n = 0; n < 50; n++) hear(`02:dd:00:00:00:${n.toString(16).padStart(2, "0")}`, PEER);
+      learn(GUEST_A, THIRD, vnetdFdbFlags.FDB_STATIC);
+      expect(lab!.counts(vnet)).toMatchObject({ entries: 51, hosts: 2 });
+      expect(control(vnetdControlOp.CTL_START)).toBe("ok");
+      await eventually(() => lab!.counts(vnet).entries === 1, { what: "the sweep of entries" });
+      // the host that has nothing left is forgotten too; all are looked at once in 15 s
+      await eventually(() => lab!.counts(vnet).hosts === 1, { timeoutMs: 25_000, everyMs: 200 });
+      expect(lab!.learned(vnet, GUEST_A)?.host).toBe(THIRD);
+      // what was given back can be had again
+      hear(GUEST_B, PEER);
+      expect(lab!.learned(vnet, GUEST_B)?.host).toBe(PEER);
+      expect(lab!.counts(vnet).hosts).toBe(2);
+    },
+    40_000 * timeFactor,
+  );
+});
+
+describe("ping to the group", () => {
+  const ping = (options: { src?: string; dst?: string; type?: "reply" } = {}): Buffer =>
+    packet()
+      .eth({ src: "02:00:0a:42:01:09", dst: VNETD_GROUP_MAC })
+      .ipv4({ src: options.src ?? PEER, dst: options.dst ?? VNETD_GROUP, ttl: 1, id: 77 })
+      .icmpEcho({ id: 5, sequence: 6, reply: options.type === "reply" })
+      .payload(56)
+      .build();
+
+  it("is answered from our own address", async () => {
+    await sleep(5);
+    const run = lab!.run("vnetd_decap", ping());
+    expect(run).toMatchObject({ verdict: "redirect", drops: [] });
+    const expected = packet()
+      .eth({ src: lab!.mac("ul0"), dst: "02:00:0a:42:01:09" })
+      .ipv4({ src: US, dst: PEER, ttl: 64, id: 77 })
+      .icmpEcho({ id: 5, sequence: 6, reply: true })
+      .payload(56);
+    expectBytes(run.output, expected.build());
+  });
+
+  it.each([
+    ["to our own address", ping({ dst: US })],
+    ["to another group", ping({ dst: "224.0.0.1" })],
+    ["an echo reply", ping({ type: "reply" })],
+    ["from ourselves", ping({ src: US })],
+    ["from a group", ping({ src: "224.1.1.1" })],
+    ["from 0.0.0.0", ping({ src: "0.0.0.0" })],
+  ])("%s is left to the stack", async (_what, bytes) => {
+    await sleep(5);
+    const run = lab!.run("vnetd_decap", bytes);
+    expect(run).toMatchObject({ verdict: "pass", drops: [] });
+    expectBytes(run.output, bytes);
+  });
+
+  it("a flood of them is left to the stack but for one in a millisecond", () => {
+    const verdicts = Array.from({ length: 200 }, () => {
+      const fd = lab!.program("vnetd_decap");
+      return lab!.native.progTestRun(fd, ping(), { ifindex: lab!.ifindex("ul0") }).retval;
+    });
+    expect(verdicts.filter((v) => v === 0).length).toBeGreaterThan(100);
+  });
+});
