@@ -138,9 +138,12 @@ export class Underlays {
     for (const underlay of this.usable()) {
       const stats = maps.deviceStats(underlay.ifindex);
       if (stats === undefined) continue;
-      const largeFrames = Number(stats.largeFrames);
-      const superFrames = Number(stats.superFrames);
-      if (!underlay.merge.sample({ largeFrames, superFrames })) continue;
+      const sample = {
+        frames: Number(stats.frames),
+        largeFrames: Number(stats.largeFrames),
+        superFrames: Number(stats.superFrames),
+      };
+      if (!underlay.merge.sample(sample)) continue;
       log.info(`${underlay.device}: merging on receipt ${underlay.merge.merge ? "on" : "off"}`);
       this.writeRecord(underlay);
     }

@@ -3,17 +3,21 @@
  * Whether frames from an underlay device go through the vnetif's receive merging (GRO).
  *
  * A device that delivers packets at wire size gains much by merging; one that delivers
- * super-frames already (veth with segmentation offload) only loses by it. The choice is made per
+ * super-frames already (veth with segmentation offload) only loses by it, and so does one that
+ * carries small packets, which are not merged and pay for the attempt. The choice is made per
  * device from what was measured, never per packet, which would reorder a flow. Two samples in a
  * row must agree before it changes.
  */
 export interface DeviceSample {
-  /** totals so far */
+  /** totals so far; the other two are among the frames */
+  frames: number;
   largeFrames: number;
   superFrames: number;
 }
 
-const busyLargeFrames = 2000;
+const busyFrames = 2000;
+const largeShare = 0.3;
+const smallShare = 0.05;
 const wireShare = 0.1;
 const mergedShare = 0.5;
 const agreeing = 2;
@@ -33,9 +37,12 @@ export class MergePolicy {
     const last = this.last;
     this.last = now;
     if (last === undefined) return false;
-    const large = now.largeFrames - last.largeFrames;
-    const merged = now.superFrames - last.superFrames;
-    const wanted = wantedBy(large, merged, this.merging);
+    const interval = {
+      frames: now.frames - last.frames,
+      largeFrames: now.largeFrames - last.largeFrames,
+      superFrames: now.superFrames - last.superFrames,
+    };
+    const wanted = wantedBy(interval, this.merging);
     this.votes = wanted === this.merging ? 0 : this.votes + 1;
     if (this.votes < agreeing) return false;
     this.merging = wanted;
@@ -44,10 +51,11 @@ export class MergePolicy {
   }
 }
 
-function wantedBy(large: number, merged: number, present: boolean): boolean {
-  const total = large + merged;
-  if (total <= 0) return present;
-  if (large > busyLargeFrames && merged / total < wireShare) return true;
-  if (total > busyLargeFrames / 10 && merged / total > mergedShare) return false;
+function wantedBy({ frames, largeFrames, superFrames }: DeviceSample, present: boolean): boolean {
+  const big = largeFrames + superFrames;
+  if (frames > busyFrames && big / frames < smallShare) return false;
+  if (big > busyFrames / 10 && superFrames / big > mergedShare) return false;
+  if (largeFrames > busyFrames && superFrames / big < wireShare && largeFrames / frames > largeShare)
+    return true;
   return present;
 }

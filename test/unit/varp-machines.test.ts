@@ -104,14 +104,15 @@ describe("the hello schedule", () => {
 });
 
 describe("the merge policy", () => {
-  const run = (start: boolean, intervals: [large: number, merged: number][]): boolean[] => {
+  const run = (start: boolean, intervals: [large: number, merged: number, small?: number][]): boolean[] => {
     const policy = new MergePolicy(start);
-    let [largeFrames, superFrames] = [0, 0];
-    policy.sample({ largeFrames, superFrames });
-    return intervals.map(([large, merged]) => {
-      largeFrames += large;
-      superFrames += merged;
-      policy.sample({ largeFrames, superFrames });
+    const total = { frames: 0, largeFrames: 0, superFrames: 0 };
+    policy.sample({ ...total });
+    return intervals.map(([large, merged, small = 0]) => {
+      total.frames += large + merged + small;
+      total.largeFrames += large;
+      total.superFrames += merged;
+      policy.sample({ ...total });
       return policy.merge;
     });
   };
@@ -125,10 +126,16 @@ describe("the merge policy", () => {
     expect(run(true, [[100, 900], [100, 900]])).toEqual([true, false]);
   });
 
+  it("turns off for small packets, and not on for a few large ones among them", () => {
+    expect(run(true, [[10, 0, 5000], [10, 0, 5000]])).toEqual([true, false]);
+    expect(run(false, [[3000, 0, 9000], [3000, 0, 9000]])).toEqual([false, false]);
+  });
+
   it("stays as it is for little traffic, or a mixture", () => {
     expect(run(false, [[1000, 0], [1000, 0], [1000, 0]])).toEqual([false, false, false]);
     expect(run(true, [[0, 5], [0, 5], [0, 5]])).toEqual([true, true, true]);
     expect(run(true, [[7000, 3000], [7000, 3000]])).toEqual([true, true]);
     expect(run(false, [[7000, 3000], [7000, 3000]])).toEqual([false, false]);
+    expect(run(true, [[1000, 0, 9000], [1000, 0, 9000]])).toEqual([true, true]);
   });
 });
