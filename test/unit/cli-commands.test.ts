@@ -1,0 +1,606 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The commands against a socket that answers what the test says: requests, output, exit codes. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { AttachedDevice, ErrorBody, StatusInfo, VnetState } from "../../src/api/contract.js";
+import { durationText, printable, printableJson } from "../../cli/printable.js";
+import { formatTable } from "../../cli/table.js";
+import { cli, type CliOptions, type CliResult } from "./lib/cli.js";
+import { FakeDaemon, type Answers } from "./lib/fake-daemon.js";
+
+const id97 = "0000:0000:0000:0000:0000:0000:0000:0097";
+const longId = "0001:0000:0000:0000:0000:0000:0000:0097";
+const vnet97 = { id: id97, bridge: "vnet97", vnetif: "vnif97", security: "none" } as const;
+const state97: VnetState = {
+  ...vnet97,
+  handle: 5,
+  up: true,
+  problem: "",
+  mtu: 1436,
+  vmac: "02:00:00:00:00:97",
+  entries: 12,
+  hosts: 3,
+  builtIn: false,
+};
+const eth0: AttachedDevice = {
+  device: "eth0",
+  address: "192.0.2.1",
+  mode: "tcx",
+  mtu: 1500,
+  up: true,
+  problem: "",
+  group: "224.10.0.1",
+  port: 1798,
+  merge: true,
+};
+const status: StatusInfo = {
+  version: "0.1.0",
+  pid: 123,
+  hostId: "ab".repeat(16),
+  uptimeSeconds: 185,
+  kernel: "6.1.0",
+  bpffs: "/sys/fs/bpf/vnetd",
+  layout: 1,
+  attached: [eth0],
+  vnets: 4,
+  hosts: 2,
+  table: { entries: 12, limit: 65536, learned: 20, moved: 1, aged: 3 },
+  drops: [{ vnet: null, direction: "decap", reason: "unknown-vnet", frames: 7, bytes: 700 }],
+  problems: [],
+};
+
+let directory: string;
+let daemon: FakeDaemon | undefined;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "vnetd-cli-"));
+});
+afterEach(async () => {
+  await daemon?.stop();
+  daemon = undefined;
+  rmSync(directory, { recursive: true, force: true });
+});
+
+async function ask(
+  answers: Answers,
+  args: readonly string[],
+  options: CliOptions = {},
+): Promise<CliResult> {
+  await daemon?.stop();
+  daemon = await FakeDaemon.start(answers);
+  return cli(["--run-dir", daemon.runDir, ...args], options);
+}
+
+const asked = (): unknown[] => (daemon?.asked ?? []).map(({ method, params }) => [method, params]);
+
+describe("what is asked of the daemon", () => {
+  it.each([
+    [
+      ["vnet-create", "97"],
+      ["vnetCreate", { parameters: { id: "97" } }],
+    ],
+    [
+      ["vnet-create", "0097"],
+      ["vnetCreate", { parameters: { id: "0097" } }],
+    ],
+    [
+      ["vnet-create", "1e3"],
+      ["vnetCreate", { parameters: { id: "1e3" } }],
+    ],
+    [
+      ["vnet-create", "0"],
+      ["vnetCreate", { parameters: { id: "0" } }],
+    ],
+    [
+      ["vnet-create", longId],
+      ["vnetCreate", { parameters: { id: longId } }],
+    ],
+    [
+      ["vnet-create", "-s", "none", "-b", "0x1", "-v", "1e3", "97"],
+      ["vnetCreate", { parameters: { id: "97", security: "none", bridge: "0x1", vnetif: "1e3" } }],
+    ],
+    [
+      ["vnet-create", "97", "--security=auth", "--bridge", "none"],
+      ["vnetCreate", { parameters: { id: "97", security: "auth", bridge: "none" } }],
+    ],
+    [["vnet-list"], ["vnetList", {}]],
+    [
+      ["vnet-list", "97", "0098", "1e3"],
+      ["vnetList", { ids: ["97", "0098", "1e3"] }],
+    ],
+    [["vnets"], ["vnets", {}]],
+    [
+      ["vnets", "-al"],
+      ["vnets", { all: true }],
+    ],
+    [
+      ["vnets", "-l"],
+      ["vnets", {}],
+    ],
+    [["vnifs"], ["vnifs", {}]],
+    [["vifs"], ["vifs", {}]],
+    [["varp"], ["varp", {}]],
+    [["bridges"], ["bridges", {}]],
+    [["hosts"], ["hosts", {}]],
+  ] as const)("%j", async (args, expected) => {
+    await ask(
+      {
+        vnetCreate: [vnet97],
+        vnetList: [],
+        vnets: [],
+        vnifs: [],
+        vifs: [],
+        varp: [],
+        bridges: [],
+        hosts: [],
+      },
+      args,
+    );
+    expect(asked()).toEqual([expected]);
+  });
+
+  it.each([
+    [
+      ["vnet-delete", "97"],
+      ["vnetDelete", { id: "97" }],
+    ],
+    [
+      ["vif-add", "97", "AA-0-0-1-2-3"],
+      ["vifAdd", { vnet: "97", vmac: "aa:00:00:01:02:03" }],
+    ],
+    [
+      ["vif-add", "-i", "97", "eth0"],
+      ["vifAdd", { vnet: "97", vmac: "eth0", byDevice: true }],
+    ],
+    [
+      ["vif-add", "97", "-i", "aabbccddeeff"],
+      ["vifAdd", { vnet: "97", vmac: "aabbccddeeff", byDevice: true }],
+    ],
+    [
+      ["vif-delete", "97", "aa00.0001.0203"],
+      ["vifDelete", { vnet: "97", vmac: "aa:00:00:01:02:03" }],
+    ],
+    [["varp-flush"], ["varpFlush", {}]],
+    [
+      ["varp-flush", "97"],
+      ["varpFlush", { vnet: "97" }],
+    ],
+    [
+      ["attach", "eth0"],
+      ["attach", { device: "eth0" }],
+    ],
+    [
+      ["detach", "eth0"],
+      ["detach", { device: "eth0" }],
+    ],
+  ] as const)("%j", async (args, expected) => {
+    const vif = { vnet: id97, vmac: "aa:00:00:01:02:03", ageSeconds: null, device: null };
+    const result = await ask(
+      {
+        vnetDelete: vnet97,
+        vifAdd: vif,
+        vifDelete: vif,
+        varpFlush: { vnets: 3 },
+        attach: eth0,
+        detach: { device: "eth0" },
+      },
+      args,
+    );
+    expect(asked()).toEqual([expected]);
+    expect(result).toMatchObject({ code: 0, stderr: "" });
+    expect(result.stdout).not.toBe("");
+  });
+
+  it("a file's text goes as it is, under the name that was typed", async () => {
+    const text = "# ä vnet\n(vnet (id 97))\n";
+    const path = join(directory, "v.sxp");
+    writeFileSync(path, text);
+    expect(await ask({ vnetCreate: [vnet97] }, ["vnet-create", path])).toMatchObject({
+      code: 0,
+      stdout: "created vnet 0097: bridge vnet97, vnetif vnif97, security none\n",
+    });
+    expect(asked()).toEqual([["vnetCreate", { text, source: path }]]);
+    await ask({ vnetCreate: [vnet97] }, ["vnet-create", "-"], { stdin: text });
+    expect(asked()).toEqual([["vnetCreate", { text, source: "standard input" }]]);
+  });
+
+  it("an id is an id, though a file has its name", async () => {
+    const before = process.cwd();
+    process.chdir(directory);
+    try {
+      writeFileSync("97", "(vnet (id 98))");
+      const result = await ask({ vnetCreate: [vnet97] }, ["vnet-create", "97"]);
+      expect(asked()).toEqual([["vnetCreate", { parameters: { id: "97" } }]]);
+      expect(result.stderr).toContain("./97");
+      await ask({ vnetCreate: [vnet97] }, ["vnet-create", "./97"]);
+      expect(asked()).toEqual([["vnetCreate", { text: "(vnet (id 98))", source: "./97" }]]);
+      writeFileSync("-x", "(vnet (id 99))");
+      await ask({ vnetCreate: [vnet97] }, ["vnet-create", "--", "-x"]);
+      expect(asked()).toEqual([["vnetCreate", { text: "(vnet (id 99))", source: "-x" }]]);
+    } finally {
+      process.chdir(before);
+    }
+  });
+});
+
+describe("what is refused before the daemon is asked", () => {
+  it.each([
+    [[], "USAGE"],
+    [["colour"], "USAGE"],
+    [["vnets", "--colour"], "USAGE"],
+    [["vnets", "x"], "USAGE"],
+    [["vnet-create"], "USAGE"],
+    [["vnet-create", "97", "98"], "USAGE"],
+    [["vnet-create", "97", "-b"], "USAGE"],
+    [["vnet-create", "97", "-b", "x", "-b", "y"], "USAGE"],
+    [["vnet-create", "v.sxp", "-b", "x"], "USAGE"],
+    [["vnet-create", "-", "-s", "none"], "USAGE"],
+    [["vnet-delete"], "USAGE"],
+    [["vif-add", "97"], "USAGE"],
+    [["peer-add", "h", "-p", "0"], "USAGE"],
+    [["help", "colour"], "USAGE"],
+    [["completion", "fish"], "USAGE"],
+    [["vnets", "--run-dir"], "USAGE"],
+  ] as const)("%j: usage, exit code 2", async (args, code) => {
+    const people = await cli(args);
+    expect(people).toMatchObject({ code: 2, stdout: "" });
+    expect(people.stderr).toMatch(/^vnetd: .+\n {2}hint: .+\n$/);
+    const machine = await cli([...args, "--json"]);
+    expect(machine.code).toBe(2);
+    if (args.at(-1) !== "--run-dir") expect(JSON.parse(machine.stderr)).toMatchObject({ code });
+  });
+
+  it.each([
+    [["vnet-create", "nofile.sxp"], "FILE_UNREADABLE"],
+    [["vnet-create", "12345"], "FILE_UNREADABLE"],
+    [["vnet-create", "/"], "FILE_UNREADABLE"],
+    [["vnet-create", "/dev/zero"], "TOO_LARGE"],
+    [["vif-add", "97", "eth0"], "BAD_MAC"],
+    [["vif-add", "97", "not a mac"], "BAD_MAC"],
+    [["vif-delete", "97", "eth0"], "BAD_MAC"],
+    [["attach", "eth0/1"], "BAD_NAME"],
+    [["vif-add", "-i", "97", "a b"], "BAD_NAME"],
+  ] as const)("%j: exit code 1", async (args, code) => {
+    const result = await ask({}, [...args, "--json"]);
+    expect(result).toMatchObject({ code: 1, stdout: "" });
+    expect(JSON.parse(result.stderr)).toMatchObject({ code, hint: expect.any(String) as string });
+    expect(asked()).toEqual([]);
+  });
+
+  it("a file that is no UTF-8", async () => {
+    const path = join(directory, "latin1");
+    writeFileSync(path, Buffer.from([0x28, 0xe4]));
+    expect(JSON.parse((await ask({}, ["vnet-create", path, "--json"])).stderr)).toMatchObject({
+      code: "FILE_UNREADABLE",
+      place: { source: path },
+    });
+  });
+});
+
+describe("errors", () => {
+  const error: ErrorBody = {
+    code: "BAD_VNET_ID",
+    message: '"0x61" is not a vnet id',
+    hint: "write 61",
+    place: { source: "v.yaml", line: 2, column: 5 },
+  };
+
+  it("are sentences with place and hint, or an object", async () => {
+    expect(await ask({ vnetList: { error } }, ["vnet-list", "0x61"])).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: 'vnetd: "0x61" is not a vnet id\n  at v.yaml:2:5\n  hint: write 61\n',
+    });
+    const machine = await ask({ vnetList: { error } }, ["--json", "vnet-list", "0x61"]);
+    expect(machine).toMatchObject({ code: 1, stdout: "" });
+    expect(JSON.parse(machine.stderr)).toEqual(error);
+  });
+
+  it("carry the program's name", async () => {
+    expect((await ask({ vnetList: { error } }, ["vnet-list"], { program: "vn" })).stderr).toMatch(
+      /^vn: /,
+    );
+  });
+
+  it("cannot steer the terminal", async () => {
+    const hostile: ErrorBody = { code: "BAD_NAME", message: "a\u001b[2Jb\n\u009bc\u202e" };
+    const people = await ask({ vnetList: { error: hostile } }, ["vnet-list"]);
+    expect(people.stderr).toBe("vnetd: a\\x1b[2Jb\\x0a\\x9bc\\u202e\n");
+    const machine = await ask({ vnetList: { error: hostile } }, ["vnet-list", "--json"]);
+    expect(machine.stderr).not.toMatch(/[\u001b\u009b\u202e]/);
+    expect(JSON.parse(machine.stderr)).toEqual(hostile);
+  });
+
+  it.each([
+    ["peers", []],
+    ["peer-add", ["h"]],
+    ["peer-delete", ["h"]],
+  ])("%s says what the daemon says", async (command, args) => {
+    const notBuilt = { error: { code: "NOT_BUILT", message: "not built yet" } } as const;
+    const result = await ask({ peers: notBuilt, peerAdd: notBuilt, peerDelete: notBuilt }, [
+      command,
+      ...args,
+    ]);
+    expect(result).toMatchObject({ code: 1, stderr: "vnetd: not built yet\n" });
+  });
+
+  it.each([
+    "vnets",
+    "vnet-list",
+    "vifs",
+    "varp",
+    "vnifs",
+    "bridges",
+    "hosts",
+    "status",
+    "peers",
+    "varp-flush",
+  ])("%s without a daemon: exit code 3", async (command) => {
+    const result = await cli([command], { variables: { VNETD_RUN_DIR: directory } });
+    expect(result).toMatchObject({ code: 3, stdout: "" });
+    expect(result.stderr).toContain(join(directory, "vnetd.sock"));
+    expect(result.stderr).toContain("vnetd attach");
+  });
+});
+
+describe("output", () => {
+  it("--json gives what the daemon gave", async () => {
+    const answers: Answers = {
+      vnetList: [vnet97],
+      vifs: [{ vnet: id97, vmac: "02:00:00:00:00:01", ageSeconds: 1.5, device: "tap0" }],
+      varp: [
+        {
+          vnet: id97,
+          vmac: "02:00:00:00:00:02",
+          address: "192.0.2.2",
+          device: "eth0",
+          state: "learned",
+          ageSeconds: 3,
+        },
+      ],
+      status,
+      vnets: [state97],
+      vnetDelete: vnet97,
+      attach: eth0,
+    };
+    for (const [command, expected] of [
+      [["vnet-list"], answers.vnetList],
+      [["vifs"], answers.vifs],
+      [["varp"], answers.varp],
+      [["status"], status],
+      [["vnets", "-a"], [state97]],
+      [["vnet-delete", "97"], vnet97],
+      [["attach", "eth0"], eth0],
+    ] as const) {
+      const result = await ask(answers, [...command, "--json"]);
+      expect(result).toMatchObject({ code: 0, stderr: "" });
+      expect(JSON.parse(result.stdout)).toEqual(expected);
+    }
+    expect(JSON.parse((await ask({ varp: [] }, ["varp", "--json"])).stdout)).toEqual([]);
+  });
+
+  it("tables are aligned, and plain where no terminal is", async () => {
+    const second = { ...vnet97, id: longId, bridge: null, vnetif: "v" };
+    expect((await ask({ vnetList: [vnet97, second] }, ["vnet-list"])).stdout).toBe(
+      [
+        "ID                                       BRIDGE  VNETIF  SECURITY",
+        `${id97}  vnet97  vnif97  none`,
+        `${longId}  -       v       none`,
+        "",
+      ].join("\n"),
+    );
+    expect((await ask({ vnets: [state97] }, ["vnets"])).stdout).toBe(
+      "ID    VNETIF  BRIDGE  SECURITY  STATE  HOSTS  ENTRIES\n0097  vnif97  vnet97  none      up         3       12\n",
+    );
+    expect(
+      (
+        await ask(
+          {
+            varp: [
+              {
+                vnet: id97,
+                vmac: "02:00:00:00:00:02",
+                address: "192.0.2.2",
+                device: "eth0",
+                state: "announced",
+                ageSeconds: 75,
+              },
+            ],
+          },
+          ["varp"],
+        )
+      ).stdout,
+    ).toBe(
+      "VNET  VMAC               ADDRESS    DEVICE  STATE        AGE\n0097  02:00:00:00:00:02  192.0.2.2  eth0    announced  1m15s\n",
+    );
+    expect(
+      (
+        await ask(
+          { vifs: [{ vnet: id97, vmac: "02:00:00:00:00:02", ageSeconds: null, device: null }] },
+          ["vifs"],
+        )
+      ).stdout,
+    ).toContain("static  -\n");
+    expect(
+      (
+        await ask({ bridges: [{ bridge: "b", vnet: id97, ports: ["p", "q"], owned: true }] }, [
+          "bridges",
+        ])
+      ).stdout,
+    ).toContain("b       0097  vnetd    p q\n");
+  });
+
+  it("long and all add columns", async () => {
+    const traffic = {
+      encapFrames: 1,
+      encapBytes: 2,
+      decapFrames: 3,
+      decapBytes: 4,
+      floodedFrames: 5,
+      floodedBytes: 6,
+    };
+    const { stdout } = await ask({ vnets: [{ ...state97, traffic }] }, ["vnets", "-a", "-l"]);
+    expect(stdout).toContain(id97);
+    expect(stdout).toContain("02:00:00:00:00:97");
+    expect(stdout).toMatch(/SENT {2}SENT BYTES {2}RECEIVED {2}RECEIVED BYTES {2}FLOODED\n/);
+  });
+
+  it("problems go to stderr", async () => {
+    const result = await ask(
+      { vnets: [{ ...state97, up: false, problem: "the bridge is gone" }] },
+      ["vnets"],
+    );
+    expect(result).toMatchObject({ code: 0, stderr: "vnetd: vnet 0097: the bridge is gone\n" });
+    const attached = await ask({ attach: { ...eth0, problem: "no carrier" } }, ["attach", "eth0"]);
+    expect(attached).toMatchObject({ code: 0, stderr: "vnetd: eth0: no carrier\n" });
+  });
+
+  it("status shows devices and drops", async () => {
+    const { stdout, stderr } = await ask({ status }, ["status"]);
+    expect(stderr).toBe("");
+    expect(stdout).toContain("vnetd 0.1.0, pid 123, up 3m05s, kernel 6.1.0\n");
+    expect(stdout).toContain("eth0    192.0.2.1  up     tcx   1500  224.10.0.1:1798  on\n");
+    expect(stdout).toContain("-     decap      unknown-vnet       7    700\n");
+    const bare = await ask({ status: { ...status, attached: [], problems: ["layout 1 is old"] } }, [
+      "status",
+    ]);
+    expect(bare.stderr).toContain("no device is attached");
+    expect(bare.stderr).toContain("layout 1 is old");
+  });
+
+  it("an empty list is said on stderr", async () => {
+    expect(await ask({ varp: [] }, ["varp"])).toMatchObject({
+      code: 0,
+      stdout: "",
+      stderr: expect.stringContaining("no MAC") as string,
+    });
+  });
+
+  it("colour only on a terminal that wants it", async () => {
+    const answers = { vnets: [state97] };
+    expect((await ask(answers, ["vnets"], { terminal: true })).stdout).toContain(
+      "\u001b[32mup\u001b[0m",
+    );
+    expect((await ask(answers, ["vnets"])).stdout).not.toContain("\u001b");
+    expect(
+      (await ask(answers, ["vnets"], { terminal: true, variables: { NO_COLOR: "1" } })).stdout,
+    ).not.toContain("\u001b");
+    expect(
+      (await ask(answers, ["vnets"], { terminal: true, variables: { TERM: "dumb" } })).stdout,
+    ).not.toContain("\u001b");
+    expect((await ask(answers, ["vnets", "--json"], { terminal: true })).stdout).not.toContain(
+      "\u001b",
+    );
+  });
+
+  it("a host's name cannot steer the terminal", async () => {
+    const host = {
+      hostId: "ab",
+      name: "\u001b]0;owned\u0007\u009b31m\r\n\u202e",
+      software: "vnetd",
+      vnets: [id97],
+      paths: [{ address: "192.0.2.2", device: "eth0", mtu: 1500, primary: true, heardSeconds: 3 }],
+    };
+    const people = await ask({ hosts: [host] }, ["hosts"], { terminal: true });
+    expect(people.stdout.replaceAll(/\u001b\[\d+m/g, "")).not.toMatch(
+      /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/,
+    );
+    expect(people.stdout).toContain("\\x1b]0;owned\\x07");
+    const machine = await ask({ hosts: [host] }, ["hosts", "--json"]);
+    expect(machine.stdout).not.toMatch(/[\u007f-\u009f\u202e]/);
+    expect(JSON.parse(machine.stdout)).toEqual([host]);
+    const without = await ask({ hosts: [{ ...host, name: "b", paths: [] }] }, ["hosts"]);
+    expect(without.stdout).toContain("ab    b     vnetd");
+  });
+
+  it("printable text has no control characters, and JSON stays the same value", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), (text) => {
+        expect(printable(text)).not.toMatch(/[\p{Cc}\u2028-\u202e]/u);
+        expect(JSON.parse(printableJson({ text }))).toEqual({ text });
+        expect(
+          formatTable([text], [{ title: "T", text: (row) => row }], false).split("\n"),
+        ).toHaveLength(3);
+      }),
+    );
+  });
+
+  it.each([
+    [0, "0s"],
+    [59.9, "59s"],
+    [60, "1m00s"],
+    [3600, "1h00m"],
+    [86_400 * 3 + 3600, "3d01h"],
+    [-1, "0s"],
+  ])("%d seconds are %s", (seconds, text) => {
+    expect(durationText(seconds)).toBe(text);
+  });
+});
+
+describe("commands that need no daemon", () => {
+  it("version", async () => {
+    const { version } = await import("../../src/base/version.js");
+    const alone = await cli(["version", "--run-dir", directory]);
+    expect(alone).toMatchObject({ code: 0, stdout: `vnetd ${version}\n` });
+    expect(alone.stderr).toContain("no daemon");
+    expect(JSON.parse((await cli(["version", "--json", "--run-dir", directory])).stdout)).toEqual({
+      version,
+      daemon: null,
+    });
+    const both = await ask({ version: { version: "0.0.9", api: 1, layout: 2 } }, ["version"]);
+    expect(both.stdout).toBe(`vnetd ${version}\ndaemon 0.0.9 (API 1, layout 2)\n`);
+    expect(await cli(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n` });
+  });
+
+  it.each(["insmod", "rmmod", "network-vnet"])(
+    "vn %s explains what replaced it",
+    async (command) => {
+      const result = await cli([command, "start"], { program: "vn" });
+      expect(result).toMatchObject({ code: 0, stderr: "" });
+      expect(result.stdout).toMatch(/vnetd (attach|detach) eth0/);
+      expect(JSON.parse((await cli([command, "--json"])).stdout)).toMatchObject({
+        replaced: command,
+      });
+    },
+  );
+
+  it("help, of all and of one", async () => {
+    const all = await cli(["help"]);
+    expect(all).toMatchObject({ code: 0, stderr: "" });
+    for (const command of [
+      "run",
+      "attach",
+      "detach",
+      "vnet-create",
+      "vnet-delete",
+      "vnet-list",
+      "vnets",
+      "vnifs",
+      "vifs",
+      "vif-add",
+      "vif-delete",
+      "varp",
+      "varp-flush",
+      "peers",
+      "peer-add",
+      "peer-delete",
+      "bridges",
+      "hosts",
+      "status",
+      "version",
+      "completion",
+      "insmod",
+    ]) {
+      expect(all.stdout).toMatch(new RegExp(`^ {2}vnetd ${command}\\b`, "m"));
+      const one = await cli(["help", command]);
+      expect(one).toMatchObject({ code: 0, stderr: "" });
+      expect(one.stdout).toContain(`vnetd ${command}`);
+    }
+    expect(all.stdout).not.toContain("__complete");
+    expect(await cli(["--help"])).toEqual(all);
+    expect((await cli(["help"], { program: "vn" })).stdout).toMatch(/^vn COMMAND/);
+    expect((await cli(["help", "vnet-create"])).stdout).toContain("<FILE|ID>");
+  });
+});
