@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the manual promises, with the real daemon and commands: addresses on vnif0004, guests on
+ * bridges, isolation of vnets, the group's ping; and that the data plane needs no daemon.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { StatusInfo, VarpEntry, VifInfo, HostInfo } from "../../src/api/contract.js";
+import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
+import { attachedHosts, longId, startDaemon } from "./world.js";
+
+let lab: Lab;
+let a: Host;
+let b: Host;
+
+beforeAll(async () => {
+  lab = await Lab.create();
+  [a, b] = (await attachedHosts(lab, ["a", "b"])) as [Host, Host];
+});
+afterAll(() => lab.close());
+
+describe("vnet 4, which the daemon makes by itself", () => {
+  beforeAll(async () => {
+    for (const [host, n] of [[a, 1], [b, 2]] as const) {
+      await host.exec(`ip addr add 10.4.0.${n}/24 dev vnif0004 && ip link set vnif0004 up`);
+    }
+  });
+
+  it("carries pings between hosts", async () => {
+    const result = await a.ping("10.4.0.2", { count: 5, intervalMs: 50 });
+    expect(result).toMatchObject({ received: 5, duplicates: 0 });
+  });
+
+  it("shows its packets on the underlay, both ways", async () => {
+    const capture = await a.capture("eth0", "udp port 1798");
+    await a.ping("10.4.0.2", { count: 1 });
+    await eventually(() => capture.packets.length >= 2, { what: "packets" });
+    await capture.stop();
+  });
+
+  it("carries TCP and UDP at speed", async () => {
+    const tcp = await a.iperf3(b, { address: "10.4.0.2", seconds: 1 });
+    expect(tcp.bitsPerSecond).toBeGreaterThan(50e6);
+    const udp = await a.iperf3(b, { address: "10.4.0.2", seconds: 1, udp: true, bitrate: "20M", lengthBytes: 1000 });
+    expect(udp.lostPackets).toBeLessThan(udp.packets * 0.01);
+  });
+
+  it("carries IPv6 and frames as large as the MTU", async () => {
+    for (const [host, n] of [[a, 1], [b, 2]] as const) {
+      await host.exec(`ip -6 addr add fd04::${n}/64 dev vnif0004 nodad`);
+    }
+    expect((await a.ping("fd04::2", { count: 2, intervalMs: 50 })).lost).toBe(0);
+    expect((await a.ping("10.4.0.2", { count: 2, intervalMs: 50, sizeBytes: 1408, dontFragment: true })).lost).toBe(0);
+  });
+
+  it("is known to both by hello", async () => {
+    const hosts = await eventually(async () => {
+      const found = await a.vnetdJson<HostInfo[]>(["hosts"]);
+      return found.length === 1 ? found : undefined;
+    });
+    expect(hosts[0]?.vnets).toEqual(["2", "3", "4"].map(longId));
+    expect(hosts[0]?.paths).toMatchObject([{ address: "10.66.1.2", device: "eth0", mtu: 1500, primary: true }]);
+  });
+
+  it("shows the other's MAC in varp and its own in vifs", async () => {
+    await a.ping("10.4.0.2", { count: 1 });
+    const [macA, macB] = [await a.mac("vnif0004"), await b.mac("vnif0004")];
+    const varp = await a.vnetdJson<VarpEntry[]>(["varp"]);
+    expect(varp).toContainEqual(expect.objectContaining({ vnet: longId("4"), vmac: macB, address: "10.66.1.2", state: "learned" }));
+    const vifs = await a.vnetdJson<VifInfo[]>(["vifs"]);
+    expect(vifs).toContainEqual(expect.objectContaining({ vnet: longId("4"), vmac: macA }));
+  });
+});
+
+describe("the group's address", () => {
+  it("is answered by every attached host, whatever icmp_echo_ignore_broadcasts says", async () => {
+    const outsider = await lab.host("outsider", { underlay: "10.66.1.99/24" });
+    await a.sysctl("net.ipv4.icmp_echo_ignore_broadcasts", 1);
+    const result = await outsider.ping("224.10.0.1", { count: 3, from: "eth0" });
+    expect(result.responders).toEqual(["10.66.1.1", "10.66.1.2"]);
+  });
+
+  it("is answered to an attached host by the others", async () => {
+    const result = await a.ping("224.10.0.1", { count: 2, from: "eth0" });
+    expect(result.responders).toEqual(["10.66.1.2"]);
+  });
+});
+
+describe("guests on bridges", () => {
+  let ga: Guest;
+  let gb: Guest;
+  let other: Guest;
+
+  beforeAll(async () => {
+    for (const host of [a, b]) {
+      await host.vnetd(["vnet-create", lab.file(`${host.name}-97.sxp`, "# a vnet\n(vnet (id 97) (bridge vnet97) (vnetif vnif97) (security none))\n")]);
+      await host.vnetd(["vnet-create", "98"]);
+    }
+    ga = await a.guest("ga", { bridge: "vnet97", address: "10.0.0.1/24" });
+    gb = await b.guest("gb", { bridge: "vnet97", address: "10.0.0.2/24" });
+    other = await b.guest("go", { bridge: "vnet0098", address: "10.0.0.2/24" });
+  });
+
+  it("reach one another, and vnets with the same addresses stay apart", async () => {
+    expect(await ga.ping("10.0.0.2", { count: 5, intervalMs: 50 })).toMatchObject({ received: 5, duplicates: 0 });
+    const same = await a.guest("gx", { bridge: "vnet0098", address: "10.0.0.1/24" });
+    const capture = await other.capture("eth0", "icmp");
+    expect((await same.ping("10.0.0.2", { count: 2 })).lost).toBe(0);
+    await eventually(() => capture.packets.length === 4, { what: "two echoes and their answers" });
+    await capture.stop();
+  });
+
+  it("are shown by vifs with their port, and stand on the bridge", async () => {
+    const mac = await ga.mac();
+    const vifs = await a.vnetdJson<VifInfo[]>(["vifs"]);
+    expect(vifs).toContainEqual(expect.objectContaining({ vnet: longId("97"), vmac: mac, device: ga.port }));
+    const ports = await a.ip<{ ifname: string; master?: string }[]>("link", "show", "master", "vnet97");
+    expect(ports.map((port) => port.ifname).sort()).toEqual([ga.port, "vnif97"].sort());
+  });
+
+  it("lose nothing when the daemon is killed hard, nor when it comes back", async () => {
+    const pinging = ga.startPing("10.0.0.2", { intervalMs: 5 });
+    await eventually(() => pinging.answers > 20);
+    await a.killDaemon("SIGKILL");
+    await b.killDaemon("SIGKILL");
+    const before = pinging.answers;
+    await eventually(() => pinging.answers > before + 60, { what: "answers without a daemon" });
+    await startDaemon(a);
+    await startDaemon(b);
+    const after = pinging.answers;
+    await eventually(() => pinging.answers > after + 60);
+    const result = await pinging.stop();
+    expect(result.lost).toBeLessThanOrEqual(1); // the last may still be under way
+    expect(result.duplicates).toBe(0);
+    const status = await a.vnetdJson<StatusInfo>(["status"]);
+    expect(status).toMatchObject({ vnets: 5, problems: [], attached: [{ device: "eth0", address: "10.66.1.1", up: true }] });
+  });
+
+  it("can be new while no daemon runs", async () => {
+    await a.killDaemon("SIGKILL");
+    const late = await a.guest("late", { bridge: "vnet97", address: "10.0.0.9/24" });
+    expect((await late.ping("10.0.0.2", { count: 3, intervalMs: 50 })).lost).toBe(0);
+    expect((await gb.ping("10.0.0.9", { count: 3, intervalMs: 50 })).lost).toBe(0);
+    await startDaemon(a);
+  });
+
+  it("are found where they are after a move, at once", async () => {
+    await gb.ping("10.0.0.1", { count: 2, intervalMs: 20 });
+    const pinging = ga.startPing("10.0.0.2", { intervalMs: 10 });
+    await eventually(() => pinging.answers > 10);
+    await gb.moveTo(a, "vnet97");
+    await eventually(() => pinging.answers > 150, { what: "answers at the new place" });
+    const result = await pinging.stop();
+    // it was unplugged for some milliseconds
+    expect(result.lost).toBeLessThan(30);
+    await gb.moveTo(b, "vnet97");
+    expect((await ga.ping("10.0.0.2", { count: 3, intervalMs: 50 })).lost).toBeLessThanOrEqual(1);
+  });
+});

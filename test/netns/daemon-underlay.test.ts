@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Attached devices: what they go through, and the daemon carries on by itself. Two LANs between
+ * two hosts are two paths to one host. Group membership outlives the daemon.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { AttachedDevice, HostInfo, StatusInfo } from "../../src/api/contract.js";
+import { Lab, eventually, run, type Host } from "../lib/lab.js";
+import { attachedHosts, callApi, quickHello, startDaemon } from "./world.js";
+
+let lab: Lab;
+const status = async (host: Host): Promise<StatusInfo> => {
+  const answer = await callApi(host, '{"v":1,"id":1,"method":"status","params":{}}\n');
+  return answer?.["result"] as StatusInfo;
+};
+const device = async (host: Host, name = "eth0"): Promise<AttachedDevice | undefined> =>
+  (await status(host)).attached.find((each) => each.device === name);
+
+/** Addresses on vnif0004: 10.4.0.1, .2, … */
+async function addressVnet4(hosts: readonly Host[]): Promise<void> {
+  for (const [index, host] of hosts.entries()) {
+    await host.exec(`ip addr add 10.4.0.${index + 1}/24 dev vnif0004 && ip link set vnif0004 up`);
+  }
+}
+
+describe("a device that changes", () => {
+  let a: Host;
+  let b: Host;
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    [a, b] = (await attachedHosts(lab, ["a", "b"], { config: quickHello })) as [Host, Host];
+    await addressVnet4([a, b]);
+    expect((await a.ping("10.4.0.2", { count: 2, intervalMs: 50 })).lost).toBe(0);
+  });
+  afterAll(() => lab.close());
+  afterEach(async () => {
+    await eventually(async () => (await a.ping("10.4.0.2", { count: 1, waitMs: 200 })).received === 1, {
+      timeoutMs: 10_000,
+      what: "the vnet to carry traffic again",
+    });
+  });
+
+  it("gets another address: the others reach this host there", async () => {
+    await b.exec("ip addr add 10.66.1.77/24 dev eth0 && ip addr del 10.66.1.2/24 dev eth0");
+    // the kernel makes a second address of a subnet the first when the first goes, or drops it
+    await b.exec("ip addr replace 10.66.1.77/24 dev eth0");
+    await eventually(async () => (await device(b))?.address === "10.66.1.77", { what: "the new address" });
+    expect((await a.ping("10.4.0.2", { count: 3, intervalMs: 100, waitMs: 500 })).received).toBeGreaterThan(1);
+    const hosts = await a.vnetdJson<HostInfo[]>(["hosts"]);
+    expect(hosts[0]?.paths.find(({ primary }) => primary)?.address).toBe("10.66.1.77");
+  });
+
+  it("goes down and comes up", async () => {
+    await a.exec("ip link set eth0 down");
+    await eventually(async () => /down/.test((await device(a))?.problem ?? ""), { what: "the problem" });
+    expect((await status(a)).problems.join()).toMatch(/eth0/);
+    await a.exec("ip link set eth0 up");
+    await eventually(async () => (await device(a))?.problem === "", { what: "no problem" });
+  });
+
+  it("loses its address and gets one again", async () => {
+    await a.exec("ip addr flush dev eth0");
+    await eventually(async () => /no IPv4/.test((await device(a))?.problem ?? ""), { what: "the problem" });
+    await a.exec("ip addr add 10.66.1.1/24 dev eth0");
+    await eventually(async () => (await device(a))?.problem === "", { what: "no problem" });
+    const addresses = await a.ip<{ addr_info: { local: string }[] }[]>("-4", "addr", "show", "dev", "eth0");
+    expect(addresses[0]?.addr_info.map(({ local }) => local)).toEqual(["10.66.1.1", "224.10.0.1"]);
+  });
+
+  it("disappears and comes back under its name", async () => {
+    await a.exec("ip link del eth0");
+    await eventually(async () => /not there/.test((await device(a))?.problem ?? ""), { what: "the problem" });
+    await lab.connectHost(a, "eth0", "lan0", "10.66.1.1/24");
+    await eventually(async () => (await device(a))?.up === true, { what: "the device to carry traffic" });
+  });
+
+  it("gets another MTU: the vnetifs follow, and so do the bridges that vnetd made", async () => {
+    await a.vnetd(["vnet-create", "97"]);
+    await a.exec("ip link set eth0 mtu 1400");
+    const mtu = async (name: string): Promise<number | undefined> =>
+      (await a.ip<{ mtu: number }[]>("link", "show", name))[0]?.mtu;
+    await eventually(async () => (await mtu("vnif0004")) === 1336, { what: "vnif0004's MTU" });
+    await eventually(async () => (await mtu("vnet0097")) === 1336, { what: "vnet0097's MTU" });
+    await a.exec("ip link set eth0 mtu 1500");
+    await eventually(async () => (await mtu("vnif0004")) === 1436, { what: "vnif0004's MTU" });
+  });
+
+  it("is attached once, is what it must be, and is detached whole", async () => {
+    const refused = async (...args: string[]): Promise<string> => {
+      const result = await a.tryVnetd(args);
+      expect(result.code).toBe(1);
+      return result.stderr;
+    };
+    expect(await refused("attach", "eth0")).toMatch(/already/);
+    expect(await refused("attach", "eth9")).toMatch(/eth9/);
+    expect(await refused("attach", "lo")).toMatch(/loopback/);
+    expect(await refused("attach", "vnif0004")).toMatch(/vnet/);
+    await a.vnetd(["detach", "eth0"]);
+    expect(await refused("detach", "eth0")).toMatch(/not attached/);
+    expect((await a.exec("ip addr show dev eth0")).stdout).not.toMatch(/224\.10\.0\.1/);
+    expect((await a.ping("10.4.0.2", { count: 1, waitMs: 100 })).received).toBe(0);
+    await eventually(async () => (await b.vnetdJson<HostInfo[]>(["hosts"])).length === 0, { what: "a's goodbye" });
+    await a.vnetd(["attach", "eth0"]);
+  });
+});
+
+describe("hosts that share two LANs", () => {
+  let a: Host;
+  let b: Host;
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    a = await lab.host("a", { underlay: { lan0: "10.66.1.1/24", lan1: "10.66.2.1/24" } });
+    b = await lab.host("b", { underlay: { lan0: "10.66.1.2/24", lan1: "10.66.2.2/24" } });
+    for (const host of [a, b]) {
+      await startDaemon(host, { config: `${quickHello}attach: [eth0, eth1]\n` });
+    }
+    await addressVnet4([a, b]);
+  });
+  afterAll(() => lab.close());
+
+  const paths = async (host: Host): Promise<HostInfo["paths"]> =>
+    (await host.vnetdJson<HostInfo[]>(["hosts"]))[0]?.paths ?? [];
+
+  it("are one host reached by two paths, one of them primary", async () => {
+    const found = await eventually(async () => {
+      const now = await paths(a);
+      return now.length === 2 ? now : undefined;
+    });
+    expect(found.filter(({ primary }) => primary)).toHaveLength(1);
+    expect(await a.vnetdJson<HostInfo[]>(["hosts"])).toHaveLength(1);
+  });
+
+  it("hear a broadcast once", async () => {
+    const capture = await b.capture("vnif0004", "arp[6:2] = 1");
+    await eventually(async () => (await paths(b)).length === 2);
+    await a.exec("ip neigh flush dev vnif0004");
+    await a.tryExec("ping -c 3 -i 0.3 -W 1 10.4.0.222");
+    const frames = await eventually(() => (capture.packets.length >= 3 ? capture.packets.length : undefined));
+    await capture.stop();
+    const sent = frames;
+    expect(sent).toBeLessThan(6);
+    const { drops } = await status(b);
+    expect(drops.find(({ reason }) => reason === "duplicate_path")?.frames).toBeGreaterThanOrEqual(3);
+  });
+
+  it("go on by the other LAN when one is cut", async () => {
+    expect((await a.ping("10.4.0.2", { count: 2, intervalMs: 50 })).duplicates).toBe(0);
+    await run(["ip", "-n", lab.switch, "link", "set", lab.switchPort(b, "eth0"), "down"]);
+    await eventually(async () => (await a.ping("10.4.0.2", { count: 2, intervalMs: 50, waitMs: 200 })).received > 0, {
+      timeoutMs: 10_000,
+      what: "traffic by the other LAN",
+    });
+    await run(["ip", "-n", lab.switch, "link", "set", lab.switchPort(b, "eth0"), "up"]);
+  });
+});
+
+describe("group membership", () => {
+  it("outlives the daemon behind a bridge that snoops", async () => {
+    lab = await Lab.create();
+    await lab.lan("lan0", { snooping: true });
+    const [a, b] = (await attachedHosts(lab, ["a", "b"])) as [Host, Host];
+    await addressVnet4([a, b]);
+    await b.killDaemon("SIGKILL");
+    // longer than the membership interval of the snooping bridge
+    await new Promise((resolve) => setTimeout(resolve, 6000));
+    await a.exec("ip neigh flush dev vnif0004");
+    expect((await a.ping("10.4.0.2", { count: 3, intervalMs: 100 })).lost).toBe(0);
+    await lab.close();
+  });
+});

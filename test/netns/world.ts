@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Labs that the end-to-end tests begin with: hosts with a daemon each, attached to one LAN. */
+import { Lab, type Host } from "../lib/lab.js";
+import type { DaemonOptions } from "../lib/lab.js";
+
+/** canonical text of a short id */
+export const longId = (short: string): string => `${"0000:".repeat(7)}${short.padStart(4, "0")}`;
+
+/** hellos every second, so that tests of members need not wait */
+export const quickHello = "helloSeconds: 1\n";
+
+/** Hosts a, b, c … at 10.66.1.1, .2, .3 … on lan0, each with a daemon attached to eth0. */
+export async function attachedHosts(lab: Lab, names: readonly string[], options: DaemonOptions = {}): Promise<Host[]> {
+  const hosts: Host[] = [];
+  for (const [index, name] of names.entries()) {
+    const host = await lab.host(name, { underlay: `10.66.1.${index + 1}/24` });
+    await startDaemon(host, options);
+    await host.vnetd(["attach", "eth0"]);
+    hosts.push(host);
+  }
+  return hosts;
+}
+
+/** Without metrics: daemons of one machine would want the same port, were they not in namespaces. */
+export async function startDaemon(host: Host, options: DaemonOptions = {}): Promise<void> {
+  await host.startDaemon({ ...options, args: ["--metrics-listen", "off", ...(options.args ?? [])] });
+}
+
+/** The API's socket, spoken to directly. */
+export { callApi } from "./api-call.js";
