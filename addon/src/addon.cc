@@ -54,8 +54,8 @@ Napi::Value guard(const Napi::CallbackInfo& info) {
 
 template <Operation operation>
 void publish(Napi::Object exports, const char* name) {
-  exports.Set(name, Napi::Function::New<guard<operation>>(exports.Env(), name,
-                                                          const_cast<char*>(name)));
+  exports.Set(name,
+              Napi::Function::New<guard<operation>>(exports.Env(), name, const_cast<char*>(name)));
 }
 
 Napi::Object initialize(Napi::Env, Napi::Object exports) {
@@ -81,6 +81,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<linkGet>(exports, "linkGet");
   publish<linkAddVeth>(exports, "linkAddVeth");
   publish<linkAddBridge>(exports, "linkAddBridge");
+  publish<linkAddVxlan>(exports, "linkAddVxlan");
   publish<linkSet>(exports, "linkSet");
   publish<linkDelete>(exports, "linkDelete");
   publish<addressList>(exports, "addressList");

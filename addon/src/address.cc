@@ -113,6 +113,8 @@ Napi::Value addressAdd(const Napi::CallbackInfo& info) {
     // asking a whole group whether it is a duplicate makes no sense
     if (wanted.address.family == AF_INET6) flags |= IFA_F_NODAD;
     request.putU32(IFA_FLAGS, flags);
+    // scope host: the kernel never chooses it as the source of what the host sends
+    static_cast<ifaddrmsg*>(mnl_nlmsg_get_payload(request.message()))->ifa_scope = RT_SCOPE_HOST;
   }
   NetlinkSession().execute(request, subjectOf(wanted.address, wanted.ifindex));
   return info.Env().Undefined();

@@ -58,8 +58,8 @@ class MapReader {
   /** false when the kernel has no batches for this type of map */
   bool readBatches() {
     const size_t entryBytes = info_.key_size + valueBytes_;
-    auto capacity = static_cast<uint32_t>(
-        std::clamp<size_t>(kBatchBytes / entryBytes, 1, kBatchMaxEntries));
+    auto capacity =
+        static_cast<uint32_t>(std::clamp<size_t>(kBatchBytes / entryBytes, 1, kBatchMaxEntries));
     capacity = std::max<uint32_t>(std::min(capacity, info_.max_entries), 1);
     // hashes take a bucket's number here, tries a whole key
     const size_t cursorBytes = std::max<size_t>(info_.key_size, sizeof(uint32_t));
@@ -72,9 +72,8 @@ class MapReader {
       keys.resize(size_t{capacity} * info_.key_size);
       values.resize(size_t{capacity} * valueBytes_);
       uint32_t count = capacity;
-      const int error =
-          bpf_map_lookup_batch(fd_, first ? nullptr : cursor.data(), next.data(), keys.data(),
-                               values.data(), &count, nullptr);
+      const int error = bpf_map_lookup_batch(fd_, first ? nullptr : cursor.data(), next.data(),
+                                             keys.data(), values.data(), &count, nullptr);
       if (error == -ENOSPC) {
         // one bucket of the hash holds more than fits: the same place again with more room
         if (capacity >= info_.max_entries) failSystem(error, subject());

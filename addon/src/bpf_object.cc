@@ -99,9 +99,8 @@ void setRodata(const bpf_object* object, const LoadRequest& request) {
     }
     size_t sectionBytes = 0;
     // libbpf hands the image out as const, and its skeletons write to it all the same
-    auto* image =
-        const_cast<uint8_t*>(static_cast<const uint8_t*>(
-            bpf_map__initial_value(variable.map, &sectionBytes)));
+    auto* image = const_cast<uint8_t*>(
+        static_cast<const uint8_t*>(bpf_map__initial_value(variable.map, &sectionBytes)));
     if (image == nullptr || size_t{variable.offset} + variable.size > sectionBytes) {
       failSystem(EINVAL, name, "the constant lies outside its section");
     }

@@ -62,8 +62,7 @@ uint32_t queryFilter(const Filter& filter) {
   auto* header = request.header<tcmsg>();
   header->tcm_family = AF_UNSPEC;
   header->tcm_ifindex = static_cast<int>(filter.ifindex);
-  header->tcm_parent =
-      TC_H_MAKE(TC_H_CLSACT, filter.ingress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+  header->tcm_parent = TC_H_MAKE(TC_H_CLSACT, filter.ingress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
   uint32_t programId = 0;
   NetlinkSession().dump(
       request, [&] { programId = 0; },

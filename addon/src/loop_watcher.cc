@@ -19,9 +19,9 @@ Napi::Object LoopWatcher::start(const std::shared_ptr<LoopWatcher>& watcher,
                                 Napi::Function callback, int fd, const char* resourceName) {
   const Napi::Env env = callback.Env();
   Napi::Object closable = Napi::Object::New(env);
-  closable.Set("close", Napi::Function::New(
-                            env, [watcher](const Napi::CallbackInfo&) { watcher->close(); },
-                            "close"));
+  closable.Set("close",
+               Napi::Function::New(
+                   env, [watcher](const Napi::CallbackInfo&) { watcher->close(); }, "close"));
   watcher->begin(callback, fd, resourceName);
   return closable;
 }
@@ -75,8 +75,7 @@ void LoopWatcher::onEnvironmentCleanup(napi_async_cleanup_hook_handle, void* dat
   static_cast<LoopWatcher*>(data)->close();
 }
 
-void LoopWatcher::onPoll(uv_poll_t* handle, int, int) {
-  // a poll error (status) shows in the read as well, where its errno can be told
+void LoopWatcher::onPoll(uv_poll_t* handle, int status, int) {
   const std::shared_ptr<LoopWatcher> watcher =
       static_cast<LoopWatcher*>(handle->data)->shared_from_this();
   const Napi::Env env(watcher->env_);
@@ -84,6 +83,9 @@ void LoopWatcher::onPoll(uv_poll_t* handle, int, int) {
   watcher->running_ = true;
   watcher->onReadable();
   watcher->running_ = false;
+  // libuv stops watching a descriptor with a pending error (a netlink socket that ran over); the
+  // read has told and cleared it, and the descriptor is as good as before
+  if (status < 0 && !watcher->closed_) uv_poll_start(handle, UV_READABLE, onPoll);
   if (watcher->closed_) watcher->finish();
 }
 

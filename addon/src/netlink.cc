@@ -44,7 +44,8 @@ void checkError(const nlmsghdr* message, const std::string& subject) {
 
 void checkDone(const nlmsghdr* message, const std::string& subject) {
   const auto* error = payloadOf<int>(message);
-  if (error != nullptr && *error < 0) failSystem(*error, subject, extendedAck(message, sizeof(int)));
+  if (error != nullptr && *error < 0)
+    failSystem(*error, subject, extendedAck(message, sizeof(int)));
 }
 
 }  // namespace

@@ -32,6 +32,7 @@ class NetlinkRequest {
   }
   void put(uint16_t type, const void* data, size_t length);
   void putU8(uint16_t type, uint8_t value) { put(type, &value, sizeof value); }
+  void putU16(uint16_t type, uint16_t value) { put(type, &value, sizeof value); }
   void putU32(uint16_t type, uint32_t value) { put(type, &value, sizeof value); }
   /** with its NUL */
   void putText(uint16_t type, const std::string& text) { put(type, text.c_str(), text.size() + 1); }
@@ -96,8 +97,7 @@ void forEachAttribute(const nlmsghdr* message, size_t headerBytes, Visit visit) 
   const auto* attribute =
       static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(message, headerBytes));
   const auto* end = static_cast<const char*>(mnl_nlmsg_get_payload_tail(message));
-  while (mnl_attr_ok(attribute,
-                     static_cast<int>(end - reinterpret_cast<const char*>(attribute)))) {
+  while (mnl_attr_ok(attribute, static_cast<int>(end - reinterpret_cast<const char*>(attribute)))) {
     visit(mnl_attr_get_type(attribute), attribute);
     attribute = mnl_attr_next(attribute);
   }
@@ -106,10 +106,8 @@ void forEachAttribute(const nlmsghdr* message, size_t headerBytes, Visit visit) 
 template <typename Visit>
 void forEachNested(const nlattr* nest, Visit visit) {
   const auto* attribute = static_cast<const nlattr*>(mnl_attr_get_payload(nest));
-  const char* end =
-      reinterpret_cast<const char*>(attribute) + mnl_attr_get_payload_len(nest);
-  while (mnl_attr_ok(attribute,
-                     static_cast<int>(end - reinterpret_cast<const char*>(attribute)))) {
+  const char* end = reinterpret_cast<const char*>(attribute) + mnl_attr_get_payload_len(nest);
+  while (mnl_attr_ok(attribute, static_cast<int>(end - reinterpret_cast<const char*>(attribute)))) {
     visit(mnl_attr_get_type(attribute), attribute);
     attribute = mnl_attr_next(attribute);
   }

@@ -86,8 +86,8 @@ Napi::Value sdNotify(const Napi::CallbackInfo& info) {
   }
   memcpy(address.sun_path, path->data(), path->size());
   if (abstract) address.sun_path[0] = '\0';
-  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path->size() +
-                                             (abstract ? 0 : 1));
+  const auto length =
+      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path->size() + (abstract ? 0 : 1));
   const UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) failSystem(errno, *path);
   if (sendto(fd.get(), state.data(), state.size(), MSG_NOSIGNAL,
@@ -99,7 +99,7 @@ Napi::Value sdNotify(const Napi::CallbackInfo& info) {
 
 Napi::Value filesystemType(const Napi::CallbackInfo& info) {
   const std::string path = toPath(info[0], "path");
-  struct statfs status{};
+  struct statfs status {};
   if (statfs(path.c_str(), &status) != 0) failSystem(errno, path);
   return Napi::Number::New(info.Env(), static_cast<uint32_t>(status.f_type));
 }

@@ -32,11 +32,11 @@ struct Options {
 
 Options readOptions(const Napi::CallbackInfo& info) {
   const Napi::Object options = toObject(info[0], "options");
-  return Options{toDeviceName(options.Get("device"), "options.device"),
-                 toIpAddress(options.Get("address"), "options.address"),
-                 static_cast<uint16_t>(toUint32(options.Get("port"), "options.port", 0, 65535)),
-                 static_cast<int>(
-                     toUint32(options.Get("multicastTtl"), "options.multicastTtl", 0, 255))};
+  return Options{
+      toDeviceName(options.Get("device"), "options.device"),
+      toIpAddress(options.Get("address"), "options.address"),
+      static_cast<uint16_t>(toUint32(options.Get("port"), "options.port", 0, 65535)),
+      static_cast<int>(toUint32(options.Get("multicastTtl"), "options.multicastTtl", 0, 255))};
 }
 
 class SocketSetup {

@@ -31,8 +31,7 @@ struct IpAddress {
 };
 
 int64_t toInteger(Napi::Value value, const char* what, int64_t min, int64_t max);
-uint32_t toUint32(Napi::Value value, const char* what, uint32_t min = 0,
-                  uint32_t max = UINT32_MAX);
+uint32_t toUint32(Napi::Value value, const char* what, uint32_t min = 0, uint32_t max = UINT32_MAX);
 int toFd(Napi::Value value, const char* what);
 uint32_t toIfindex(Napi::Value value, const char* what);
 bool toBoolean(Napi::Value value, const char* what);
