@@ -35,7 +35,8 @@ function declared() {
   const found = [];
   for (const name of headers()) {
     const text = readFileSync(join(headerDir, name), "utf8").replace(/\/\*[^]*?\*\//g, "");
-    for (const [, kind, tag] of text.matchAll(/\b(struct|enum)\s+(vnetd_\w+)\s*\{/g)) found.push({ kind, tag });
+    for (const [, kind, tag] of text.matchAll(/\b(struct|enum)\s+(vnetd_\w+)\s*\{/g))
+      found.push({ kind, tag });
   }
   return found;
 }
@@ -50,9 +51,13 @@ function readBtf(tags) {
     writeFileSync(source, lines.join("\n") + "\n");
     const machine = execFileSync("gcc", ["-dumpmachine"], { encoding: "utf8" }).trim();
     const include = [`-I${join(root, "include")}`, `-I/usr/include/${machine}`];
-    execFileSync("clang", ["-O2", "-g", "-target", "bpf", "-Wall", "-Werror", ...include, "-c", source, "-o", object], {
-      stdio: "inherit",
-    });
+    execFileSync(
+      "clang",
+      ["-O2", "-g", "-target", "bpf", "-Wall", "-Werror", ...include, "-c", source, "-o", object],
+      {
+        stdio: "inherit",
+      },
+    );
     const json = execFileSync("bpftool", ["-j", "btf", "dump", "file", object], {
       encoding: "utf8",
       env: environment,
@@ -77,7 +82,8 @@ function resolve(types, id, where) {
       return /^__be(16|32|64)$/.test(t.name) ? { ...inner, be: true } : inner;
     }
     case "INT":
-      if (/SIGNED/.test(t.encoding)) throw new Error(`${where}: signed integers are not used in shared layouts`);
+      if (/SIGNED/.test(t.encoding))
+        throw new Error(`${where}: signed integers are not used in shared layouts`);
       return { type: `u${t.nr_bits}`, size: t.size };
     case "ENUM":
       return { type: `u${t.size * 8}`, size: t.size };
@@ -85,7 +91,12 @@ function resolve(types, id, where) {
       return { type: "struct", size: t.size, struct: t.name };
     case "ARRAY": {
       const inner = resolve(types, t.type_id, where);
-      return { ...inner, size: inner.size * t.nr_elems, count: t.nr_elems, elementSize: inner.size };
+      return {
+        ...inner,
+        size: inner.size * t.nr_elems,
+        count: t.nr_elems,
+        elementSize: inner.size,
+      };
     }
     default:
       throw new Error(`${where}: ${t?.kind ?? "nothing"} is not a type for a shared layout`);
@@ -102,7 +113,8 @@ function structOf(types, tag) {
   if (!t) throw new Error(`struct ${tag} left no BTF`);
   let end = 0;
   const fields = t.members.map((m) => {
-    if (m.bits_offset % 8 || m.bitfield_size) throw new Error(`${tag}.${m.name}: bit fields are not used`);
+    if (m.bits_offset % 8 || m.bitfield_size)
+      throw new Error(`${tag}.${m.name}: bit fields are not used`);
     const offset = m.bits_offset / 8;
     if (offset !== end) implicit(tag, offset - end, `before ${m.name}`);
     const field = { name: camel(m.name), offset, ...resolve(types, m.type_id, `${tag}.${m.name}`) };
@@ -123,7 +135,9 @@ function tsType(f) {
 /** names of Buffer's accessors, without read/write */
 function accessor(f) {
   const order = f.be ? "BE" : "LE";
-  return { u8: "UInt8", u16: `UInt16${order}`, u32: `UInt32${order}`, u64: `BigUInt64${order}` }[f.type];
+  return { u8: "UInt8", u16: `UInt16${order}`, u32: `UInt32${order}`, u64: `BigUInt64${order}` }[
+    f.type
+  ];
 }
 
 const at = (offset) => (offset === 0 ? "offset" : `offset + ${offset}`);
@@ -146,7 +160,8 @@ function readField(f) {
     return f.struct
       ? `decode${pascal(f.struct)}(buf, ${at(f.offset)})`
       : `buf.read${accessor(f)}(${at(f.offset)})`;
-  if (f.type === "u8") return `Buffer.from(buf.subarray(${at(f.offset)}, offset + ${f.offset + f.count}))`;
+  if (f.type === "u8")
+    return `Buffer.from(buf.subarray(${at(f.offset)}, offset + ${f.offset + f.count}))`;
   const element = f.struct
     ? `decode${pascal(f.struct)}(buf, ${at(f.offset)} + i * ${f.elementSize})`
     : `buf.read${accessor(f)}(${at(f.offset)} + i * ${f.elementSize})`;
@@ -157,7 +172,8 @@ function printStruct({ tag, size, fields }) {
   const name = pascal(tag);
   const carried = fields.filter((f) => !padding.test(f.name));
   const described = fields.map((f) => {
-    const extra = (f.count === undefined ? "" : `, count: ${f.count}`) + (f.be ? `, endian: "be"` : "");
+    const extra =
+      (f.count === undefined ? "" : `, count: ${f.count}`) + (f.be ? `, endian: "be"` : "");
     return `    ${f.name}: { offset: ${f.offset}, size: ${f.size}, type: "${f.struct ?? f.type}"${extra} },`;
   });
   return [
@@ -195,7 +211,10 @@ function printStruct({ tag, size, fields }) {
 function enumOf(types, tag) {
   const t = types.find((each) => each.kind === "ENUM" && each.name === tag);
   if (!t) throw new Error(`enum ${tag} left no BTF`);
-  return { tag, values: t.values.map((v) => ({ name: v.name, val: Number(BigInt.asUintN(32, BigInt(v.val))) })) };
+  return {
+    tag,
+    values: t.values.map((v) => ({ name: v.name, val: Number(BigInt.asUintN(32, BigInt(v.val))) })),
+  };
 }
 
 function printEnum({ tag, values }) {
@@ -211,10 +230,16 @@ function printEnum({ tag, values }) {
 
 function printNames(constant, comment, values, strip) {
   const names = values.map((v, i) => {
-    if (v.val !== i) throw new Error(`${v.name} is ${v.val}, expected ${i}: names need values without gaps`);
+    if (v.val !== i)
+      throw new Error(`${v.name} is ${v.val}, expected ${i}: names need values without gaps`);
     return `  "${v.name.replace(strip, "").toLowerCase()}",`;
   });
-  return [`/** ${comment} */`, `export const ${constant}: readonly string[] = [`, ...names, `];`].join("\n");
+  return [
+    `/** ${comment} */`,
+    `export const ${constant}: readonly string[] = [`,
+    ...names,
+    `];`,
+  ].join("\n");
 }
 
 const prologue = `// SPDX-License-Identifier: Apache-2.0
@@ -258,10 +283,24 @@ function generate() {
   const valuesOf = (tag) => enums.find((e) => e.tag === tag).values;
   const reasons = valuesOf("vnetd_reason").filter((v) => v.name !== "VNETD_REASON_COUNT");
   const names = [
-    printNames("reasonNames", "enum vnetd_reason -> label: \"unknown_vnet\", \"refused_host_limit\"", reasons, /^VNETD_(DROP_)?/),
-    printNames("directionNames", "enum vnetd_direction -> label", valuesOf("vnetd_direction"), /^VNETD_DIR_/),
+    printNames(
+      "reasonNames",
+      'enum vnetd_reason -> label: "unknown_vnet", "refused_host_limit"',
+      reasons,
+      /^VNETD_(DROP_)?/,
+    ),
+    printNames(
+      "directionNames",
+      "enum vnetd_direction -> label",
+      valuesOf("vnetd_direction"),
+      /^VNETD_DIR_/,
+    ),
   ];
-  return [prologue.trimEnd(), ...enums.map(printEnum), ...names, ...structs.map(printStruct)].join("\n\n") + "\n";
+  return (
+    [prologue.trimEnd(), ...enums.map(printEnum), ...names, ...structs.map(printStruct)].join(
+      "\n\n",
+    ) + "\n"
+  );
 }
 
 const text = generate();

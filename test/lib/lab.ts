@@ -32,7 +32,15 @@
  *   expect((await g.ping("10.0.0.2")).lost).toBe(0);
  *   await lab.close();
  */
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import {
@@ -110,14 +118,17 @@ function clear(prefix: string): void {
   }
   for (const name of namespaces) runSync(["ip", "netns", "delete", name]);
   for (const directory of [bpffsRoot, tmpdir()]) {
-    for (const name of names(directory).filter(mine)) rmSync(join(directory, name), { recursive: true, force: true });
+    for (const name of names(directory).filter(mine))
+      rmSync(join(directory, name), { recursive: true, force: true });
   }
 }
 
 /** What labs of processes that are gone left behind. */
 function clearLeftovers(): void {
   const found = [...names("/run/netns"), ...names(bpffsRoot), ...names(tmpdir())];
-  const owners = new Set(found.map((name) => /^vt-\d+-[0-9a-z]+-/.exec(name)?.[0]).filter((p) => p !== undefined));
+  const owners = new Set(
+    found.map((name) => /^vt-\d+-[0-9a-z]+-/.exec(name)?.[0]).filter((p) => p !== undefined),
+  );
   for (const owner of owners) {
     const [, pid, started] = owner.split("-");
     if (startTime(Number(pid)) !== started) clear(owner);
@@ -249,14 +260,36 @@ export class Guest extends Namespace {
 }
 
 /** A veth between a guest and its host. */
-async function connect(guest: Guest, device: string, port: string, options: GuestOptions): Promise<void> {
+async function connect(
+  guest: Guest,
+  device: string,
+  port: string,
+  options: GuestOptions,
+): Promise<void> {
   const { bridge, mac, mtuBytes = 1400 } = options;
   const addresses = options.address === undefined ? [] : [options.address].flat();
   const [inner, outer] = [guest.netns, guest.host.netns];
   const mtu = ["mtu", String(mtuBytes)];
-  const peer = ["peer", "name", device, ...(mac === undefined ? [] : ["address", mac]), ...mtu, "netns", inner];
+  const peer = [
+    "peer",
+    "name",
+    device,
+    ...(mac === undefined ? [] : ["address", mac]),
+    ...mtu,
+    "netns",
+    inner,
+  ];
   await run(["ip", "-n", outer, "link", "add", port, ...mtu, "type", "veth", ...peer]);
-  await run(["ip", "-n", outer, "link", "set", port, ...(bridge === undefined ? [] : ["master", bridge]), "up"]);
+  await run([
+    "ip",
+    "-n",
+    outer,
+    "link",
+    "set",
+    port,
+    ...(bridge === undefined ? [] : ["master", bridge]),
+    "up",
+  ]);
   await run(["ip", "-n", inner, "link", "set", device, "up"]);
   for (const address of addresses) {
     const nodad = address.includes(":") ? ["nodad"] : [];
@@ -299,7 +332,10 @@ export class Host extends Namespace {
     }
     const process = this.spawnDaemon(options);
     this.daemonProcess = process;
-    await process.output(/\bready\b/i, { timeoutMs: options.readyTimeoutMs ?? 10_000, what: `host ${this.name}'s daemon` });
+    await process.output(/\bready\b/i, {
+      timeoutMs: options.readyTimeoutMs ?? 10_000,
+      what: `host ${this.name}'s daemon`,
+    });
     return process;
   }
 
@@ -307,12 +343,14 @@ export class Host extends Namespace {
   spawnDaemon(options: DaemonOptions = {}): Background {
     const argv = [join(repository, "bin", "vnetd"), "run", "--run-dir", this.runDir];
     argv.push("--state-dir", this.stateDir, "--bpffs", this.bpffs, ...(options.args ?? []));
-    if (options.config !== undefined) argv.push("--config", this.lab.file(`${this.name}.yaml`, options.config));
+    if (options.config !== undefined)
+      argv.push("--config", this.lab.file(`${this.name}.yaml`, options.config));
     return this.spawn(argv, options.env === undefined ? {} : { env: options.env });
   }
 
   get daemon(): Background {
-    if (this.daemonProcess === undefined) throw new Error(`host ${this.name} has started no daemon`);
+    if (this.daemonProcess === undefined)
+      throw new Error(`host ${this.name} has started no daemon`);
     return this.daemonProcess;
   }
 
@@ -349,12 +387,14 @@ export class Lab {
   private constructor(readonly prefix: string) {
     this.directory = mkdtempSync(join(tmpdir(), prefix));
     process.once("exit", this.onExit);
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, this.onSignal);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+      process.once(signal, this.onSignal);
   }
 
   /** Needs root. */
   static async create(): Promise<Lab> {
-    if (process.getuid?.() !== 0) throw new Error("the lab makes network namespaces: run it as root");
+    if (process.getuid?.() !== 0)
+      throw new Error("the lab makes network namespaces: run it as root");
     clearLeftovers();
     await ensureBpffs();
     Lab.count += 1;
@@ -383,7 +423,8 @@ export class Lab {
   async host(name: string, options: HostOptions = {}): Promise<Host> {
     const host = new Host(this, name, await this.namespace(name));
     this.hosts.set(name, host);
-    const underlay = typeof options.underlay === "string" ? { lan0: options.underlay } : (options.underlay ?? {});
+    const underlay =
+      typeof options.underlay === "string" ? { lan0: options.underlay } : (options.underlay ?? {});
     let index = 0;
     for (const [lan, address] of Object.entries(underlay)) {
       if (!this.lans.has(lan)) await this.lan(lan);
@@ -400,7 +441,18 @@ export class Lab {
     const port = switchPort(host.name, device);
     const peer = ["peer", "name", device, ...mtu, "netns", host.netns];
     await run(["ip", "-n", this.switch, "link", "add", port, ...mtu, "type", "veth", ...peer]);
-    if (wire) await host.exec(["ethtool", "-K", device, "tso", "off", "gso", "off", "tx-udp-segmentation", "off"]);
+    if (wire)
+      await host.exec([
+        "ethtool",
+        "-K",
+        device,
+        "tso",
+        "off",
+        "gso",
+        "off",
+        "tx-udp-segmentation",
+        "off",
+      ]);
     await run(["ip", "-n", this.switch, "link", "set", port, "master", lan, "up"]);
     await run(["ip", "-n", host.netns, "address", "add", address, "dev", device]);
     await run(["ip", "-n", host.netns, "link", "set", device, "up"]);
@@ -444,7 +496,10 @@ export class Lab {
   logs(): string {
     return this.processes
       .filter((each) => each.argv.includes("run"))
-      .map((each) => `--- ${each.argv.join(" ")} (exit ${String(each.code ?? "none yet")})\n${each.stdout}${each.stderr}`)
+      .map(
+        (each) =>
+          `--- ${each.argv.join(" ")} (exit ${String(each.code ?? "none yet")})\n${each.stdout}${each.stderr}`,
+      )
       .join("\n");
   }
 
@@ -453,7 +508,8 @@ export class Lab {
     await Promise.all(this.processes.map((each) => each.end()));
     clear(this.prefix);
     process.removeListener("exit", this.onExit);
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.removeListener(signal, this.onSignal);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+      process.removeListener(signal, this.onSignal);
   }
 
   private readonly onSignal = (signal: NodeJS.Signals): void => {
@@ -467,7 +523,8 @@ const switchPort = (host: string, device: string): string => `${host}-${device}`
 
 /** /sys/fs/bpf is mounted by systemd; in a container or an initramfs it may be missing. */
 async function ensureBpffs(): Promise<void> {
-  if (statfsSync(bpffsRoot).type !== bpffsMagic) await run(["mount", "-t", "bpf", "bpf", bpffsRoot]);
+  if (statfsSync(bpffsRoot).type !== bpffsMagic)
+    await run(["mount", "-t", "bpf", "bpf", bpffsRoot]);
 }
 
 /** Waits until a host's device carries frames: carrier, and the bridge port forwards. */

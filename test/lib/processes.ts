@@ -45,12 +45,25 @@ export function argvOf(command: Command): readonly [string, ...string[]] {
   return [program, ...args];
 }
 
-const signalNumbers: Record<string, number> = { SIGHUP: 1, SIGINT: 2, SIGABRT: 6, SIGKILL: 9, SIGSEGV: 11, SIGTERM: 15 };
+const signalNumbers: Record<string, number> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGABRT: 6,
+  SIGKILL: 9,
+  SIGSEGV: 11,
+  SIGTERM: 15,
+};
 const exitCode = (code: number | null, signal: NodeJS.Signals | null): number =>
   code ?? 128 + (signalNumbers[signal ?? ""] ?? 0);
 
 function environment(extra: Record<string, string> | undefined): NodeJS.ProcessEnv {
-  return { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`, LC_ALL: "C.UTF-8", NO_COLOR: "1", ...extra };
+  return {
+    ...process.env,
+    PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`,
+    LC_ALL: "C.UTF-8",
+    NO_COLOR: "1",
+    ...extra,
+  };
 }
 
 /** Runs to the end and returns what happened; only a program that is not there throws. */
@@ -88,7 +101,10 @@ export async function run(command: Command, options: RunOptions = {}): Promise<R
 /** For exit handlers, where nothing can be awaited. Never throws. */
 export function runSync(command: Command): string {
   const [program, ...args] = argvOf(command);
-  return spawnSync(program, args, { env: environment(undefined), encoding: "utf8", timeout: 20_000 }).stdout ?? "";
+  return (
+    spawnSync(program, args, { env: environment(undefined), encoding: "utf8", timeout: 20_000 })
+      .stdout ?? ""
+  );
 }
 
 export interface WaitOptions {
@@ -119,7 +135,9 @@ export async function eventually<T>(
     }
     if (performance.now() >= deadline) {
       const said = last instanceof Error ? last.message : String(last);
-      throw new Error(`${what} did not come about in ${timeoutMs * timeFactor} ms; ${said}`, { cause: last });
+      throw new Error(`${what} did not come about in ${timeoutMs * timeFactor} ms; ${said}`, {
+        cause: last,
+      });
     }
     await delay(everyMs);
   }
@@ -167,7 +185,8 @@ export class Background {
   }
 
   get pid(): number {
-    if (this.child.pid === undefined) throw new Error(`${this.argv.join(" ")} did not start: ${this.stderr}`);
+    if (this.child.pid === undefined)
+      throw new Error(`${this.argv.join(" ")} did not start: ${this.stderr}`);
     return this.child.pid;
   }
 
@@ -189,14 +208,20 @@ export class Background {
     const match = await eventually(
       () => {
         dead = this.ended !== undefined;
-        return pattern.exec(this.stdout) ?? pattern.exec(this.stderr) ?? (dead ? "ended" : undefined);
+        return (
+          pattern.exec(this.stdout) ?? pattern.exec(this.stderr) ?? (dead ? "ended" : undefined)
+        );
       },
       { what: `${this.argv.join(" ")} to say ${String(pattern)}`, ...options },
     ).catch((error: unknown) => {
-      throw new Error(`${(error as Error).message}\n${this.stderr}${this.stdout}`, { cause: error });
+      throw new Error(`${(error as Error).message}\n${this.stderr}${this.stdout}`, {
+        cause: error,
+      });
     });
     if (typeof match !== "object") {
-      throw new Error(`${this.argv.join(" ")} ended with ${this.ended}\n${this.stderr}${this.stdout}`);
+      throw new Error(
+        `${this.argv.join(" ")} ended with ${this.ended}\n${this.stderr}${this.stdout}`,
+      );
     }
     return match;
   }
@@ -207,7 +232,10 @@ export class Background {
 
   /** Waits for the end. */
   async end(timeoutMs = 30_000): Promise<RunResult> {
-    await eventually(() => this.ended !== undefined, { timeoutMs, what: `the end of ${this.argv.join(" ")}` });
+    await eventually(() => this.ended !== undefined, {
+      timeoutMs,
+      what: `the end of ${this.argv.join(" ")}`,
+    });
     return { code: await this.closed, stdout: this.stdout, stderr: this.stderr };
   }
 

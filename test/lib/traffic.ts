@@ -5,7 +5,14 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { decodePcap, type CapturedPacket } from "./pcap.js";
-import { CommandFailed, timeFactor, type Background, type Command, type RunOptions, type RunResult } from "./processes.js";
+import {
+  CommandFailed,
+  timeFactor,
+  type Background,
+  type Command,
+  type RunOptions,
+  type RunResult,
+} from "./processes.js";
 
 /** A place where commands run: a host or a guest of the lab. */
 export interface Place {
@@ -55,10 +62,16 @@ function pingArgv(target: string, o: PingOptions): string[] {
 export function parsePing(text: string): PingResult {
   const summary = /(\d+) packets transmitted, (\d+) received(?:, \+(\d+) duplicates)?/.exec(text);
   if (!summary) throw new Error(`not ping's output:\n${text}`);
-  const [sent, received, duplicates] = [summary[1], summary[2], summary[3] ?? "0"].map(Number) as [number, number, number];
+  const [sent, received, duplicates] = [summary[1], summary[2], summary[3] ?? "0"].map(Number) as [
+    number,
+    number,
+    number,
+  ];
   const responders = new Set<string>();
   const sequences: number[] = [];
-  for (const [, address, sequence] of text.matchAll(/bytes from ([0-9a-fA-F.:%\w]+): icmp_seq=(\d+)/g)) {
+  for (const [, address, sequence] of text.matchAll(
+    /bytes from ([0-9a-fA-F.:%\w]+): icmp_seq=(\d+)/g,
+  )) {
     responders.add(address ?? "");
     sequences.push(Number(sequence));
   }
@@ -76,7 +89,11 @@ export function parsePing(text: string): PingResult {
 }
 
 /** Pings and returns what was lost; only a ping that could not run at all throws. */
-export async function ping(place: Place, target: string, options: PingOptions = {}): Promise<PingResult> {
+export async function ping(
+  place: Place,
+  target: string,
+  options: PingOptions = {},
+): Promise<PingResult> {
   const argv = pingArgv(target, { count: 3, ...options });
   const result = await place.tryExec(argv);
   // 1: no or not all answers. 2: e.g. "network is unreachable" before the first packet
@@ -136,7 +153,11 @@ interface IperfSum {
   lost_packets?: number;
 }
 
-export async function iperf3(client: Place, server: Place, options: IperfOptions): Promise<IperfResult> {
+export async function iperf3(
+  client: Place,
+  server: Place,
+  options: IperfOptions,
+): Promise<IperfResult> {
   const port = String(options.port ?? 5201);
   const seconds = Math.max(1, Math.round(options.seconds ?? 2));
   const listener = server.spawn(["iperf3", "-s", "-1", "-p", port, "--forceflush"]);
@@ -172,7 +193,19 @@ export class Capture {
   private constructor(private readonly process: Background) {}
 
   static async start(place: Place, device: string, filter = ""): Promise<Capture> {
-    const argv = ["tcpdump", "-i", device, "-U", "--immediate-mode", "-s", "0", "-w", "-", "-Z", "root"];
+    const argv = [
+      "tcpdump",
+      "-i",
+      device,
+      "-U",
+      "--immediate-mode",
+      "-s",
+      "0",
+      "-w",
+      "-",
+      "-Z",
+      "root",
+    ];
     if (filter !== "") argv.push(filter);
     const capture = new Capture(place.spawn(argv));
     await capture.process.output(/listening on/);
@@ -190,7 +223,8 @@ export class Capture {
 
   /** Stops once nothing new has come for a moment, and returns the pcap file. */
   async stop(quietMs = 60): Promise<Buffer> {
-    for (let before = -1; before !== this.bytes.length; await delay(quietMs * timeFactor)) before = this.bytes.length;
+    for (let before = -1; before !== this.bytes.length; await delay(quietMs * timeFactor))
+      before = this.bytes.length;
     await this.process.stop("SIGINT");
     return this.bytes;
   }

@@ -20,7 +20,13 @@ afterAll(() => lab.close());
 describe("hosts", () => {
   it("reach one another over the LAN", async () => {
     const result = await a.ping("10.66.1.2", { count: 2, intervalMs: 10 });
-    expect(result).toMatchObject({ sent: 2, received: 2, lost: 0, duplicates: 0, responders: ["10.66.1.2"] });
+    expect(result).toMatchObject({
+      sent: 2,
+      received: 2,
+      lost: 0,
+      duplicates: 0,
+      responders: ["10.66.1.2"],
+    });
     expect(result.sequences).toEqual([1, 2]);
   });
 
@@ -40,7 +46,11 @@ describe("guests", () => {
   let two: Guest;
 
   beforeAll(async () => {
-    one = await a.guest("one", { bridge: "br0", address: ["10.0.0.1/24", "fd00::1/64"], mac: "02:00:00:00:00:01" });
+    one = await a.guest("one", {
+      bridge: "br0",
+      address: ["10.0.0.1/24", "fd00::1/64"],
+      mac: "02:00:00:00:00:01",
+    });
     two = await a.guest("two", { bridge: "br0", address: ["10.0.0.2/24", "fd00::2/64"] });
   });
 
@@ -60,7 +70,13 @@ describe("guests", () => {
   it("carry TCP and UDP", async () => {
     const tcp = await one.iperf3(two, { address: "10.0.0.2", seconds: 1 });
     expect(tcp.bitsPerSecond).toBeGreaterThan(1e6);
-    const udp = await one.iperf3(two, { address: "10.0.0.2", seconds: 1, udp: true, bitrate: "5M", lengthBytes: 500 });
+    const udp = await one.iperf3(two, {
+      address: "10.0.0.2",
+      seconds: 1,
+      udp: true,
+      bitrate: "5M",
+      lengthBytes: 500,
+    });
     expect(udp.packets).toBeGreaterThan(10);
   });
 
@@ -84,7 +100,9 @@ describe("cleaning up", () => {
     await run(["mkdir", host.bpffs]);
     await other.close();
     expect(sleeper.code).toBe(137);
-    const left = await tryRun(`ls -d /run/netns/${other.prefix}* ${host.bpffs} ${other.directory} 2>/dev/null`);
+    const left = await tryRun(
+      `ls -d /run/netns/${other.prefix}* ${host.bpffs} ${other.directory} 2>/dev/null`,
+    );
     expect(left.stdout).toBe("");
   });
 

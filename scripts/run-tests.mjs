@@ -1,0 +1,202 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `make test`: all parts one after another, and one count of them all at the end.
+ *
+ *   run-tests.mjs [PART...]     build lint unit native packet golden netns vm-6.1 vm-6.12
+ *
+ * A part that cannot run here (no root) is left out and said so; where CI is set that is a failure,
+ * and so is every test that was skipped. A part without a single test is a failure anywhere.
+ * What each part found goes to build/test/.
+ */
+import { spawn } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+process.chdir(root);
+const inCi = Boolean(process.env.CI) && process.env.CI !== "false";
+const isRoot = process.getuid() === 0;
+const results = join("build", "test");
+
+/** What runs on the other kernels: all that touches the kernel, and of netns the files in the list. */
+function vmFiles() {
+  const listed = readFileSync("test/vm/netns-tests", "utf8").split("\n");
+  return [
+    "test/native/",
+    "test/packet/",
+    ...listed.filter((line) => line !== "" && !line.startsWith("#")),
+  ];
+}
+
+const vitest = (json, ...args) => [
+  process.execPath,
+  join("node_modules", "vitest", "vitest.mjs"),
+  "run",
+  "--reporter=default",
+  "--reporter=json",
+  `--outputFile.json=${json}`,
+  ...args,
+];
+
+/** A network namespace of their own: a test run of a BPF program looks devices and routes up. */
+const alone = ["unshare", "--net", "--"];
+
+const project = (name, { needsRoot = true, wrapper = [] } = {}) => ({
+  name,
+  root: needsRoot,
+  minutes: 10,
+  argv: [...wrapper, ...vitest(join(results, `${name}.json`), "--project", name)],
+  count: () => countVitest(join(results, `${name}.json`)),
+});
+
+const machine = (kernel) => ({
+  name: `vm-${kernel}`,
+  root: true,
+  minutes: 12,
+  argv: ["test/vm/run", kernel, ...alone, ...vitest("/run/vm/out/results.json", ...vmFiles())],
+  env: { VNETD_VM_OUT: join(root, results, `vm-${kernel}`), VNETD_VM_TIMEOUT: "600" },
+  count: () => countVitest(join(results, `vm-${kernel}`, "results.json")),
+});
+
+/** [{name, root, minutes, argv, env, count}]: count() reads what the part left, once it has ended */
+const parts = [
+  { name: "build", minutes: 10, argv: ["make", "--no-print-directory", "build"], count: undefined },
+  {
+    name: "lint",
+    minutes: 6,
+    argv: [process.execPath, "scripts/lint.mjs", "--json", join(results, "lint.json")],
+    count: () => ({ skipped: [], ...readJson(join(results, "lint.json")) }),
+  },
+  project("unit", { needsRoot: false }),
+  project("native", { wrapper: alone }),
+  project("packet", { wrapper: alone }),
+  project("golden", { wrapper: alone }),
+  project("netns"),
+  machine("6.1"),
+  machine("6.12"),
+];
+
+function readJson(path) {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+function countVitest(path) {
+  const report = readJson(path);
+  if (report === undefined) return { passed: 0, failed: 0, skipped: [] };
+  const counts = { passed: 0, failed: 0, skipped: [] };
+  for (const file of report.testResults) {
+    for (const test of file.assertionResults) {
+      if (test.status === "passed") counts.passed += 1;
+      else if (test.status === "failed") counts.failed += 1;
+      else counts.skipped.push(test.fullName);
+    }
+    // a file that could not be loaded, or whose hooks failed, fails without a failed test
+    if (file.status === "failed" && !file.assertionResults.some((t) => t.status === "failed"))
+      counts.failed += 1;
+  }
+  return counts;
+}
+
+let child;
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, () => {
+    child?.kill(signal);
+    process.exitCode = 130;
+    interrupted = true;
+  });
+}
+let interrupted = false;
+
+/** Runs a part to its end, output going where ours goes; returns its exit code. */
+function execute({ argv, env, minutes }) {
+  return new Promise((resolve) => {
+    const [program, ...args] = argv;
+    child = spawn(program, args, {
+      stdio: ["ignore", "inherit", "inherit"],
+      env: { ...process.env, ...env },
+    });
+    const timer = setTimeout(() => {
+      console.log(`\n*** no end after ${minutes} minutes: killed`);
+      child.kill("SIGTERM");
+    }, minutes * 60_000);
+    const end = (code) => {
+      clearTimeout(timer);
+      resolve(code);
+    };
+    child.on("error", () => end(127));
+    child.on("close", (code, signal) => end(code ?? `killed by ${signal}`));
+  });
+}
+
+async function runPart(part) {
+  console.log(`\n=== ${part.name}`);
+  if (part.root && !isRoot) {
+    const why = "needs root (namespaces, BPF)";
+    console.log(`not run: ${why}`);
+    return { passed: 0, failed: inCi ? 1 : 0, notes: [`not run: ${why}`], seconds: 0 };
+  }
+  const start = performance.now();
+  const code = await execute(part);
+  const seconds = Math.round((performance.now() - start) / 1000);
+  const { passed, failed, skipped } = part.count?.() ?? {
+    passed: code === 0 ? 1 : 0,
+    failed: code === 0 ? 0 : 1,
+    skipped: [],
+  };
+  const outcome = { passed, failed, notes: [], seconds };
+  if (code !== 0 && failed === 0) {
+    outcome.failed += 1;
+    outcome.notes.push(`ended with ${code}`);
+  }
+  if (passed + failed === 0 && outcome.failed === 0) {
+    outcome.failed += 1;
+    outcome.notes.push("no tests at all");
+  }
+  if (skipped.length > 0) {
+    if (inCi) outcome.failed += skipped.length;
+    outcome.notes.push(
+      `${skipped.length} skipped: ${skipped.slice(0, 3).join("; ")}${skipped.length > 3 ? "; …" : ""}`,
+    );
+  }
+  return outcome;
+}
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !parts.some((part) => part.name === name));
+if (unknown.length > 0) {
+  console.error(
+    `unknown: ${unknown.join(" ")}; parts: ${parts.map((part) => part.name).join(" ")}`,
+  );
+  process.exit(2);
+}
+rmSync(results, { recursive: true, force: true });
+mkdirSync(results, { recursive: true });
+
+const table = [];
+for (const part of parts.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
+  if (interrupted) break;
+  const outcome = await runPart(part);
+  table.push([part.name, outcome]);
+  // nothing that follows would tell anything
+  if (part.name === "build" && outcome.failed > 0) break;
+}
+
+console.log("\n=== summary");
+for (const [name, { passed, failed, notes, seconds }] of table) {
+  const columns = [
+    name.padEnd(8),
+    `${passed} passed`.padStart(12),
+    `${failed} failed`.padStart(10),
+    `${seconds} s`.padStart(7),
+  ];
+  console.log(`  ${columns.join("")}${notes.length > 0 ? `   ${notes.join("; ")}` : ""}`);
+}
+const sum = (key) => table.reduce((total, [, outcome]) => total + outcome[key], 0);
+const failed = sum("failed");
+console.log(`\n${sum("passed")} passed, ${failed} failed`);
+process.exitCode ||= failed === 0 ? 0 : 1;
