@@ -64,10 +64,10 @@ describe("in", () => {
     const run = receive(datagram);
     const events = await lab!.takeEvents();
     expect(run.verdict).toBe("drop");
-    expect([lab!.learned(vnet4, "aa:00:00:00:04:01"), lab!.learned(vnet97, "aa:00:00:00:97:01")]).toEqual([
-      undefined,
-      undefined,
-    ]);
+    expect([
+      lab!.learned(vnet4, "aa:00:00:00:04:01"),
+      lab!.learned(vnet97, "aa:00:00:00:97:01"),
+    ]).toEqual([undefined, undefined]);
     if (expectation.kind === "drop") {
       expect(run.drops.map((d) => d.reason)).toEqual([expectation.reason]);
       expect(events).toEqual([]);
@@ -75,7 +75,12 @@ describe("in", () => {
     }
     expect(run.drops).toEqual([]);
     expect(events).toMatchObject([
-      { kind: "varp", source: datagram.src, destination: datagram.dst, sourcePort: datagram.srcPort },
+      {
+        kind: "varp",
+        source: datagram.src,
+        destination: datagram.dst,
+        sourcePort: datagram.srcPort,
+      },
     ]);
     const [event] = events;
     if (event?.kind === "varp") expectBytes(event.message, datagram.payload);
@@ -104,7 +109,13 @@ describe("in", () => {
  *   UDP checksum         0; the original's stack fills it in
  * and in the Ethernet header of a unicast packet the destination, which the neighbour gives later.
  */
-const FREE: readonly ByteRange[] = [[18, 20], [20, 21], [24, 26], [34, 36], [40, 42]];
+const FREE: readonly ByteRange[] = [
+  [18, 20],
+  [20, 21],
+  [24, 26],
+  [34, 36],
+  [40, 42],
+];
 
 describe("out", () => {
   // as an original host sends them itself: not the variants that a test program made, nor what a router passed on
@@ -128,7 +139,10 @@ describe("out", () => {
     const vnet = lab!.vnet({ id: expectation.vnet });
     if (dst !== GROUP) {
       const mac = message.frame.subarray(0, 6);
-      lab!.control(vnetdControlOp.CTL_LEARN, vnet, { mac: Buffer.from(mac), addr: mappedBytes(dst) });
+      lab!.control(vnetdControlOp.CTL_LEARN, vnet, {
+        mac: Buffer.from(mac),
+        addr: mappedBytes(dst),
+      });
     }
     const run = lab!.run("vnetd_encap", message.frame);
     expect(run).toMatchObject({ verdict: "redirect", drops: [] });

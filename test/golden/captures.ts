@@ -56,7 +56,9 @@ export function datagramsOf(capture: Capture): CapturedDatagram[] {
   });
 }
 
-function outerOf(data: Buffer): Pick<CapturedDatagram, "src" | "dst" | "srcPort" | "ttl"> | undefined {
+function outerOf(
+  data: Buffer,
+): Pick<CapturedDatagram, "src" | "dst" | "srcPort" | "ttl"> | undefined {
   // malformed messages are the point of some captures
   const { ipv4, udp } = parseFrame(data, { messages: "skip" });
   if (udp?.dst !== 1798 || ipv4 === undefined) return undefined;

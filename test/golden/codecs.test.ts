@@ -25,7 +25,8 @@ describe("VARP", () => {
       expect(decoded).toEqual({ ok: false, reason: expectation.reason });
       return;
     }
-    if (expectation.kind !== "varp") throw new Error("the capture holds VARP, the expectation does not");
+    if (expectation.kind !== "varp")
+      throw new Error("the capture holds VARP, the expectation does not");
     if (!decoded.ok) throw new Error(`refused: ${decoded.reason}`);
     expect(decoded.message.opcode).toBe(expectation.operation);
     expect(macText(decoded.message.vmac)).toBe(expectation.vmac);
@@ -68,14 +69,20 @@ describe("hello", () => {
   it("skips TLVs of unknown types, wherever they stand", () => {
     const unknown = { type: 999, value: Buffer.from("of a later version") };
     for (let at = 0; at <= tlvs.length; at++) {
-      const bytes = packet().extension({ tlvs: [...tlvs.slice(0, at), unknown, ...tlvs.slice(at)] }).build();
+      const bytes = packet()
+        .extension({ tlvs: [...tlvs.slice(0, at), unknown, ...tlvs.slice(at)] })
+        .build();
       expect(decodeHello(bytes)).toEqual({ ok: true, hello });
     }
   });
 
   it("leaves another version, another magic and no extension at all to be a plain announce", () => {
-    expect(decodeHello(packet().extension({ tlvs, version: 2 }).build())).toMatchObject({ ok: false });
-    expect(decodeHello(packet().extension({ tlvs, magic: 0x12345678 }).build())).toMatchObject({ ok: false });
+    expect(decodeHello(packet().extension({ tlvs, version: 2 }).build())).toMatchObject({
+      ok: false,
+    });
+    expect(decodeHello(packet().extension({ tlvs, magic: 0x12345678 }).build())).toMatchObject({
+      ok: false,
+    });
     expect(decodeHello(Buffer.from("12345"))).toEqual({ ok: false, reason: "absent" });
   });
 

@@ -10,7 +10,13 @@ export type Expectation =
   /** VUDP that is delivered; `learned` is false for a source MAC that is a group */
   | { kind: "frame"; vnet: "4" | "97"; src: string; learned: boolean; original?: string }
   /** VARP that goes to the daemon as it came */
-  | { kind: "varp"; operation: "request" | "announce"; vnet: string; vmac: string; original?: string }
+  | {
+      kind: "varp";
+      operation: "request" | "announce";
+      vnet: string;
+      vmac: string;
+      original?: string;
+    }
   /** dropped; the lower-case name of the reason */
   | { kind: "drop"; reason: string; original?: string };
 

@@ -53,7 +53,12 @@ describe("answers as the real original did", () => {
     expect(host.rejectedCounts).toEqual({ "varp-short": 1, "varp-opcode": 2, "varp-family": 1 });
     expect(host.ignored).toEqual({ "request-not-here": 2, "unknown-vnet": 1 });
     expect([...host.table.values()]).toEqual([
-      { vnet: "0000:0000:0000:0000:0000:0000:0000:0004", mac: "aa:00:00:00:04:55", address: "10.66.1.77", heardMs: 15 },
+      {
+        vnet: "0000:0000:0000:0000:0000:0000:0000:0004",
+        mac: "aa:00:00:00:04:55",
+        address: "10.66.1.77",
+        heardMs: 15,
+      },
     ]);
   });
 
@@ -110,9 +115,18 @@ describe("tables and answers", () => {
 
   it("bad inner checksums that reach a guest are recorded", () => {
     const { host } = original();
-    const to = packet().vudp({ vnet: "4" }).eth({ src: "aa:00:00:00:04:02", dst: "aa:00:00:00:04:01" });
+    const to = packet()
+      .vudp({ vnet: "4" })
+      .eth({ src: "aa:00:00:00:04:02", dst: "aa:00:00:00:04:01" });
     const ips = { src: "192.168.4.2", dst: "192.168.4.1" };
-    host.receive(to.ipv4({ ...ips, checksum: 1 }).udp().build(), "10.66.1.2", 0);
+    host.receive(
+      to
+        .ipv4({ ...ips, checksum: 1 })
+        .udp()
+        .build(),
+      "10.66.1.2",
+      0,
+    );
     host.receive(to.ipv4(ips).udp({ dst: 9, checksum: 1 }).payload("x").build(), "10.66.1.2", 0);
     host.receive(to.ipv4(ips).tcp({ checksum: 1 }).build(), "10.66.1.2", 0);
     host.receive(to.ipv4(ips).tcp().payload("odd").build(), "10.66.1.2", 0);

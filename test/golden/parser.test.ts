@@ -11,7 +11,10 @@ import { EXPECTATIONS } from "./expectations.js";
 
 describe.each(CAPTURES)("%s", (capture) => {
   it("is a pcap file that is written again byte for byte", () => {
-    expectBytes(encodePcap(readPcap(capturePath(capture)).packets), readFileSync(capturePath(capture)));
+    expectBytes(
+      encodePcap(readPcap(capturePath(capture)).packets),
+      readFileSync(capturePath(capture)),
+    );
   });
 
   it("survives the other byte order and resolution", () => {
@@ -53,7 +56,9 @@ describe.each(CAPTURES)("%s", (capture) => {
       const message = parseMessage(payload);
       if (message.kind !== "vudp") throw new Error(`${index} is ${message.kind}`);
       expect(message.vnet.replace(/^(0000:)+0*/, "")).toBe(expectation.vnet);
-      expect(message.frame.subarray(6, 12).toString("hex")).toBe(expectation.src.replaceAll(":", ""));
+      expect(message.frame.subarray(6, 12).toString("hex")).toBe(
+        expectation.src.replaceAll(":", ""),
+      );
     }
   });
 });

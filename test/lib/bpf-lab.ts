@@ -44,7 +44,13 @@ import {
   type VnetdControl as Control,
   type VnetdVnet,
 } from "../../src/generated/layouts.js";
-import type { Closable, LoadedObject, LoadOptions, Native, TestRunOptions } from "../../src/native/contract.js";
+import type {
+  Closable,
+  LoadedObject,
+  LoadOptions,
+  Native,
+  TestRunOptions,
+} from "../../src/native/contract.js";
 import { loadNative } from "../../src/native/load.js";
 import { ipv4Text, macBytes, macText, mappedBytes, vnetBytes } from "./bytes.js";
 import { packet, VNETD_GROUP, VNETD_PORT } from "./packet.js";
@@ -122,8 +128,21 @@ export interface Learned {
 }
 
 export type LabEvent =
-  | { kind: "varp"; ifindex: number; source: string; destination: string; sourcePort: number; message: Buffer }
-  | { kind: "local-new" | "unknown-unicast" | "moved"; handle: number; mac: string; from: number; to: number };
+  | {
+      kind: "varp";
+      ifindex: number;
+      source: string;
+      destination: string;
+      sourcePort: number;
+      message: Buffer;
+    }
+  | {
+      kind: "local-new" | "unknown-unicast" | "moved";
+      handle: number;
+      mac: string;
+      from: number;
+      to: number;
+    };
 
 const u32 = (value: number): Buffer => {
   const out = Buffer.alloc(4);
@@ -245,7 +264,8 @@ export class BpfLab {
     const { up = true, merge = false } = options;
     const record = {
       ifindex: this.ifindex(device),
-      flags: (up ? vnetdUnderlayFlags.UNDERLAY_UP : 0) | (merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0),
+      flags:
+        (up ? vnetdUnderlayFlags.UNDERLAY_UP : 0) | (merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0),
       addr: mappedBytes(options.address ?? (device === "ul0" ? "10.66.1.1" : "10.66.2.1")),
       group: mappedBytes(options.group ?? VNETD_GROUP),
       mac: macBytes(options.mac ?? this.mac(device)),
@@ -270,7 +290,11 @@ export class BpfLab {
   /** A new vnet behind vn0; the id, 4 if none is given, now means this one. */
   vnet(options: VnetOptions = {}): LabVnet {
     const vnet = { id: options.id ?? "4", slot: this.nextSlot++, handle: this.nextHandle++ };
-    this.native.mapUpdate(this.map("vnets"), u32(vnet.slot), encodeVnetdVnet(this.record(vnet, options)));
+    this.native.mapUpdate(
+      this.map("vnets"),
+      u32(vnet.slot),
+      encodeVnetdVnet(this.record(vnet, options)),
+    );
     this.native.mapUpdate(this.map("vnet_ids"), vnetBytes(vnet.id), u32(vnet.slot));
     for (const device of ["vn0", "vn0p"] as const) {
       this.native.mapUpdate(this.map("ports"), u32(this.ifindex(device)), encodeVnetdPort(vnet));
@@ -390,7 +414,9 @@ export class BpfLab {
     const entry = decodeVnetdFdbEntry(value);
     const { flags, seenNs } = entry;
     if (entry.nexthop === 0) return { mac, host: "local", flags, seenNs };
-    const hop = decodeVnetdNexthop(this.native.mapLookup(this.map("nexthops"), u32(entry.nexthop))!);
+    const hop = decodeVnetdNexthop(
+      this.native.mapLookup(this.map("nexthops"), u32(entry.nexthop))!,
+    );
     const stale = hop.gen === entry.gen ? "" : " (stale)";
     return { mac, host: ipv4Text(hop.key.addr.subarray(12)) + stale, flags, seenNs };
   }
@@ -448,9 +474,16 @@ export class BpfLab {
   private emitSentinel(): void {
     const key = u32(this.ifindex("vn0p"));
     const port = this.native.mapLookup(this.map("ports"), key);
-    this.sentinelVnet ??= this.vnet({ id: "ffff:0:0:0:0:0:0:1", maxEntries: 60_000, maxEntriesPerHost: 60_000 });
+    this.sentinelVnet ??= this.vnet({
+      id: "ffff:0:0:0:0:0:0:1",
+      maxEntries: 60_000,
+      maxEntriesPerHost: 60_000,
+    });
     this.native.mapUpdate(this.map("ports"), key, encodeVnetdPort(this.sentinelVnet));
-    const number = (this.sentinels++).toString(16).padStart(4, "0").replace(/(..)(..)/, "$1:$2");
+    const number = (this.sentinels++)
+      .toString(16)
+      .padStart(4, "0")
+      .replace(/(..)(..)/, "$1:$2");
     const frame = packet().eth({ src: `02:fe:fe:fe:${number}`, dst: `06:fe:fe:fe:${number}` });
     this.native.progTestRun(this.program("vnetd_encap"), frame.payload(46).build(), {
       ifindex: this.ifindex("vn0p"),

@@ -131,6 +131,8 @@ export function expectBytes(
   }
   if (rows.length === 0) return;
   const lengths =
-    actual.length === expected.length ? "" : ` (${actual.length} bytes, expected ${expected.length})`;
+    actual.length === expected.length
+      ? ""
+      : ` (${actual.length} bytes, expected ${expected.length})`;
   throw new Error(`${options.what ?? "bytes"} differ${lengths}\n${rows.join("\n")}`);
 }

@@ -62,7 +62,8 @@ async function resolve(guest, to) {
   for (let i = 0; i < ARP_TRIES && !guest.neighbours.has(to); i++) {
     // remembered before the answer: receiveArp then takes it from whoever sends it
     guest.sendArp(1, "", to, now());
-    for (let waited = 0; waited < ARP_WAIT_MS && !guest.neighbours.has(to); waited += 5) await sleep(5);
+    for (let waited = 0; waited < ARP_WAIT_MS && !guest.neighbours.has(to); waited += 5)
+      await sleep(5);
   }
   return guest.neighbours.has(to);
 }
@@ -101,7 +102,10 @@ async function ping({ from, to, count = 1, intervalMs = 20, timeoutMs = 1000, si
 const commands = {
   ping,
   table: () => ({
-    entries: [...host.table.values()].map(({ heardMs, ...rest }) => ({ ...rest, ageMs: now() - heardMs })),
+    entries: [...host.table.values()].map(({ heardMs, ...rest }) => ({
+      ...rest,
+      ageMs: now() - heardMs,
+    })),
   }),
   stats: () => ({
     received: host.received,

@@ -275,7 +275,10 @@ class VirtualGuest {
     }
     if (checksum(packet.subarray(0, headerLength)) !== 0) return reject("inner-ip-checksum");
     if (ipText(packet.subarray(16, 20)) !== this.ip) return;
-    const whole = this.reassemble(packet.subarray(0, headerLength), packet.subarray(headerLength, totalLength));
+    const whole = this.reassemble(
+      packet.subarray(0, headerLength),
+      packet.subarray(headerLength, totalLength),
+    );
     if (whole === undefined) return;
     const protocol = packet[9];
     if (!transportChecksumHolds(packet, protocol, whole)) return reject("inner-transport-checksum");

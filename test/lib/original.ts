@@ -186,7 +186,10 @@ export async function startOriginal(options: OriginalOptions): Promise<OriginalH
   const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
   const host = new OriginalHost(options.address, child);
   await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("original host did not start")), START_TIMEOUT_MS);
+    const timer = setTimeout(
+      () => reject(new Error("original host did not start")),
+      START_TIMEOUT_MS,
+    );
     child.once("exit", (code) => reject(new Error(`original host ended with ${code}`)));
     child.once("error", reject);
     createInterface({ input: child.stdout }).on("line", (line) => {

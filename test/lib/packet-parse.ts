@@ -6,14 +6,7 @@
  * Outer packets end in `message` when they go to UDP port 1798; an inner frame is left as bytes,
  * for parseFrame again.
  */
-import {
-  checksumHolds,
-  hexdump,
-  ipv4Text,
-  ipv6Text,
-  macText,
-  vnetText,
-} from "./bytes.js";
+import { checksumHolds, hexdump, ipv4Text, ipv6Text, macText, vnetText } from "./bytes.js";
 import { ETHER_TYPE, IP_PROTOCOL, VNETD_PORT } from "./packet.js";
 
 export class PacketError extends Error {

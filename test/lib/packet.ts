@@ -376,7 +376,14 @@ export class PacketBuilder {
         const raw = typeof address === "string" ? ipv4Bytes(address) : Buffer.from(address);
         const careOf = Buffer.concat([raw, Buffer.alloc(16)], 16);
         const family = Buffer.from([options.family ?? 2]);
-        return Buffer.concat([head, vnetOf(options.vnet), macBytes(options.vmac), family, careOf, body]);
+        return Buffer.concat([
+          head,
+          vnetOf(options.vnet),
+          macBytes(options.vmac),
+          family,
+          careOf,
+          body,
+        ]);
       },
     });
   }

@@ -38,7 +38,7 @@ export function decodePcap(file: Uint8Array): Pcap {
   const u32 = (at: number): number => (little ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at));
   const fractionNs = u32(0) === MAGIC.ns ? 1n : 1000n;
   const packets: CapturedPacket[] = [];
-  for (let at = 24; at < bytes.length; ) {
+  for (let at = 24; at < bytes.length;) {
     if (at + 16 > bytes.length) throw new Error(`pcap: record header cut at ${at}`);
     const length = u32(at + 8);
     if (at + 16 + length > bytes.length) throw new Error(`pcap: record cut at ${at}`);
@@ -75,7 +75,11 @@ export function readPcap(path: string): Pcap {
   return decodePcap(readFileSync(path));
 }
 
-export function writePcap(path: string, packets: readonly CapturedPacket[], format?: PcapFormat): void {
+export function writePcap(
+  path: string,
+  packets: readonly CapturedPacket[],
+  format?: PcapFormat,
+): void {
   writeFileSync(path, encodePcap(packets, format));
 }
 
@@ -101,7 +105,8 @@ export function reassembleIpv4(packets: readonly CapturedPacket[]): CapturedPack
       continue;
     }
     // RFC 791: source, destination, protocol and id say which datagram it is
-    const key = data.subarray(26, 34).toString("hex") + data.subarray(18, 20).toString("hex") + data[23]!;
+    const parts = [data.subarray(26, 34), data.subarray(18, 20), data.subarray(23, 24)];
+    const key = Buffer.concat(parts).toString("hex");
     const entry: Reassembly = pending.get(key) ?? { parts: new Map() };
     pending.set(key, entry);
     const whole = addFragment(entry, data);

@@ -32,7 +32,10 @@ export function exchange({ frames, quietMs = 80, ...rest }: Exchange): Buffer[] 
   const request = {
     ...rest,
     quietMs: quietMs * timeFactor,
-    frames: frames.map(({ bytes, ...header }) => ({ ...header, hex: Buffer.from(bytes).toString("hex") })),
+    frames: frames.map(({ bytes, ...header }) => ({
+      ...header,
+      hex: Buffer.from(bytes).toString("hex"),
+    })),
   };
   const answer = execFileSync("python3", [PROGRAM], {
     input: JSON.stringify(request),
@@ -40,5 +43,7 @@ export function exchange({ frames, quietMs = 80, ...rest }: Exchange): Buffer[] 
     maxBuffer: 1 << 28,
     timeout: 30_000,
   });
-  return (JSON.parse(answer) as { captured: string[] }).captured.map((text) => Buffer.from(text, "hex"));
+  return (JSON.parse(answer) as { captured: string[] }).captured.map((text) =>
+    Buffer.from(text, "hex"),
+  );
 }

@@ -35,13 +35,19 @@ const learn = (mac: string, host: string, fdbFlags = 0): string =>
 const hear = (mac: string, host: string): void =>
   void lab!.run(
     "vnetd_decap",
-    fromPeer({ src: host }).vudp({ vnet: "4" }).payload(innerFrame({ src: mac }).build()).build(),
+    fromPeer({ src: host })
+      .vudp({ vnet: "4" })
+      .payload(innerFrame({ src: mac }).build())
+      .build(),
   );
 
 describe("vnetd_control", () => {
   it("enters what an announce says; a frame from there confirms it", () => {
     expect(learn(GUEST_B, PEER, vnetdFdbFlags.FDB_ANNOUNCED)).toBe("ok");
-    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: PEER, flags: vnetdFdbFlags.FDB_ANNOUNCED });
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({
+      host: PEER,
+      flags: vnetdFdbFlags.FDB_ANNOUNCED,
+    });
     hear(GUEST_B, PEER);
     expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: PEER, flags: 0 });
   });
@@ -59,9 +65,18 @@ describe("vnetd_control", () => {
   it.each([
     ["refused_group_mac", () => learn("01:00:5e:00:00:01", PEER)],
     ["own_echo", () => learn(GUEST_B, US)],
-    ["unknown_vnet", () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, handle: 7 }).result]],
-    ["unknown_vnet", () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, slot: 4095 }).result]],
-    ["unknown_vnet", () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, slot: 1 << 30 }).result]],
+    [
+      "unknown_vnet",
+      () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, handle: 7 }).result],
+    ],
+    [
+      "unknown_vnet",
+      () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, slot: 4095 }).result],
+    ],
+    [
+      "unknown_vnet",
+      () => reasonNames[lab!.control(vnetdControlOp.CTL_LEARN, { ...vnet, slot: 1 << 30 }).result],
+    ],
     ["unknown_message", () => control(99)],
   ])("answers %s and changes nothing", (reason, request) => {
     expect(request()).toBe(reason);

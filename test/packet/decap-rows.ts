@@ -2,10 +2,26 @@
 /** From the underlay into a vnet: rows for vnetd_decap. */
 import { hex, macBytes, mappedBytes } from "../lib/bytes.js";
 import { ETHER_TYPE, VNETD_GROUP, packet, type PacketBuilder } from "../lib/packet.js";
-import { vnetdControlOp, vnetdFdbFlags, vnetdNexthopFlags, vnetdSecurity } from "../../src/generated/layouts.js";
-import { GUEST_A, GUEST_B, PEER, THIRD, US, fromPeer, innerFrame, type Row, type RowContext } from "./rows.js";
+import {
+  vnetdControlOp,
+  vnetdFdbFlags,
+  vnetdNexthopFlags,
+  vnetdSecurity,
+} from "../../src/generated/layouts.js";
+import {
+  GUEST_A,
+  GUEST_B,
+  PEER,
+  THIRD,
+  US,
+  fromPeer,
+  innerFrame,
+  type Row,
+  type RowContext,
+} from "./rows.js";
 
-const vudp = (options: Parameters<typeof fromPeer>[0] = {}): PacketBuilder => fromPeer(options).vudp({ vnet: "4" });
+const vudp = (options: Parameters<typeof fromPeer>[0] = {}): PacketBuilder =>
+  fromPeer(options).vudp({ vnet: "4" });
 const learnedFromPeer = { [GUEST_B]: PEER };
 const nothingLearned = { [GUEST_B]: undefined };
 
@@ -13,17 +29,36 @@ const nothingLearned = { [GUEST_B]: undefined };
 export const INNER_FRAMES: Record<string, PacketBuilder> = {
   "IPv4 UDP": innerFrame(),
   "IPv4 TCP": packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().tcp().payload(700),
-  "IPv4 with options": packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4({ options: hex("94040000") }).udp({ dst: 9 }),
-  "IPv4 fragment": packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4({ moreFragments: true, fragmentOffset: 800 }).payload(64),
+  "IPv4 with options": packet()
+    .eth({ src: GUEST_B, dst: GUEST_A })
+    .ipv4({ options: hex("94040000") })
+    .udp({ dst: 9 }),
+  "IPv4 fragment": packet()
+    .eth({ src: GUEST_B, dst: GUEST_A })
+    .ipv4({ moreFragments: true, fragmentOffset: 800 })
+    .payload(64),
   "IPv6 ICMP": packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv6().icmpEcho().payload(56),
   "IPv6 without payload": packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv6(),
   "ARP, not padded": packet().eth({ src: GUEST_B, dst: GUEST_A }).arp(),
   "ARP, padded to 60 bytes": packet().eth({ src: GUEST_B, dst: GUEST_A }).arp().payload(18),
-  "802.1Q and IPv4": packet().eth({ src: GUEST_B, dst: GUEST_A }).vlan({ id: 7, priority: 5 }).ipv4().tcp().payload(9),
-  "QinQ and ARP": packet().eth({ src: GUEST_B, dst: GUEST_A }).vlan({ id: 7, tpid: ETHER_TYPE.qinq }).vlan({ id: 8 }).arp(),
-  "LLC": packet().eth({ src: GUEST_B, dst: GUEST_A }).llc(0xaa).payload(40),
+  "802.1Q and IPv4": packet()
+    .eth({ src: GUEST_B, dst: GUEST_A })
+    .vlan({ id: 7, priority: 5 })
+    .ipv4()
+    .tcp()
+    .payload(9),
+  "QinQ and ARP": packet()
+    .eth({ src: GUEST_B, dst: GUEST_A })
+    .vlan({ id: 7, tpid: ETHER_TYPE.qinq })
+    .vlan({ id: 8 })
+    .arp(),
+  LLC: packet().eth({ src: GUEST_B, dst: GUEST_A }).llc(0xaa).payload(40),
   "unknown EtherType": packet().eth({ src: GUEST_B, dst: GUEST_A, type: 0x9999 }).payload(100),
-  "1436-byte IPv4": packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().udp({ dst: 9 }).payload(1408),
+  "1436-byte IPv4": packet()
+    .eth({ src: GUEST_B, dst: GUEST_A })
+    .ipv4()
+    .udp({ dst: 9 })
+    .payload(1408),
 };
 
 const innerRows: Row[] = Object.entries(INNER_FRAMES).map(([kind, frame]) => ({
@@ -38,7 +73,10 @@ const innerRows: Row[] = Object.entries(INNER_FRAMES).map(([kind, frame]) => ({
 /** below 34 bytes the kernel cannot take all outer headers off at once: the frame comes out padded with zeros */
 const SHORTEST_AFTER_DECAP = 34;
 const tinyRows: Row[] = [14, 15, 20, 33, 34, 35, 60].map((length) => {
-  const frame = packet().eth({ src: GUEST_B, dst: GUEST_A, type: 0x9999 }).payload(length - 14).build();
+  const frame = packet()
+    .eth({ src: GUEST_B, dst: GUEST_A, type: 0x9999 })
+    .payload(length - 14)
+    .build();
   return {
     description: `inner frame of ${length} bytes`,
     program: "vnetd_decap",
@@ -62,7 +100,10 @@ const group: Row[] = [
   {
     description: "STP, to the bridges' group",
     program: "vnetd_decap",
-    input: vudp({ dst: VNETD_GROUP }).eth({ src: GUEST_B, dst: "01:80:c2:00:00:00" }).llc().stp(GUEST_B),
+    input: vudp({ dst: VNETD_GROUP })
+      .eth({ src: GUEST_B, dst: "01:80:c2:00:00:00" })
+      .llc()
+      .stp(GUEST_B),
     verdict: "redirect",
     decapsulated: packet().eth({ src: GUEST_B, dst: "01:80:c2:00:00:00" }).llc().stp(GUEST_B),
     learned: learnedFromPeer,
@@ -75,7 +116,10 @@ const outerVariants: Row[] = [
   ["UDP checksum 0", fromPeer({ checksum: 0 })],
   [
     "outer IPv4 options",
-    packet().eth().ipv4({ src: PEER, dst: US, options: hex("94040000 01010101") }).udp(),
+    packet()
+      .eth()
+      .ipv4({ src: PEER, dst: US, options: hex("94040000 01010101") })
+      .udp(),
   ],
   ["any TTL and TOS", packet().eth().ipv4({ src: PEER, dst: US, ttl: 3, tos: 0xb8 }).udp()],
 ].map(([description, outer]) => ({
@@ -124,21 +168,45 @@ const notOurs: Row[] = (
     ["IPv6", packet().eth().ipv6().udp().payload(40)],
     ["ARP", packet().eth().arp()],
     ["TCP to our port number", packet().eth().ipv4({ src: PEER, dst: US }).tcp({ dst: 1798 })],
-    ["UDP to another port", packet().eth().ipv4({ src: PEER, dst: US }).udp({ dst: 53 }).payload(40)],
-    ["UDP 1798 to another host", fromPeer({ dst: THIRD }).vudp({ vnet: "4" }).payload(innerFrame().build())],
-    ["UDP 1798 to another group", fromPeer({ dst: "224.10.0.2" }).vudp({ vnet: "4" }).payload(innerFrame().build())],
+    [
+      "UDP to another port",
+      packet().eth().ipv4({ src: PEER, dst: US }).udp({ dst: 53 }).payload(40),
+    ],
+    [
+      "UDP 1798 to another host",
+      fromPeer({ dst: THIRD }).vudp({ vnet: "4" }).payload(innerFrame().build()),
+    ],
+    [
+      "UDP 1798 to another group",
+      fromPeer({ dst: "224.10.0.2" }).vudp({ vnet: "4" }).payload(innerFrame().build()),
+    ],
     [
       "a first fragment",
       packet().eth().ipv4({ src: PEER, dst: US, moreFragments: true, protocol: 17 }).payload(200),
     ],
-    ["a later fragment", packet().eth().ipv4({ src: PEER, dst: US, fragmentOffset: 1480 }).payload(200)],
-    ["an 802.1Q frame of the underlay", packet().eth().vlan({ id: 5 }).ipv4({ src: PEER, dst: US }).udp().payload(80)],
-    ["EtherIP's protocol 97", packet().eth().ipv4({ src: PEER, dst: US, protocol: 97 }).payload(60)],
+    [
+      "a later fragment",
+      packet().eth().ipv4({ src: PEER, dst: US, fragmentOffset: 1480 }).payload(200),
+    ],
+    [
+      "an 802.1Q frame of the underlay",
+      packet().eth().vlan({ id: 5 }).ipv4({ src: PEER, dst: US }).udp().payload(80),
+    ],
+    [
+      "EtherIP's protocol 97",
+      packet().eth().ipv4({ src: PEER, dst: US, protocol: 97 }).payload(60),
+    ],
     ["ICMP echo to us", packet().eth().ipv4({ src: PEER, dst: US }).icmpEcho().payload(56)],
     // (a test run refuses IPv4 that is shorter than its header)
     ["an Ethernet header alone", packet().eth({ type: 0x9999 })],
-    ["IPv4 cut behind its header", packet().eth().ipv4({ src: PEER, dst: US, protocol: 17, totalLength: 40 })],
-    ["IPv4 with IHL 4", packet().eth().ipv4({ src: PEER, dst: US, headerWords: 4 }).udp().payload(80)],
+    [
+      "IPv4 cut behind its header",
+      packet().eth().ipv4({ src: PEER, dst: US, protocol: 17, totalLength: 40 }),
+    ],
+    [
+      "IPv4 with IHL 4",
+      packet().eth().ipv4({ src: PEER, dst: US, headerWords: 4 }).udp().payload(80),
+    ],
     ["IP version 5", packet().eth().ipv4({ src: PEER, dst: US, version: 5 }).udp().payload(80)],
   ] as [string, PacketBuilder][]
 ).map(([description, input]) => ({
@@ -165,12 +233,22 @@ const drops: Row[] = (
     [
       "bad_header_checksum",
       "the outer IPv4 header was changed on its way",
-      packet().eth().ipv4({ src: PEER, dst: US, checksum: 0x1234 }).udp().vudp({ vnet: "4" }).payload(innerFrame().build()),
+      packet()
+        .eth()
+        .ipv4({ src: PEER, dst: US, checksum: 0x1234 })
+        .udp()
+        .vudp({ vnet: "4" })
+        .payload(innerFrame().build()),
     ],
     [
       "bad_header_checksum",
       "zero",
-      packet().eth().ipv4({ src: PEER, dst: US, checksum: 0 }).udp().vudp({ vnet: "4" }).payload(innerFrame().build()),
+      packet()
+        .eth()
+        .ipv4({ src: PEER, dst: US, checksum: 0 })
+        .udp()
+        .vudp({ vnet: "4" })
+        .payload(innerFrame().build()),
     ],
     ["unknown_message", "id 0", fromPeer().payload(hex("00000000")).payload(40)],
     ["unknown_message", "id 4", fromPeer().payload(hex("00040000")).payload(40)],
@@ -180,14 +258,40 @@ const drops: Row[] = (
       "beyond the IP packet",
       packet().eth().ipv4({ src: PEER, dst: US }).udp({ length: 400 }).payload(100),
     ],
-    ["bad_udp_length", "below 8", packet().eth().ipv4({ src: PEER, dst: US }).udp({ length: 7 }).payload(100)],
-    ["bad_udp_length", "zero", packet().eth().ipv4({ src: PEER, dst: US }).udp({ length: 0 }).payload(100)],
-    ["own_echo", "from our own address", vudp({ src: US, dst: VNETD_GROUP }).payload(innerFrame().build())],
-    ...["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.10.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"].map(
-      (src) => ["bad_source_address", `from ${src}`, vudp({ src }).payload(innerFrame().build())],
-    ),
+    [
+      "bad_udp_length",
+      "below 8",
+      packet().eth().ipv4({ src: PEER, dst: US }).udp({ length: 7 }).payload(100),
+    ],
+    [
+      "bad_udp_length",
+      "zero",
+      packet().eth().ipv4({ src: PEER, dst: US }).udp({ length: 0 }).payload(100),
+    ],
+    [
+      "own_echo",
+      "from our own address",
+      vudp({ src: US, dst: VNETD_GROUP }).payload(innerFrame().build()),
+    ],
+    ...[
+      "0.0.0.0",
+      "0.1.2.3",
+      "127.0.0.1",
+      "224.10.0.1",
+      "239.1.1.1",
+      "240.0.0.1",
+      "255.255.255.255",
+    ].map((src) => [
+      "bad_source_address",
+      `from ${src}`,
+      vudp({ src }).payload(innerFrame().build()),
+    ]),
     ["bad_vnet_id", "0", fromPeer().vudp({ vnet: "0" }).payload(innerFrame().build())],
-    ["bad_vnet_id", "1, the physical network", fromPeer().vudp({ vnet: "1" }).payload(innerFrame().build())],
+    [
+      "bad_vnet_id",
+      "1, the physical network",
+      fromPeer().vudp({ vnet: "1" }).payload(innerFrame().build()),
+    ],
     ["unknown_vnet", "1235", fromPeer().vudp({ vnet: "1235" }).payload(innerFrame().build())],
     [
       "unknown_vnet",
@@ -196,15 +300,35 @@ const drops: Row[] = (
     ],
     ["short_frame", "no frame", vudp()],
     ["short_frame", "13 bytes", vudp().payload(13)],
-    ["varp_short", "42 bytes", fromPeer().varp({ vnet: "4", vmac: GUEST_B }).build().subarray(0, 84)],
+    [
+      "varp_short",
+      "42 bytes",
+      fromPeer().varp({ vnet: "4", vmac: GUEST_B }).build().subarray(0, 84),
+    ],
     ["varp_short", "4 bytes", fromPeer().payload(hex("00010002"))],
     ["varp_bad_opcode", "0", fromPeer().varp({ vnet: "4", vmac: GUEST_B, operation: 0 })],
     ["varp_bad_opcode", "3", fromPeer().varp({ vnet: "4", vmac: GUEST_B, operation: 3 })],
-    ["varp_bad_family", "announce of family 0", fromPeer().varp({ vnet: "4", vmac: GUEST_B, family: 0 })],
-    ["varp_bad_family", "announce of family 255", fromPeer().varp({ vnet: "4", vmac: GUEST_B, family: 255 })],
-    ["vfwd_not_peer", "there are no peers", fromPeer().vfwd().vudp({ vnet: "4" }).payload(innerFrame().build())],
+    [
+      "varp_bad_family",
+      "announce of family 0",
+      fromPeer().varp({ vnet: "4", vmac: GUEST_B, family: 0 }),
+    ],
+    [
+      "varp_bad_family",
+      "announce of family 255",
+      fromPeer().varp({ vnet: "4", vmac: GUEST_B, family: 255 }),
+    ],
+    [
+      "vfwd_not_peer",
+      "there are no peers",
+      fromPeer().vfwd().vudp({ vnet: "4" }).payload(innerFrame().build()),
+    ],
     ["vfwd_not_peer", "4 bytes", fromPeer().payload(hex("00030000"))],
-    ["vfwd_not_peer", "a VFWD inside a VFWD", fromPeer().vfwd().vfwd().vudp({ vnet: "4" }).payload(innerFrame().build())],
+    [
+      "vfwd_not_peer",
+      "a VFWD inside a VFWD",
+      fromPeer().vfwd().vfwd().vudp({ vnet: "4" }).payload(innerFrame().build()),
+    ],
   ] as [string, string, PacketBuilder | Buffer][]
 ).map(([reason, description, input]) => ({
   description: `${reason}: ${description}`,
@@ -222,7 +346,10 @@ function shortenDatagram(cut: Buffer): Buffer {
 }
 
 const setNexthop = ({ lab, vnet }: RowContext, nexthopFlags: number): void => {
-  const { result } = lab.control(vnetdControlOp.CTL_NEXTHOP, vnet, { addr: mappedBytes(PEER), nexthopFlags });
+  const { result } = lab.control(vnetdControlOp.CTL_NEXTHOP, vnet, {
+    addr: mappedBytes(PEER),
+    nexthopFlags,
+  });
   if (result !== 0) throw new Error(`CTL_NEXTHOP: ${result}`);
 };
 
@@ -236,17 +363,15 @@ const vnetDrops: Row[] = [
     reasons: ["vnet_down"],
     learned: nothingLearned,
   },
-  ...[vnetdSecurity.SECURITY_AUTH, vnetdSecurity.SECURITY_CONF].map(
-    (security): Row => ({
-      description: `security: a clear frame for a vnet of level ${security}`,
-      program: "vnetd_decap",
-      vnet: { security },
-      input: vudp().payload(innerFrame().build()),
-      verdict: "drop",
-      reasons: ["security"],
-      learned: nothingLearned,
-    }),
-  ),
+  ...[vnetdSecurity.SECURITY_AUTH, vnetdSecurity.SECURITY_CONF].map((security): Row => ({
+    description: `security: a clear frame for a vnet of level ${security}`,
+    program: "vnetd_decap",
+    vnet: { security },
+    input: vudp().payload(innerFrame().build()),
+    verdict: "drop",
+    reasons: ["security"],
+    learned: nothingLearned,
+  })),
   {
     description: "duplicate_path: a group frame by the worse of two paths to the same host",
     program: "vnetd_decap",
@@ -278,7 +403,9 @@ const vnetDrops: Row[] = [
   {
     description: "bad_superframe: a UDP super-frame, and no pair to segment it",
     program: "vnetd_decap",
-    input: vudp().payload(packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().udp({ dst: 9 }).payload(2000).build()),
+    input: vudp().payload(
+      packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().udp({ dst: 9 }).payload(2000).build(),
+    ),
     gsoSize: 1000,
     gsoSegs: 2,
     verdict: "drop",
@@ -297,7 +424,12 @@ const vnetDrops: Row[] = [
     description: "another port and group, as configured",
     program: "vnetd_decap",
     underlay: { port: 4000, group: "239.1.2.3" },
-    input: packet().eth().ipv4({ src: PEER, dst: "239.1.2.3" }).udp({ dst: 4000 }).vudp({ vnet: "4" }).payload(innerFrame().build()),
+    input: packet()
+      .eth()
+      .ipv4({ src: PEER, dst: "239.1.2.3" })
+      .udp({ dst: 4000 })
+      .vudp({ vnet: "4" })
+      .payload(innerFrame().build()),
     verdict: "redirect",
     decapsulated: innerFrame(),
     learned: learnedFromPeer,
@@ -308,7 +440,9 @@ const vnetDrops: Row[] = [
     // of real devices are in real.test.ts
     description: "no_memory: the kernel does not let go of the outer headers",
     program: "vnetd_decap",
-    input: vudp().payload(packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().tcp().payload(2800).build()),
+    input: vudp().payload(
+      packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().tcp().payload(2800).build(),
+    ),
     gsoSize: 1396,
     gsoSegs: 3,
     verdict: "drop",
@@ -329,7 +463,10 @@ const vnetDrops: Row[] = [
   },
 ];
 
-const varpEvent = (operation: 1 | 2, more: { dst?: string; sport?: number; trailing?: Buffer } = {}): Row => {
+const varpEvent = (
+  operation: 1 | 2,
+  more: { dst?: string; sport?: number; trailing?: Buffer } = {},
+): Row => {
   const message = packet()
     .varp({ vnet: "4", vmac: GUEST_B, operation, address: PEER })
     .payload(more.trailing ?? Buffer.alloc(0))
@@ -364,7 +501,8 @@ const varp: Row[] = [
   varpEvent(2, { trailing: Buffer.alloc(469, 1) }),
   varpEvent(2, { trailing: Buffer.alloc(900, 1) }),
   {
-    description: "VARP request whose family and address are zero goes to the daemon, as the original takes it",
+    description:
+      "VARP request whose family and address are zero goes to the daemon, as the original takes it",
     program: "vnetd_decap",
     input: fromPeer().varp({ vnet: "4", vmac: GUEST_B, operation: 1, family: 0 }),
     verdict: "drop",
@@ -390,7 +528,8 @@ const moves: Row[] = [
   {
     description: "a data frame moves an entry to the host it came from, and says so",
     program: "vnetd_decap",
-    setup: ({ lab }) => void lab.run("vnetd_decap", vudp({ src: THIRD }).payload(innerFrame().build()).build()),
+    setup: ({ lab }) =>
+      void lab.run("vnetd_decap", vudp({ src: THIRD }).payload(innerFrame().build()).build()),
     input: vudp().payload(innerFrame().build()),
     verdict: "redirect",
     learned: learnedFromPeer,

@@ -1,21 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From a vnet onto the underlay: rows for vnetd_encap and vnetd_encap_fast. */
 import { expect } from "vitest";
-import { vnetdControlOp, vnetdFdbFlags, vnetdMark, vnetdSecurity } from "../../src/generated/layouts.js";
+import {
+  vnetdControlOp,
+  vnetdFdbFlags,
+  vnetdMark,
+  vnetdSecurity,
+} from "../../src/generated/layouts.js";
 import { hex, macBytes, mappedBytes } from "../lib/bytes.js";
-import { BROADCAST_MAC, ETHER_TYPE, VNETD_GROUP, packet, type PacketBuilder } from "../lib/packet.js";
-import { GUEST_A, GUEST_B, PEER, US, expectEncapsulated, type Row, type RowContext } from "./rows.js";
+import {
+  BROADCAST_MAC,
+  ETHER_TYPE,
+  VNETD_GROUP,
+  packet,
+  type PacketBuilder,
+} from "../lib/packet.js";
+import {
+  GUEST_A,
+  GUEST_B,
+  PEER,
+  US,
+  expectEncapsulated,
+  type Row,
+  type RowContext,
+} from "./rows.js";
 
 /** guest A's frame to guest B, who lives on PEER */
 const toB = (): PacketBuilder => packet().eth({ src: GUEST_A, dst: GUEST_B });
-const udpToB = (bytes = 32): PacketBuilder => toB().ipv4().udp({ src: 5000, dst: 5001 }).payload(bytes);
+const udpToB = (bytes = 32): PacketBuilder =>
+  toB().ipv4().udp({ src: 5000, dst: 5001 }).payload(bytes);
 const learned = { [GUEST_A]: "local" };
 
 const learnB =
   (fdbFlags = 0) =>
   ({ lab, vnet }: RowContext): void => {
     const mac = macBytes(GUEST_B);
-    const { result } = lab.control(vnetdControlOp.CTL_LEARN, vnet, { mac, addr: mappedBytes(PEER), fdbFlags });
+    const { result } = lab.control(vnetdControlOp.CTL_LEARN, vnet, {
+      mac,
+      addr: mappedBytes(PEER),
+      fdbFlags,
+    });
     if (result !== 0) throw new Error(`CTL_LEARN: ${result}`);
   };
 const localNew = ({ vnet }: RowContext): { kind: "local-new"; handle: number; mac: string }[] => [
@@ -23,7 +47,9 @@ const localNew = ({ vnet }: RowContext): { kind: "local-new"; handle: number; ma
 ];
 const localNewAndUnknown =
   (mac: string) =>
-  (context: RowContext): { kind: "local-new" | "unknown-unicast"; handle: number; mac: string }[] => [
+  (
+    context: RowContext,
+  ): { kind: "local-new" | "unknown-unicast"; handle: number; mac: string }[] => [
     ...localNew(context),
     { kind: "unknown-unicast", handle: context.vnet.handle, mac },
   ];
@@ -37,15 +63,30 @@ export const ENCAP_KINDS: Record<string, Kind> = {
   "IPv4 UDP": { frame: udpToB(), secondPass: false },
   "IPv4 TCP": { frame: toB().ipv4().tcp().payload(1000), secondPass: false },
   "IPv4 ICMP": { frame: toB().ipv4().icmpEcho().payload(56), secondPass: false },
-  "IPv4 with options": { frame: toB().ipv4({ options: hex("94040000") }).udp().payload(9), secondPass: false },
+  "IPv4 with options": {
+    frame: toB()
+      .ipv4({ options: hex("94040000") })
+      .udp()
+      .payload(9),
+    secondPass: false,
+  },
   "IPv4 fragment": { frame: toB().ipv4({ fragmentOffset: 1480 }).payload(8), secondPass: false },
   "IPv4, its header alone": { frame: toB().ipv4({ protocol: 59 }), secondPass: false },
   "IPv6 UDP": { frame: toB().ipv6().udp({ dst: 9 }).payload(1), secondPass: false },
   "IPv6 ICMP": { frame: toB().ipv6().icmpEcho().payload(56), secondPass: false },
-  "IPv4 with DF and ECN": { frame: toB().ipv4({ dontFragment: true, tos: 3 }).udp({ dst: 9 }), secondPass: false },
-  "IPv4 with wrong checksums": { frame: toB().ipv4({ checksum: 1 }).tcp({ checksum: 2 }), secondPass: false },
+  "IPv4 with DF and ECN": {
+    frame: toB().ipv4({ dontFragment: true, tos: 3 }).udp({ dst: 9 }),
+    secondPass: false,
+  },
+  "IPv4 with wrong checksums": {
+    frame: toB().ipv4({ checksum: 1 }).tcp({ checksum: 2 }),
+    secondPass: false,
+  },
   ARP: { frame: toB().arp({ operation: 2 }), secondPass: true },
-  "802.1Q inline": { frame: toB().vlan({ id: 5 }).ipv4().udp({ dst: 9 }).payload(20), secondPass: true },
+  "802.1Q inline": {
+    frame: toB().vlan({ id: 5 }).ipv4().udp({ dst: 9 }).payload(20),
+    secondPass: true,
+  },
   "QinQ inline": {
     frame: toB().vlan({ id: 5, tpid: ETHER_TYPE.qinq }).vlan({ id: 6 }).arp(),
     secondPass: true,
@@ -88,8 +129,14 @@ const lengths: Row[] = [14, 15, 33, 34, 59, 60, 1449, 1450].map((length) => {
 
 const groupFrames: Record<string, PacketBuilder> = {
   "ARP broadcast": packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).arp(),
-  "IPv4 multicast": packet().eth({ src: GUEST_A, dst: "01:00:5e:00:00:fb" }).ipv4({ dst: "224.0.0.251" }).udp(),
-  "IPv6 multicast": packet().eth({ src: GUEST_A, dst: "33:33:00:00:00:01" }).ipv6({ dst: "ff02::1" }).icmpEcho(),
+  "IPv4 multicast": packet()
+    .eth({ src: GUEST_A, dst: "01:00:5e:00:00:fb" })
+    .ipv4({ dst: "224.0.0.251" })
+    .udp(),
+  "IPv6 multicast": packet()
+    .eth({ src: GUEST_A, dst: "33:33:00:00:00:01" })
+    .ipv6({ dst: "ff02::1" })
+    .icmpEcho(),
   STP: packet().eth({ src: GUEST_A, dst: "01:80:c2:00:00:00" }).llc().stp(GUEST_A),
   "14 bytes": packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }),
   "802.1Q broadcast": packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).vlan({ id: 9 }).arp(),
@@ -138,14 +185,19 @@ const unknown: Row[] = [
     description: "an entry behind a device that is detached is unknown",
     setup: (context) => {
       context.lab.underlay({ device: "ul1" });
-      const request = { mac: macBytes(GUEST_B), addr: mappedBytes("10.66.2.9"), ifindex: context.lab.ifindex("ul1") };
+      const request = {
+        mac: macBytes(GUEST_B),
+        addr: mappedBytes("10.66.2.9"),
+        ifindex: context.lab.ifindex("ul1"),
+      };
       context.lab.control(vnetdControlOp.CTL_LEARN, context.vnet, request);
       context.lab.detach("ul1");
     },
   }),
   toGroup({
     description: "a MAC that is here, but that the bridge did not deliver to, goes to the group",
-    setup: ({ lab, vnet }) => void lab.control(vnetdControlOp.CTL_LEARN_LOCAL, vnet, { mac: macBytes(GUEST_B) }),
+    setup: ({ lab, vnet }) =>
+      void lab.control(vnetdControlOp.CTL_LEARN_LOCAL, vnet, { mac: macBytes(GUEST_B) }),
     events: localNew,
   }),
   {
@@ -158,27 +210,36 @@ const unknown: Row[] = [
     encapsulated: { to: PEER, ttl: 64, frame: udpToB() },
     events: localNew,
   },
-  toGroup({ description: "an entry that is too old is unknown", vnet: { ageMs: 0 }, setup: learnB() }),
+  toGroup({
+    description: "an entry that is too old is unknown",
+    vnet: { ageMs: 0 },
+    setup: learnB(),
+  }),
 ];
 
 const frameOf = (length: number): PacketBuilder => toB().payload(length - 14);
 const drops: Row[] = [
-  ...([
-    ["too_big", "to a host", frameOf(1451), learnB()],
-    ["too_big", "to a host, IP", udpToB(1500 - 50 - 14 - 28 + 1), learnB()],
-    ["too_big", "to the group", packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).payload(1437), undefined],
-  ] as const).map(
-    ([reason, description, input, setup]): Row => ({
-      description: `${reason}: one byte more than the underlay takes, ${description}`,
-      program: "vnetd_encap",
-      ...(setup === undefined ? {} : { setup }),
-      input,
-      verdict: "drop",
-      reasons: [reason],
-      learned,
-      events: localNew,
-    }),
-  ),
+  ...(
+    [
+      ["too_big", "to a host", frameOf(1451), learnB()],
+      ["too_big", "to a host, IP", udpToB(1500 - 50 - 14 - 28 + 1), learnB()],
+      [
+        "too_big",
+        "to the group",
+        packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).payload(1437),
+        undefined,
+      ],
+    ] as const
+  ).map(([reason, description, input, setup]): Row => ({
+    description: `${reason}: one byte more than the underlay takes, ${description}`,
+    program: "vnetd_encap",
+    ...(setup === undefined ? {} : { setup }),
+    input,
+    verdict: "drop",
+    reasons: [reason],
+    learned,
+    events: localNew,
+  })),
   {
     description: "too_big: measured against the underlay's own MTU",
     program: "vnetd_encap",
@@ -237,18 +298,16 @@ const drops: Row[] = [
     reasons: ["vnet_down"],
     reasonsKnowVnet: false,
   },
-  ...[vnetdSecurity.SECURITY_AUTH, vnetdSecurity.SECURITY_CONF].map(
-    (security): Row => ({
-      description: `security: level ${security} is never sent in clear`,
-      program: "vnetd_encap",
-      vnet: { security },
-      setup: learnB(),
-      input: udpToB(),
-      verdict: "drop",
-      reasons: ["security"],
-      learned: { [GUEST_A]: undefined },
-    }),
-  ),
+  ...[vnetdSecurity.SECURITY_AUTH, vnetdSecurity.SECURITY_CONF].map((security): Row => ({
+    description: `security: level ${security} is never sent in clear`,
+    program: "vnetd_encap",
+    vnet: { security },
+    setup: learnB(),
+    input: udpToB(),
+    verdict: "drop",
+    reasons: ["security"],
+    learned: { [GUEST_A]: undefined },
+  })),
   {
     description: "encap_failed: a super-frame that is not IP",
     program: "vnetd_encap",
@@ -266,20 +325,21 @@ const drops: Row[] = [
       ["not IP", toB().payload(100)],
       ["another source address", outer({ src: PEER })],
       ["not UDP", packet().eth().ipv4({ src: US, dst: PEER }).tcp().payload(60)],
-      ["not VUDP", packet().eth().ipv4({ src: US, dst: PEER }).udp().payload(hex("0001")).payload(60)],
+      [
+        "not VUDP",
+        packet().eth().ipv4({ src: US, dst: PEER }).udp().payload(hex("0001")).payload(60),
+      ],
       ["too short", packet().eth().ipv4({ src: US, dst: PEER }).udp()],
     ] as const
-  ).map(
-    ([description, input]): Row => ({
-      description: `stale_pass: a mark of the second pass on what is ${description}`,
-      program: "vnetd_encap",
-      input,
-      mark: vnetdMark.MARK_SECOND_PASS,
-      verdict: "drop",
-      reasons: ["stale_pass"],
-      reasonsKnowVnet: false,
-    }),
-  ),
+  ).map(([description, input]): Row => ({
+    description: `stale_pass: a mark of the second pass on what is ${description}`,
+    program: "vnetd_encap",
+    input,
+    mark: vnetdMark.MARK_SECOND_PASS,
+    verdict: "drop",
+    reasons: ["stale_pass"],
+    reasonsKnowVnet: false,
+  })),
   {
     description: "stale_pass: the device is not attached any more",
     program: "vnetd_encap",
@@ -296,7 +356,11 @@ const drops: Row[] = [
     input: packet().eth({ src: "03:00:00:00:00:01", dst: GUEST_B }).ipv4().udp(),
     verdict: "redirect",
     reasons: ["refused_group_mac"],
-    encapsulated: { to: PEER, ttl: 64, frame: packet().eth({ src: "03:00:00:00:00:01", dst: GUEST_B }).ipv4().udp() },
+    encapsulated: {
+      to: PEER,
+      ttl: 64,
+      frame: packet().eth({ src: "03:00:00:00:00:01", dst: GUEST_B }).ipv4().udp(),
+    },
     learned: { "03:00:00:00:00:01": undefined },
   },
 ];
@@ -326,55 +390,53 @@ const marks: Row[] = [0x764e0200, 0x1234].map((mark) => ({
 const fast: Row[] = [
   ...Object.entries(ENCAP_KINDS)
     .filter(([, { secondPass }]) => !secondPass)
-    .map(
-      ([kind, { frame }]): Row => ({
-        description: `fast: ${kind} to a host that is known`,
-        program: "vnetd_encap_fast",
-        setup: learnB(),
-        input: frame,
-        verdict: "redirect",
-        encapsulated: { to: PEER, ttl: 64, frame },
-        learned,
-        events: localNew,
-        check: ({ mark }) => expect(mark).toBe(0),
-      }),
-    ),
+    .map(([kind, { frame }]): Row => ({
+      description: `fast: ${kind} to a host that is known`,
+      program: "vnetd_encap_fast",
+      setup: learnB(),
+      input: frame,
+      verdict: "redirect",
+      encapsulated: { to: PEER, ttl: 64, frame },
+      learned,
+      events: localNew,
+      check: ({ mark }) => expect(mark).toBe(0),
+    })),
   ...(
     [
       ["ARP", toB().arp({ operation: 2 }), learnB()],
       ["802.1Q inline", toB().vlan({ id: 5 }).ipv4().udp({ dst: 9 }), learnB()],
       ["unknown unicast", udpToB(), undefined],
-      ["a broadcast", packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).ipv4().udp({ dst: 9 }), undefined],
+      [
+        "a broadcast",
+        packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).ipv4().udp({ dst: 9 }),
+        undefined,
+      ],
       ["what is too big", udpToB(1409), learnB()],
     ] as const
-  ).map(
-    ([description, input, setup]): Row => ({
-      description: `fast: ${description} is left, unchanged, to vnetd_encap`,
-      program: "vnetd_encap_fast",
-      ...(setup === undefined ? {} : { setup }),
-      input,
-      verdict: "pass",
-      // whether the source is learned here or by the other hook is no matter
-      anyEvents: true,
-      check: ({ output }) => expect(output.equals(input.build())).toBe(true),
-    }),
-  ),
+  ).map(([description, input, setup]): Row => ({
+    description: `fast: ${description} is left, unchanged, to vnetd_encap`,
+    program: "vnetd_encap_fast",
+    ...(setup === undefined ? {} : { setup }),
+    input,
+    verdict: "pass",
+    // whether the source is learned here or by the other hook is no matter
+    anyEvents: true,
+    check: ({ output }) => expect(output.equals(input.build())).toBe(true),
+  })),
   ...(
     [
       ["a vnet that is down", { up: false }],
       ["a secure vnet", { security: vnetdSecurity.SECURITY_CONF }],
     ] as const
-  ).map(
-    ([description, vnet]): Row => ({
-      description: `fast: ${description} is left to vnetd_encap, which drops and counts`,
-      program: "vnetd_encap_fast",
-      vnet,
-      setup: learnB(),
-      input: udpToB(),
-      verdict: "pass",
-      check: ({ output }) => expect(output.equals(udpToB().build())).toBe(true),
-    }),
-  ),
+  ).map(([description, vnet]): Row => ({
+    description: `fast: ${description} is left to vnetd_encap, which drops and counts`,
+    program: "vnetd_encap_fast",
+    vnet,
+    setup: learnB(),
+    input: udpToB(),
+    verdict: "pass",
+    check: ({ output }) => expect(output.equals(udpToB().build())).toBe(true),
+  })),
   {
     description: "fast: a guest's mark cannot pass for the second pass",
     program: "vnetd_encap_fast",

@@ -21,14 +21,21 @@ describe("vnetd_encap", () => {
 
 describe("what differs from packet to packet", () => {
   const encapsulate = (port: number): ReturnType<typeof parseFrame> => {
-    const frame = packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp({ src: port, dst: 53 }).payload(20);
+    const frame = packet()
+      .eth({ src: GUEST_A, dst: GUEST_B })
+      .ipv4()
+      .udp({ src: port, dst: 53 })
+      .payload(20);
     return parseFrame(lab!.run("vnetd_encap", frame.build()).output);
   };
 
   it("the source port is a flow's own: the same for its packets, many for many flows", () => {
     lab!.underlay();
     const vnet = lab!.vnet();
-    lab!.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+    lab!.control(vnetdControlOp.CTL_LEARN, vnet, {
+      mac: macBytes(GUEST_B),
+      addr: mappedBytes(PEER),
+    });
     const ports = Array.from({ length: 64 }, (_, i) => encapsulate(10_000 + i).udp!.src);
     const again = Array.from({ length: 64 }, (_, i) => encapsulate(10_000 + i).udp!.src);
     expect(again).toEqual(ports);
@@ -39,7 +46,10 @@ describe("what differs from packet to packet", () => {
   it("the IPv4 id changes, since the packets may be fragmented on their way", () => {
     lab!.underlay();
     const vnet = lab!.vnet();
-    lab!.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+    lab!.control(vnetdControlOp.CTL_LEARN, vnet, {
+      mac: macBytes(GUEST_B),
+      addr: mappedBytes(PEER),
+    });
     const ids = Array.from({ length: 100 }, () => encapsulate(10_000).ipv4!.id);
     expect(new Set(ids).size).toBe(100);
   });

@@ -37,13 +37,23 @@ const mutation: fc.Arbitrary<Mutation> = fc.oneof(
     if (out.length > 0) out[at % out.length]! ^= bits;
     return out;
   }),
-  fc.tuple(position, fc.constantFrom(0, 1, 4, 0x40, 0x7f, 0x80, 0xff)).map(([at, value]): Mutation => (bytes) => {
-    const out = Buffer.from(bytes);
-    if (out.length > 0) out[at % out.length] = value;
-    return out;
-  }),
-  position.map((at): Mutation => (bytes) => bytes.subarray(0, at % (bytes.length + 1))),
-  fc.uint8Array({ maxLength: 80 }).map((tail): Mutation => (bytes) => Buffer.concat([bytes, tail])),
+  fc
+    .tuple(position, fc.constantFrom(0, 1, 4, 0x40, 0x7f, 0x80, 0xff))
+    .map(([at, value]): Mutation => (bytes) => {
+      const out = Buffer.from(bytes);
+      if (out.length > 0) out[at % out.length] = value;
+      return out;
+    }),
+  position.map(
+    (at): Mutation =>
+      (bytes) =>
+        bytes.subarray(0, at % (bytes.length + 1)),
+  ),
+  fc.uint8Array({ maxLength: 80 }).map(
+    (tail): Mutation =>
+      (bytes) =>
+        Buffer.concat([bytes, tail]),
+  ),
   fc.tuple(position, fc.uint8Array({ maxLength: 24 })).map(([at, more]): Mutation => (bytes) => {
     const cut = at % (bytes.length + 1);
     return Buffer.concat([bytes.subarray(0, cut), more, bytes.subarray(cut)]);
@@ -73,14 +83,28 @@ const mutated = (bases: readonly Buffer[], most: number): fc.Arbitrary<Buffer> =
     });
 
 /** the captures' packets, sent to us */
-const golden = CAPTURES.flatMap((capture) => datagramsOf(capture).map((d) => fromPeer().payload(d.payload).build()));
+const golden = CAPTURES.flatMap((capture) =>
+  datagramsOf(capture).map((d) => fromPeer().payload(d.payload).build()),
+);
 const OUTER_BASES = [
   ...golden.filter((bytes) => bytes.length < 1500),
-  fromPeer({ dst: VNETD_GROUP }).vudp({ vnet: "4" }).payload(innerFrame({ dst: BROADCAST_MAC }).build()).build(),
-  fromPeer().varp({ vnet: "4", vmac: GUEST_B }).extension({ tlvs: [{ type: 1, value: Buffer.alloc(16) }] }).build(),
+  fromPeer({ dst: VNETD_GROUP })
+    .vudp({ vnet: "4" })
+    .payload(innerFrame({ dst: BROADCAST_MAC }).build())
+    .build(),
+  fromPeer()
+    .varp({ vnet: "4", vmac: GUEST_B })
+    .extension({ tlvs: [{ type: 1, value: Buffer.alloc(16) }] })
+    .build(),
   fromPeer().vfwd().vudp({ vnet: "4" }).payload(innerFrame().build()).build(),
   packet().eth().ipv4({ src: PEER, dst: VNETD_GROUP }).icmpEcho().payload(8).build(),
-  packet().eth().ipv4({ src: PEER, dst: US, options: Buffer.alloc(40, 1) }).udp().vudp({ vnet: "4" }).payload(innerFrame().build()).build(),
+  packet()
+    .eth()
+    .ipv4({ src: PEER, dst: US, options: Buffer.alloc(40, 1) })
+    .udp()
+    .vudp({ vnet: "4" })
+    .payload(innerFrame().build())
+    .build(),
 ];
 const FRAME_BASES = Object.values(ENCAP_KINDS).map(({ frame }) => frame.build());
 
@@ -94,7 +118,11 @@ interface Fate {
 }
 
 /** undefined: the kernel takes no such packet for a test run (IP that is shorter than its header) */
-function fateOf(program: ProgramName, bytes: Buffer, options: { mark?: number } = {}): Fate | undefined {
+function fateOf(
+  program: ProgramName,
+  bytes: Buffer,
+  options: { mark?: number } = {},
+): Fate | undefined {
   const countForwarded = (): number => {
     const { encapFrames, decapFrames } = lab!.traffic(vnet);
     return encapFrames + decapFrames;
@@ -108,7 +136,8 @@ function fateOf(program: ProgramName, bytes: Buffer, options: { mark?: number } 
     if (tooShort && (error as { code?: string }).code === "EINVAL") return undefined;
     throw error;
   }
-  const sum = (drops: Run["drops"]): number => drops.reduce((total, { frames }) => total + frames, 0);
+  const sum = (drops: Run["drops"]): number =>
+    drops.reduce((total, { frames }) => total + frames, 0);
   return {
     run,
     dropped: sum(run.drops.filter(({ reason }) => !reason.startsWith("refused_"))),
@@ -152,7 +181,10 @@ const verdicts = (): Record<string, number> => ({ pass: 0, drop: 0, redirect: 0 
 describe("vnetd_decap", () => {
   it.each([
     ["packets of the captures with up to 4 mutations", mutated(OUTER_BASES, 4)],
-    ["random bytes behind a right outer header", fc.uint8Array({ maxLength: 300 }).map((b) => fromPeer().payload(b).build())],
+    [
+      "random bytes behind a right outer header",
+      fc.uint8Array({ maxLength: 300 }).map((b) => fromPeer().payload(b).build()),
+    ],
     ["random bytes", fc.uint8Array({ minLength: 14, maxLength: 400 }).map((b) => Buffer.from(b))],
   ])(
     "%s",
@@ -182,7 +214,10 @@ describe("vnetd_decap", () => {
 });
 
 describe("vnetd_encap", () => {
-  const frames = fc.oneof(mutated(FRAME_BASES, 4), fc.uint8Array({ minLength: 14, maxLength: 1600 }).map((b) => Buffer.from(b)));
+  const frames = fc.oneof(
+    mutated(FRAME_BASES, 4),
+    fc.uint8Array({ minLength: 14, maxLength: 1600 }).map((b) => Buffer.from(b)),
+  );
   const mark = fc.oneof(
     { weight: 6, arbitrary: fc.constant(0) },
     fc.nat(0xff).map((index) => vnetdMark.MARK_SECOND_PASS | index),
@@ -211,7 +246,11 @@ describe("vnetd_encap", () => {
           expectOneFate(bytes, fate);
           if (fate.run.verdict !== "redirect") return;
           const toGroup = fate.run.output.subarray(30, 34).equals(Buffer.from([224, 10, 0, 1]));
-          expectEncapsulated(fate.run.output, { to: toGroup ? VNETD_GROUP : PEER, ttl: toGroup ? 1 : 64, frame: bytes });
+          expectEncapsulated(fate.run.output, {
+            to: toGroup ? VNETD_GROUP : PEER,
+            ttl: toGroup ? 1 : 64,
+            frame: bytes,
+          });
         }),
         { numRuns: RUNS },
       );
@@ -222,8 +261,14 @@ describe("vnetd_encap", () => {
 });
 
 it("after all that, a pair that talks still does", () => {
-  const run = lab!.run("vnetd_encap", packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp().build());
+  const run = lab!.run(
+    "vnetd_encap",
+    packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp().build(),
+  );
   expect(run.verdict).toBe("redirect");
-  const back = lab!.run("vnetd_decap", fromPeer().vudp({ vnet: "4" }).payload(innerFrame().build()).build());
+  const back = lab!.run(
+    "vnetd_decap",
+    fromPeer().vudp({ vnet: "4" }).payload(innerFrame().build()).build(),
+  );
   expect(back.verdict).toBe("redirect");
 });

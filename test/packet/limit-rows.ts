@@ -7,19 +7,32 @@ import { expect } from "vitest";
 import { vnetdControlOp } from "../../src/generated/layouts.js";
 import { macBytes } from "../lib/bytes.js";
 import { packet } from "../lib/packet.js";
-import { GUEST_A, GUEST_B, PEER, THIRD, fromPeer, innerFrame, type Row, type RowContext } from "./rows.js";
+import {
+  GUEST_A,
+  GUEST_B,
+  PEER,
+  THIRD,
+  fromPeer,
+  innerFrame,
+  type Row,
+  type RowContext,
+} from "./rows.js";
 
 const macNumber = (n: number): string =>
   `02:bb:00:${[n >> 16, n >> 8, n].map((b) => (b & 0xff).toString(16).padStart(2, "0")).join(":")}`;
 
 const frameFrom = (host: string, mac: string): Buffer =>
-  fromPeer({ src: host }).vudp({ vnet: "4" }).payload(innerFrame({ src: mac }).build()).build();
+  fromPeer({ src: host })
+    .vudp({ vnet: "4" })
+    .payload(innerFrame({ src: mac }).build())
+    .build();
 
 /** frames of that many MACs, from a host */
 const flood =
   (host: string, count: number, first = 0) =>
   ({ lab }: RowContext): void => {
-    for (let n = first; n < first + count; n++) lab.run("vnetd_decap", frameFrom(host, macNumber(n)));
+    for (let n = first; n < first + count; n++)
+      lab.run("vnetd_decap", frameFrom(host, macNumber(n)));
   };
 
 export const LIMIT_ROWS: Row[] = [

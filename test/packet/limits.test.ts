@@ -6,7 +6,16 @@ import { macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab } from "../lib/bpf-lab.js";
 import { packet } from "../lib/packet.js";
 import { LIMIT_ROWS, SMALL_TABLES, SMALL_TABLE_ROWS } from "./limit-rows.js";
-import { GUEST_A, GUEST_B, PEER, THIRD, expectEncapsulated, fromPeer, innerFrame, runRow } from "./rows.js";
+import {
+  GUEST_A,
+  GUEST_B,
+  PEER,
+  THIRD,
+  expectEncapsulated,
+  fromPeer,
+  innerFrame,
+  runRow,
+} from "./rows.js";
 
 let lab: BpfLab | undefined;
 afterAll(() => lab?.close());
@@ -22,8 +31,14 @@ describe("limits of a vnet and of a host", () => {
     const say = { mac: macBytes(GUEST_B), addr: mappedBytes(THIRD) };
     lab!.control(vnetdControlOp.CTL_LEARN, flooded, say);
     for (let n = 0; n < 5000; n++) {
-      const mac = Buffer.from([0x02, 0xcc, 0, n >> 8, n & 0xff, 1]).toString("hex").match(/../g)!.join(":");
-      const frame = fromPeer().vudp({ vnet: "4" }).payload(innerFrame({ src: mac }).build()).build();
+      const mac = Buffer.from([0x02, 0xcc, 0, n >> 8, n & 0xff, 1])
+        .toString("hex")
+        .match(/../g)!
+        .join(":");
+      const frame = fromPeer()
+        .vudp({ vnet: "4" })
+        .payload(innerFrame({ src: mac }).build())
+        .build();
       lab!.native.progTestRun(lab!.program("vnetd_decap"), frame, { ifindex: lab!.ifindex("ul0") });
     }
     expect(lab!.counts(flooded)).toMatchObject({ entries: 201, hosts: 2 });
@@ -35,7 +50,11 @@ describe("limits of a vnet and of a host", () => {
 
     // the pair still talks by unicast
     const toB = packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp().payload(8);
-    expectEncapsulated(lab!.run("vnetd_encap", toB.build()).output, { to: THIRD, ttl: 64, frame: toB });
+    expectEncapsulated(lab!.run("vnetd_encap", toB.build()).output, {
+      to: THIRD,
+      ttl: 64,
+      frame: toB,
+    });
     // and another vnet learns from the very host that floods
     const other = lab!.vnet({ id: "97" });
     lab!.run("vnetd_decap", fromPeer().vudp({ vnet: "97" }).payload(innerFrame().build()).build());

@@ -10,7 +10,14 @@
 import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { vnetdControlOp } from "../../src/generated/layouts.js";
-import { expectBytes, internetChecksum, ipv4Bytes, ipv6Bytes, macBytes, mappedBytes } from "../lib/bytes.js";
+import {
+  expectBytes,
+  internetChecksum,
+  ipv4Bytes,
+  ipv6Bytes,
+  macBytes,
+  mappedBytes,
+} from "../lib/bytes.js";
 import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
 import { ETHER_TYPE, packet, type PacketBuilder } from "../lib/packet.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
@@ -28,10 +35,20 @@ let vnet: LabVnet;
 
 beforeAll(() => {
   lab = BpfLab.open();
-  const offloads = { "tx-tcp-segmentation": false, "tx-udp-segmentation": false, "tx-generic-segmentation": false };
+  const offloads = {
+    "tx-tcp-segmentation": false,
+    "tx-udp-segmentation": false,
+    "tx-generic-segmentation": false,
+  };
   lab.native.featuresSet("ul0", { ...offloads, "tx-checksum-ip-generic": false });
   execFileSync("ip", ["neighbour", "replace", PEER, "lladdr", "02:00:0a:42:01:09", "dev", "ul0"]);
-  lab.native.clsactAttach(lab.program("vnetd_encap"), lab.ifindex("vn0p"), "ingress", PRIORITY, HANDLE);
+  lab.native.clsactAttach(
+    lab.program("vnetd_encap"),
+    lab.ifindex("vn0p"),
+    "ingress",
+    PRIORITY,
+    HANDLE,
+  );
 });
 afterAll(() => {
   lab?.native.clsactDetach(lab.ifindex("vn0p"), "ingress", PRIORITY, HANDLE);
@@ -53,15 +70,26 @@ function send(frame: WireFrame): Buffer[] {
 }
 
 /** puts the sum of the pseudo-header where the checksum belongs, as a stack does that leaves the rest to the device */
-function partial(frame: Buffer, options: { start: number; offset: number; pseudo: Buffer }): Buffer {
+function partial(
+  frame: Buffer,
+  options: { start: number; offset: number; pseudo: Buffer },
+): Buffer {
   const out = Buffer.from(frame);
   out.writeUInt16BE(~internetChecksum(options.pseudo) & 0xffff, options.start + options.offset);
   return out;
 }
 const pseudo4 = (protocol: number, length: number): Buffer =>
-  Buffer.concat([ipv4Bytes(ip4.src), ipv4Bytes(ip4.dst), Buffer.from([0, protocol, length >> 8, length & 0xff])]);
+  Buffer.concat([
+    ipv4Bytes(ip4.src),
+    ipv4Bytes(ip4.dst),
+    Buffer.from([0, protocol, length >> 8, length & 0xff]),
+  ]);
 const pseudo6 = (protocol: number, length: number): Buffer =>
-  Buffer.concat([ipv6Bytes(ip6.src), ipv6Bytes(ip6.dst), Buffer.from([0, 0, length >> 8, length & 0xff, 0, 0, 0, protocol])]);
+  Buffer.concat([
+    ipv6Bytes(ip6.src),
+    ipv6Bytes(ip6.dst),
+    Buffer.from([0, 0, length >> 8, length & 0xff, 0, 0, 0, protocol]),
+  ]);
 
 /** inner frames, each right in itself (the strict parser verifies lengths and checksums) */
 function innerFrames(packets: readonly Buffer[]): ParsedFrame[] {
@@ -77,31 +105,57 @@ describe("super-frames become packets of the underlay's size, each right", () =>
   const PAYLOAD = 20_000;
 
   it.each([
-    ["TCP over IPv4 (TSO)", VIRTIO_GSO.tcp4, toB().ipv4(ip4).tcp({ flags: 0x18 }).payload(PAYLOAD), 34, 54, 6, 16, pseudo4(6, 20)],
-    ["TCP over IPv6 (TSO)", VIRTIO_GSO.tcp6, toB().ipv6(ip6).tcp({ flags: 0x18 }).payload(PAYLOAD), 54, 74, 6, 16, pseudo6(6, 20)],
-    ["UDP over IPv4 (USO)", VIRTIO_GSO.udpL4, toB().ipv4(ip4).udp({ dst: 9 }).payload(PAYLOAD), 34, 42, 17, 6, pseudo4(17, 8)],
-    ["UDP over IPv6 (USO)", VIRTIO_GSO.udpL4, toB().ipv6(ip6).udp({ dst: 9 }).payload(PAYLOAD), 54, 62, 17, 6, pseudo6(17, 8)],
-  ] as const)("%s", (_kind, gsoType, builder, start, headerLength, protocol, offset) => {
+    { kind: "TCP over IPv4 (TSO)", gsoType: VIRTIO_GSO.tcp4, ip: toB().ipv4(ip4), start: 34 },
+    { kind: "TCP over IPv6 (TSO)", gsoType: VIRTIO_GSO.tcp6, ip: toB().ipv6(ip6), start: 54 },
+    { kind: "UDP over IPv4 (USO)", gsoType: VIRTIO_GSO.udpL4, ip: toB().ipv4(ip4), start: 34 },
+    { kind: "UDP over IPv6 (USO)", gsoType: VIRTIO_GSO.udpL4, ip: toB().ipv6(ip6), start: 54 },
+  ])("$kind", ({ gsoType, ip, start }) => {
+    const isUdp = gsoType === VIRTIO_GSO.udpL4;
+    const builder = isUdp ? ip.udp({ dst: 9 }) : ip.tcp({ flags: 0x18 });
+    const { protocol, offset, headerLength } = isUdp
+      ? { protocol: 17, offset: 6, headerLength: start + 8 }
+      : { protocol: 6, offset: 16, headerLength: start + 20 };
     const gsoSize = 1300;
-    const whole = builder.build();
+    const whole = builder.payload(PAYLOAD).build();
     const length = whole.length - start;
     const pseudo = start === 34 ? pseudo4(protocol, length) : pseudo6(protocol, length);
     const bytes = partial(whole, { start, offset, pseudo });
-    const packets = send({ bytes, gsoType, gsoSize, headerLength, checksumStart: start, checksumOffset: offset });
+    const packets = send({
+      bytes,
+      gsoType,
+      gsoSize,
+      headerLength,
+      checksumStart: start,
+      checksumOffset: offset,
+    });
     const frames = innerFrames(packets);
     expect(frames.length).toBe(Math.ceil(PAYLOAD / gsoSize));
-    expectBytes(Buffer.concat(frames.map((f) => f.payload)), whole.subarray(headerLength), { what: "payload" });
+    expectBytes(Buffer.concat(frames.map((f) => f.payload)), whole.subarray(headerLength), {
+      what: "payload",
+    });
     for (const frame of frames) expect(frame).toMatchObject({ src: GUEST_A, dst: GUEST_B });
     expect(lab!.traffic(vnet).encapFrames).toBe(1);
   });
 
   it("superframe_too_long: what would not fit an IPv4 length is dropped and counted, not mangled", () => {
-    const whole = toB().ipv4(ip4).tcp().payload(65_500 - 54).build();
+    const whole = toB()
+      .ipv4(ip4)
+      .tcp()
+      .payload(65_500 - 54)
+      .build();
     const bytes = partial(whole, { start: 34, offset: 16, pseudo: pseudo4(6, whole.length - 34) });
-    const header = { gsoType: VIRTIO_GSO.tcp4, gsoSize: 1300, headerLength: 54, checksumStart: 34, checksumOffset: 16 };
+    const header = {
+      gsoType: VIRTIO_GSO.tcp4,
+      gsoSize: 1300,
+      headerLength: 54,
+      checksumStart: 34,
+      checksumOffset: 16,
+    };
     const before = new Map(lab!.dropCounters());
     expect(send({ bytes, ...header })).toEqual([]);
-    const counted = [...lab!.dropCounters()].filter(([key]) => !before.has(key)).map(([, drop]) => drop);
+    const counted = [...lab!.dropCounters()]
+      .filter(([key]) => !before.has(key))
+      .map(([, drop]) => drop);
     expect(counted).toEqual([
       { reason: "superframe_too_long", direction: "encap", handle: vnet.handle, frames: 1 },
     ]);
@@ -110,12 +164,19 @@ describe("super-frames become packets of the underlay's size, each right", () =>
   it("too_big: segments are measured, not the super-frame", () => {
     const whole = toB().ipv4(ip4).tcp().payload(4000).build();
     const bytes = partial(whole, { start: 34, offset: 16, pseudo: pseudo4(6, whole.length - 34) });
-    const header = { gsoType: VIRTIO_GSO.tcp4, headerLength: 54, checksumStart: 34, checksumOffset: 16 };
+    const header = {
+      gsoType: VIRTIO_GSO.tcp4,
+      headerLength: 54,
+      checksumStart: 34,
+      checksumOffset: 16,
+    };
     // 1500 - 50 - 14 - 40 is what fits
     expect(innerFrames(send({ bytes, ...header, gsoSize: 1396 })).length).toBe(3);
     expect(send({ bytes, ...header, gsoSize: 1397 })).toEqual([]);
     const counted = [...lab!.dropCounters().values()].filter((d) => d.handle === vnet.handle);
-    expect(counted).toEqual([{ reason: "too_big", direction: "encap", handle: vnet.handle, frames: 1 }]);
+    expect(counted).toEqual([
+      { reason: "too_big", direction: "encap", handle: vnet.handle, frames: 1 },
+    ]);
   });
 });
 
@@ -125,7 +186,11 @@ describe("checksums that were left to the device are made", () => {
     ["UDP", toB().ipv4(ip4).udp({ dst: 9 }).payload(3), 17, 6],
   ] as const)("%s", (_kind, builder, protocol, offset) => {
     const whole = builder.build();
-    const bytes = partial(whole, { start: 34, offset, pseudo: pseudo4(protocol, whole.length - 34) });
+    const bytes = partial(whole, {
+      start: 34,
+      offset,
+      pseudo: pseudo4(protocol, whole.length - 34),
+    });
     const packets = send({ bytes, checksumStart: 34, checksumOffset: offset });
     expect(packets.length).toBe(1);
     expectEncapsulated(packets[0]!, { to: PEER, ttl: 64, frame: whole });
@@ -136,8 +201,19 @@ describe("VLAN tags that the kernel keeps beside the packet are written into it"
   it.each([
     ["802.1Q", toB().vlan({ id: 5, priority: 3 }).ipv4(ip4).udp({ dst: 9 }).payload(30)],
     ["802.1Q and ARP", toB().vlan({ id: 5 }).arp()],
-    ["QinQ", toB().vlan({ id: 5, tpid: ETHER_TYPE.qinq }).vlan({ id: 6 }).ipv4(ip4).udp({ dst: 9 }).payload(30)],
-    ["three tags", toB().vlan({ id: 5 }).vlan({ id: 6 }).vlan({ id: 7 }).ipv4(ip4).udp({ dst: 9 }).payload(30)],
+    [
+      "QinQ",
+      toB()
+        .vlan({ id: 5, tpid: ETHER_TYPE.qinq })
+        .vlan({ id: 6 })
+        .ipv4(ip4)
+        .udp({ dst: 9 })
+        .payload(30),
+    ],
+    [
+      "three tags",
+      toB().vlan({ id: 5 }).vlan({ id: 6 }).vlan({ id: 7 }).ipv4(ip4).udp({ dst: 9 }).payload(30),
+    ],
     ["priority tag", toB().vlan({ id: 0, priority: 6 }).ipv4(ip4).udp({ dst: 9 }).payload(30)],
   ] as const)("%s", (_kind, builder) => {
     const packets = send({ bytes: builder.build() });

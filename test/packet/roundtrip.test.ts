@@ -19,7 +19,10 @@ function carry(frame: Buffer, options: { toGroup: boolean; vnet: string }): Buff
   lab!.underlay({ address: US });
   const sender = lab!.vnet({ id: options.vnet });
   if (!options.toGroup) {
-    lab!.control(vnetdControlOp.CTL_LEARN, sender, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+    lab!.control(vnetdControlOp.CTL_LEARN, sender, {
+      mac: macBytes(GUEST_B),
+      addr: mappedBytes(PEER),
+    });
   }
   const sent = lab!.run("vnetd_encap", frame);
   expect(sent).toMatchObject({ verdict: "redirect", drops: [] });
@@ -48,7 +51,10 @@ describe.each(["4", "97", "1234:5678:9abc:def0:1111:2222:3333:4444"])("vnet %s",
 
 it("every length from 14 to 1450 bytes; below 34 padded with zeros", () => {
   for (let length = 14; length <= 1450; length += length < 80 ? 1 : 37) {
-    const frame = packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).payload(length - 14).build();
+    const frame = packet()
+      .eth({ src: GUEST_A, dst: BROADCAST_MAC })
+      .payload(length - 14)
+      .build();
     const padded = Buffer.concat([frame, Buffer.alloc(Math.max(0, 34 - length))]);
     expectBytes(carry(frame, { toGroup: true, vnet: "4" }), padded, { what: `${length} bytes` });
   }
@@ -62,7 +68,13 @@ it("the group's packet is the unicast packet but for TTL and destination", () =>
   lab!.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
   const unicast = lab!.run("vnetd_encap", frame.build()).output;
   // outer destination MAC, IPv4 id, TTL, header checksum, destination
-  const free = [[0, 6], [18, 20], [22, 23], [24, 26], [30, 34]] as const;
+  const free = [
+    [0, 6],
+    [18, 20],
+    [22, 23],
+    [24, 26],
+    [30, 34],
+  ] as const;
   expectBytes(flooded, unicast, { free });
   expect(flooded.subarray(30, 34)).toEqual(Buffer.from(VNETD_GROUP.split(".").map(Number)));
 });

@@ -8,7 +8,15 @@
  */
 import { expect } from "vitest";
 import { expectBytes } from "../lib/bytes.js";
-import type { BpfLab, LabEvent, LabVnet, ProgramName, UnderlayOptions, Verdict, VnetOptions } from "../lib/bpf-lab.js";
+import type {
+  BpfLab,
+  LabEvent,
+  LabVnet,
+  ProgramName,
+  UnderlayOptions,
+  Verdict,
+  VnetOptions,
+} from "../lib/bpf-lab.js";
 import { VNETD_GROUP, VNETD_GROUP_MAC, packet, type PacketBuilder } from "../lib/packet.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
 
@@ -78,7 +86,10 @@ export function fromPeer(
   const dst = options.dst ?? US;
   const udp = { src: options.sport ?? 1798, dst: 1798 };
   return packet()
-    .eth({ dst: dst === VNETD_GROUP ? VNETD_GROUP_MAC : "02:00:0a:42:01:01", src: "02:00:0a:42:01:09" })
+    .eth({
+      dst: dst === VNETD_GROUP ? VNETD_GROUP_MAC : "02:00:0a:42:01:01",
+      src: "02:00:0a:42:01:09",
+    })
     .ipv4({ src: options.src ?? PEER, dst, ttl: dst === VNETD_GROUP ? 1 : 64, dontFragment: true })
     .udp(options.checksum === undefined ? udp : { ...udp, checksum: options.checksum });
 }

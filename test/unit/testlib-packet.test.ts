@@ -9,7 +9,14 @@ import { reassembleIpv4 } from "../lib/pcap.js";
 const FRAMES: [string, PacketBuilder][] = [
   ["ARP", packet().eth().arp()],
   ["IPv4 UDP", packet().eth().ipv4().udp({ dst: 53 }).payload(5)],
-  ["IPv4 with options", packet().eth().ipv4({ options: hex("94040000") }).udp({ dst: 53 }).payload("x")],
+  [
+    "IPv4 with options",
+    packet()
+      .eth()
+      .ipv4({ options: hex("94040000") })
+      .udp({ dst: 53 })
+      .payload("x"),
+  ],
   ["IPv4 TCP", packet().eth().ipv4().tcp().payload(101)],
   ["IPv4 ICMP", packet().eth().ipv4().icmpEcho().payload(56)],
   ["IPv6 UDP", packet().eth().ipv6().udp({ dst: 53 }).payload(3)],
@@ -27,16 +34,21 @@ describe("what the builder makes, the strict parser takes", () => {
     expect(() => parseFrame(builder.build())).not.toThrow();
   });
 
-  it.each(FRAMES)("%s: every cut throws or gives a shorter payload, and never reads beyond", (_name, builder) => {
-    const whole = builder.build();
-    for (let length = 0; length < whole.length; length++) {
-      try {
-        expect(parseFrame(whole.subarray(0, length)).payload.length).toBeLessThanOrEqual(length - 14);
-      } catch (error) {
-        expect(error).toBeInstanceOf(PacketError);
+  it.each(FRAMES)(
+    "%s: every cut throws or gives a shorter payload, and never reads beyond",
+    (_name, builder) => {
+      const whole = builder.build();
+      for (let length = 0; length < whole.length; length++) {
+        try {
+          expect(parseFrame(whole.subarray(0, length)).payload.length).toBeLessThanOrEqual(
+            length - 14,
+          );
+        } catch (error) {
+          expect(error).toBeInstanceOf(PacketError);
+        }
       }
-    }
-  });
+    },
+  );
 
   it("a flipped bit in a checksummed part is found", () => {
     const whole = packet().eth().ipv4().tcp().payload(10).build();
