@@ -231,7 +231,7 @@ export interface Native {
   linkDelete(ifindex: number): void;
   addressList(): AddressInfo[];
   /** autojoin: the kernel joins the multicast group for as long as the address is there
-   * (IFA_F_MCAUTOJOIN, Linux 4.1); EEXIST when it is there already */
+   * (IFA_F_MCAUTOJOIN, Linux 4.1), of scope host so that it is never a source; EEXIST when it is there already */
   addressAdd(ifindex: number, address: string, prefixLength: number, autojoin: boolean): void;
   addressDelete(ifindex: number, address: string, prefixLength: number): void;
   /** deletes `local ADDRESS dev IFINDEX` from the local table; false when it was not there */
