@@ -11,6 +11,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
+# a failed build leaves the last good one, which a daemon may be running from
+.PRECIOUS: build/addon/vnetd.node
 
 # Debian keeps bpftool in /usr/sbin; .cache/node is there where Debian's own Node is too old
 export PATH := $(CURDIR)/.cache/node/bin:$(PATH):/usr/sbin:/sbin
