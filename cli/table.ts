@@ -25,7 +25,7 @@ function coloured(text: string, colour: Colour | "heading", colours: boolean): s
   return colours && code !== "" ? `\u001b[${code}m${text}\u001b[0m` : text;
 }
 
-const widthOf = (text: string): number => [...text].length;
+const widthOf = (text: string): number => Array.from(text).length;
 
 /** Every line ends in a line break. An empty cell shows as "-". */
 export function formatTable<Row>(

@@ -129,7 +129,10 @@ async function showVersion(invocation: Invocation): Promise<void> {
     if (code !== "NO_DAEMON" && code !== "PERMISSION") throw error;
     if (!invocation.output.json) invocation.output.note(message);
   }
-  if (invocation.output.json) return invocation.output.value({ version, daemon });
+  if (invocation.output.json) {
+    invocation.output.value({ version, daemon });
+    return;
+  }
   invocation.output.line(`vnetd ${version}`);
   if (daemon !== null) {
     invocation.output.line(`daemon ${daemon.version} (API ${daemon.api}, layout ${daemon.layout})`);

@@ -42,7 +42,10 @@ async function createVnet(invocation: Invocation): Promise<void> {
         "vnetCreate",
         await readConfigurationText(what, invocation.environment.stdin),
       );
-  if (invocation.output.json) return invocation.output.value(created);
+  if (invocation.output.json) {
+    invocation.output.value(created);
+    return;
+  }
   for (const { id, bridge: onBridge, vnetif: name, security: level } of created) {
     invocation.output.line(
       `created vnet ${shortVnetId(id)}: ${onBridge === null ? "no bridge" : `bridge ${onBridge}`}, vnetif ${name}, security ${level}`,

@@ -94,7 +94,7 @@ function placeOf(value: unknown): Place | undefined {
   if (!isRecord(value) || typeof value["source"] !== "string") return undefined;
   const { source, line, column } = value;
   return {
-    source: String(source),
+    source,
     ...(typeof line === "number" ? { line } : {}),
     ...(typeof column === "number" ? { column } : {}),
   };

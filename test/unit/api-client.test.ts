@@ -22,7 +22,10 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-async function start(answers: Answers, raw?: (asked: Asked, socket: Socket) => void): Promise<string> {
+async function start(
+  answers: Answers,
+  raw?: (asked: Asked, socket: Socket) => void,
+): Promise<string> {
   daemon = await FakeDaemon.start(answers, raw);
   return daemon.runDir;
 }
@@ -52,7 +55,10 @@ describe("the client", () => {
       if (waiting.length < 3) return;
       const text = waiting
         .reverse()
-        .map(({ id, method }) => `${JSON.stringify({ v: 1, id, result: { method, text: "ä".repeat(50) } })}\n`)
+        .map(
+          ({ id, method }) =>
+            `${JSON.stringify({ v: 1, id, result: { method, text: "ä".repeat(50) } })}\n`,
+        )
         .join("");
       const bytes = Buffer.from(text);
       let at = 0;
@@ -63,8 +69,14 @@ describe("the client", () => {
       next();
     });
     const client = await ApiClient.connect({ runDir });
-    const results = await Promise.all([client.request("version", {}), client.request("status", {}), client.request("hosts", {})]);
-    expect(results.map((result) => (result as unknown as { method: string; text: string }).method)).toEqual(["version", "status", "hosts"]);
+    const results = await Promise.all([
+      client.request("version", {}),
+      client.request("status", {}),
+      client.request("hosts", {}),
+    ]);
+    expect(
+      results.map((result) => (result as unknown as { method: string; text: string }).method),
+    ).toEqual(["version", "status", "hosts"]);
     expect((results[0] as unknown as { text: string }).text).toBe("ä".repeat(50));
     client.close();
     expect((await errorOf(client.request("version", {}))).code).toBe("CONNECTION_LOST");
@@ -72,8 +84,15 @@ describe("the client", () => {
 
   it("hands on the daemon's errors whole", async () => {
     const place = { source: "f", line: 3, column: 5 };
-    const runDir = await start({ vnetList: { error: { code: "VNET_NOT_FOUND", message: "m", hint: "h", place } } });
-    expect(await errorOf(requestOnce({ runDir }, "vnetList", {}))).toMatchObject({ code: "VNET_NOT_FOUND", message: "m", hint: "h", place });
+    const runDir = await start({
+      vnetList: { error: { code: "VNET_NOT_FOUND", message: "m", hint: "h", place } },
+    });
+    expect(await errorOf(requestOnce({ runDir }, "vnetList", {}))).toMatchObject({
+      code: "VNET_NOT_FOUND",
+      message: "m",
+      hint: "h",
+      place,
+    });
   });
 
   it.each([
@@ -84,11 +103,23 @@ describe("the client", () => {
     ["no version", '{"id":1,"result":{}}\n', "API_VERSION"],
     ["an unknown id", '{"v":1,"id":7,"result":{}}\n', "BAD_ANSWER"],
     ["an id that is no number", '{"v":1,"id":"1","result":{}}\n', "BAD_ANSWER"],
-    ["an error for the connection", '{"v":1,"id":null,"error":{"code":"BAD_REQUEST","message":"m"}}\n', "BAD_REQUEST"],
+    [
+      "an error for the connection",
+      '{"v":1,"id":null,"error":{"code":"BAD_REQUEST","message":"m"}}\n',
+      "BAD_REQUEST",
+    ],
     ["an error without a code", '{"v":1,"id":1,"error":{}}\n', "BAD_ANSWER"],
     ["an error that is null", '{"v":1,"id":1,"error":null}\n', "BAD_ANSWER"],
-    ["an unknown error", '{"v":1,"id":1,"error":{"code":"FROM_THE_FUTURE","message":"m"}}\n', "INTERNAL"],
-    ["an error named like a property of objects", '{"v":1,"id":1,"error":{"code":"toString","message":"m"}}\n', "INTERNAL"],
+    [
+      "an unknown error",
+      '{"v":1,"id":1,"error":{"code":"FROM_THE_FUTURE","message":"m"}}\n',
+      "INTERNAL",
+    ],
+    [
+      "an error named like a property of objects",
+      '{"v":1,"id":1,"error":{"code":"toString","message":"m"}}\n',
+      "INTERNAL",
+    ],
     ["half a line", '{"v":1,', "CONNECTION_LOST"],
     ["nothing", "", "CONNECTION_LOST"],
   ])("takes %s for an error", async (_name, text, code) => {
@@ -113,7 +144,9 @@ describe("the client", () => {
     const runDir = await start({});
     const client = await ApiClient.connect({ runDir });
     const text = "\n".repeat(maxLineBytes / 2);
-    expect((await errorOf(client.request("vnetCreate", { text, source: "f" }))).code).toBe("TOO_LARGE");
+    expect((await errorOf(client.request("vnetCreate", { text, source: "f" }))).code).toBe(
+      "TOO_LARGE",
+    );
     client.close();
   });
 });
@@ -124,7 +157,9 @@ describe("where no daemon is", () => {
       code: "NO_DAEMON",
       hint: expect.stringContaining(`vnetd attach --run-dir ${directory}`) as string,
     });
-    expect((await errorOf(ApiClient.connect({ runDir: "/run/vnetd-of-nobody/x" }))).code).toBe("NO_DAEMON");
+    expect((await errorOf(ApiClient.connect({ runDir: "/run/vnetd-of-nobody/x" }))).code).toBe(
+      "NO_DAEMON",
+    );
   });
 
   it("knows a socket that a killed daemon left, and a file that is none", async () => {
@@ -150,13 +185,22 @@ describe("where no daemon is", () => {
     const isRoot = process.geteuid?.() === 0;
     if (isRoot) process.seteuid?.(65534);
     try {
-      expect(await errorOf(ApiClient.connect({ runDir }))).toMatchObject({ code: "PERMISSION", hint: expect.stringContaining("root") as string });
+      expect(await errorOf(ApiClient.connect({ runDir }))).toMatchObject({
+        code: "PERMISSION",
+        hint: expect.stringContaining("root") as string,
+      });
     } finally {
       if (isRoot) process.seteuid?.(0);
     }
   });
 
   it("refuses a path that is too long for a socket", async () => {
-    expect((await errorOf(Promise.resolve().then(() => ApiClient.connect({ runDir: `/tmp/${"x".repeat(100)}` })))).code).toBe("USAGE");
+    expect(
+      (
+        await errorOf(
+          Promise.resolve().then(() => ApiClient.connect({ runDir: `/tmp/${"x".repeat(100)}` })),
+        )
+      ).code,
+    ).toBe("USAGE");
   });
 });

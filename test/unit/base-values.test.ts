@@ -86,7 +86,7 @@ describe("vnet ids", () => {
   it("says what to write instead of 0x61, and where", () => {
     const place = { source: "a.yaml", line: 1, column: 5 };
     expect(() => parseVnetId("0x61", place)).toThrow(
-      expect.objectContaining({ hint: expect.stringContaining("write 61,"), place }),
+      expect.objectContaining({ hint: expect.stringContaining("write 61,") as string, place }),
     );
   });
 

@@ -63,16 +63,14 @@ const ids = fc.uniqueArray(
   { maxLength: 5 },
 );
 const states: fc.Arbitrary<DaemonState> = fc.record({
-  vnets: fc
-    .tuple(ids, names, names)
-    .map(([vnetIds, vnetifs, bridges]) =>
-      vnetIds.map((id, index): VnetConfig => ({
-        id,
-        vnetif: vnetifs[index] ?? `v${index}`,
-        bridge: bridges[index] ?? null,
-        security: "conf",
-      })),
-    ),
+  vnets: fc.tuple(ids, names, names).map(([vnetIds, vnetifs, bridges]) =>
+    vnetIds.map((id, index): VnetConfig => ({
+      id,
+      vnetif: vnetifs[index] ?? `v${index}`,
+      bridge: bridges[index] ?? null,
+      security: "conf",
+    })),
+  ),
   deletedBuiltIns: ids,
   attached: names,
   ownedBridges: names,

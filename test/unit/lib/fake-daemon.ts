@@ -7,7 +7,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { apiVersion, socketName, type ErrorBody, type Method, type Result } from "../../../src/api/contract.js";
+import {
+  apiVersion,
+  socketName,
+  type ErrorBody,
+  type Method,
+  type Result,
+} from "../../../src/api/contract.js";
 
 /** method -> the result, or { error } */
 export type Answers = { [M in Method]?: Result<M> | { error: ErrorBody } };
@@ -29,7 +35,10 @@ export class FakeDaemon {
   ) {}
 
   /** `raw` takes over what is written for each request line. */
-  static async start(answers: Answers, raw?: (asked: Asked, socket: Socket) => void): Promise<FakeDaemon> {
+  static async start(
+    answers: Answers,
+    raw?: (asked: Asked, socket: Socket) => void,
+  ): Promise<FakeDaemon> {
     const runDir = mkdtempSync(join(tmpdir(), "vnetd-fake-"));
     const server = createServer();
     const daemon = new FakeDaemon(runDir, server);
@@ -58,7 +67,7 @@ export class FakeDaemon {
       answer === undefined
         ? { error: { code: "BAD_REQUEST", message: `the test has no answer for ${method}` } }
         : "error" in answer
-          ? (answer as { error: ErrorBody })
+          ? (answer)
           : undefined;
     socket.write(`${JSON.stringify({ v: apiVersion, id, ...(failed ?? { result: answer }) })}\n`);
   }
