@@ -43,7 +43,12 @@
         "-isystem <!(node -p \"require('path').resolve(require('node-addon-api').include_dir)\")",
         "<!@(pkg-config --cflags libbpf libmnl)"
       ],
-      "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
+      "defines": [
+        "NAPI_VERSION=8",
+        "_GNU_SOURCE",
+        # a worker that is terminated within an operation cannot be thrown anything: no abort then
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"
+      ],
       "libraries": ["<!@(pkg-config --libs libbpf libmnl)"],
       "ldflags": [
         # libbpf keeps a pointer to our print callback: the code must outlive every worker

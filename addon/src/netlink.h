@@ -32,7 +32,6 @@ class NetlinkRequest {
   }
   void put(uint16_t type, const void* data, size_t length);
   void putU8(uint16_t type, uint8_t value) { put(type, &value, sizeof value); }
-  void putU16(uint16_t type, uint16_t value) { put(type, &value, sizeof value); }
   void putU32(uint16_t type, uint32_t value) { put(type, &value, sizeof value); }
   /** with its NUL */
   void putText(uint16_t type, const std::string& text) { put(type, text.c_str(), text.size() + 1); }

@@ -262,6 +262,21 @@ test.each(["idle", "spin"])("a worker that is terminated (%s)", async (mode) => 
   }
 });
 
+test("a worker that is terminated in the middle of operations", async () => {
+  const script = `
+    const { parentPort, workerData } = require("node:worker_threads");
+    const native = require(workerData);
+    native.netlinkMonitor(() => undefined);
+    parentPort.postMessage("ready");
+    for (;;) { try { native.linkList(); native.linkDelete(2147483647); } catch {} }`;
+  for (let i = 0; i < 30; i++) {
+    const worker = new Worker(script, { eval: true, workerData: addonPath });
+    await new Promise((resolve) => worker.once("message", resolve));
+    await sleep(i % 4);
+    expect(await worker.terminate()).toBe(1);
+  }
+});
+
 test("two workers and the main thread at a time, and the addon once more afterwards", async () => {
   const workers = [startWorker("idle"), startWorker("idle")];
   const heard: number[] = [];
