@@ -16,7 +16,7 @@
  * Plain JavaScript because it runs in a child process inside a network namespace, where nothing
  * transpiles.
  *
- * @typedef {{vnet: string, mac: string, ip: string}} Guest  vnet in canonical long form or short
+ * @typedef {{vnet: string, mac: string, ip: string, mtuBytes?: number}} Guest  vnet id in any form; MTU 1500
  * @typedef {{reason: string, source: string, hex: string}} Rejection
  * @typedef {{vnet: string, mac: string, address: string, heardMs: number}} TableEntry
  */
@@ -218,11 +218,12 @@ export class OriginalModel {
 /** A guest on a vnet of an original host: answers ARP and ICMP echo, and can ping. */
 class VirtualGuest {
   /** @param {OriginalModel} host @param {Guest} guest */
-  constructor(host, { vnet, mac, ip }) {
+  constructor(host, { vnet, mac, ip, mtuBytes = 1500 }) {
     this.host = host;
     this.vnet = vnet;
     this.mac = mac.toLowerCase();
     this.ip = ip;
+    this.mtuBytes = mtuBytes;
     /** @type {Map<string, string>} ip -> MAC */
     this.neighbours = new Map();
     /** @type {Map<string, (nowMs: number) => void>} "id sequence" -> who waits for that reply */
@@ -318,20 +319,29 @@ class VirtualGuest {
     return undefined;
   }
 
-  /** @param {string} dstMac @param {string} dstIp @param {Buffer} icmp its checksum is filled in @param {number} nowMs */
+  /**
+   * @param {string} dstMac @param {string} dstIp @param {Buffer} icmp its checksum is filled in
+   * @param {number} nowMs
+   */
   sendIcmp(dstMac, dstIp, icmp, nowMs) {
     icmp.writeUInt16BE(0, 2);
     icmp.writeUInt16BE(checksum(icmp), 2);
-    const header = Buffer.alloc(20);
-    header[0] = 0x45;
-    header.writeUInt16BE(20 + icmp.length, 2);
-    header.writeUInt16BE(this.ipId++ & 0xffff, 4);
-    header[8] = 64;
-    header[9] = 1;
-    ipBytes(this.ip).copy(header, 12);
-    ipBytes(dstIp).copy(header, 16);
-    header.writeUInt16BE(checksum(header), 10);
-    this.transmit(dstMac, 0x0800, Buffer.concat([header, icmp]), nowMs);
+    const id = this.ipId++ & 0xffff;
+    const step = (this.mtuBytes - 20) & ~7;
+    for (let at = 0; at < icmp.length; at += step) {
+      const part = icmp.subarray(at, at + step);
+      const header = Buffer.alloc(20);
+      header[0] = 0x45;
+      header.writeUInt16BE(20 + part.length, 2);
+      header.writeUInt16BE(id, 4);
+      header.writeUInt16BE((at + part.length < icmp.length ? 0x2000 : 0) | (at / 8), 6);
+      header[8] = 64;
+      header[9] = 1;
+      ipBytes(this.ip).copy(header, 12);
+      ipBytes(dstIp).copy(header, 16);
+      header.writeUInt16BE(checksum(header), 10);
+      this.transmit(dstMac, 0x0800, Buffer.concat([header, part]), nowMs);
+    }
   }
 
   /** @param {{to: string, id: number, sequence: number, sizeBytes: number, nowMs: number}} echo needs the neighbour's MAC */

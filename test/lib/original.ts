@@ -22,6 +22,8 @@ export interface OriginalGuest {
   vnet: string;
   mac: string;
   ip: string;
+  /** 1500 as the original's default; its manual advises 1400 */
+  mtuBytes?: number;
 }
 
 export interface OriginalOptions {
