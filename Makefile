@@ -52,7 +52,9 @@ bench: ## throughput and latency beside kernel VXLAN, as in docs/performance.md 
 	@bench/run
 
 install: all ## to $(DESTDIR)$(PREFIX): bin/vnetd, bin/vn, lib/vnetd
-	@scripts/install-tree --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
+	@node scripts/copy-tree.mjs build/tree
+	@install -m 644 scripts/vnetd.service.in build/tree/
+	@scripts/install-tree --from build/tree --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
 
 dist: all ## build/vnetd-VERSION/, to be copied to another machine: its install.sh installs there
 	@scripts/make-dist "build/vnetd-$(VERSION)"

@@ -150,6 +150,8 @@ export interface HostOptions {
 }
 
 export interface DaemonOptions {
+  /** default: bin/vnetd of the checkout */
+  program?: string;
   /** after `vnetd run` and the directories */
   args?: readonly string[];
   env?: Record<string, string>;
@@ -341,7 +343,12 @@ export class Host extends Namespace {
 
   /** The same without waiting, for daemons that are expected to refuse. */
   spawnDaemon(options: DaemonOptions = {}): Background {
-    const argv = [join(repository, "bin", "vnetd"), "run", "--run-dir", this.runDir];
+    const argv = [
+      options.program ?? join(repository, "bin", "vnetd"),
+      "run",
+      "--run-dir",
+      this.runDir,
+    ];
     argv.push("--state-dir", this.stateDir, "--bpffs", this.bpffs, ...(options.args ?? []));
     if (options.config !== undefined)
       argv.push("--config", this.lab.file(`${this.name}.yaml`, options.config));

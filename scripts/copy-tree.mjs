@@ -1,0 +1,101 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Lays out the files of an installation from a built checkout:
+ *
+ *   copy-tree.mjs DIRECTORY [--with-node]
+ *
+ *   bin/vnetd bin/vn                  start dist/ with node/ or the machine's Node
+ *   dist/ node_modules/ package.json  daemon and command line, with the packages they import
+ *   build/addon build/bpf             addon and BPF programs, where dist/ looks for them
+ *   doc/                              README, changes, licences
+ *   node/bin/node                     with --with-node, and where the checkout's own set-up
+ *                                     fetched a Node because the machine's would not do
+ *
+ * The directory is made anew. A Node that is brought along must need nothing but the C and C++
+ * libraries: the one of the npm registry does, Debian's own (a shared library) does not.
+ */
+import { execFileSync } from "node:child_process";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+} from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+
+const root = resolve(import.meta.dirname, "..");
+const [directory, option] = process.argv.slice(2);
+if (directory === undefined || (option !== undefined && option !== "--with-node")) {
+  console.error("usage: copy-tree.mjs DIRECTORY [--with-node]");
+  process.exit(2);
+}
+const to = resolve(directory);
+
+function fail(message) {
+  console.error(`copy-tree: ${message}`);
+  process.exit(1);
+}
+
+function copy(path, filter = () => true) {
+  const source = join(root, path);
+  if (!existsSync(source)) fail(`${path} is missing: run make first`);
+  mkdirSync(dirname(join(to, path)), { recursive: true });
+  cpSync(source, join(to, path), { recursive: true, filter });
+}
+
+/** The packages that package.json's "dependencies" pull in, as npm installed them. */
+function runtimePackages() {
+  const listing = execFileSync("npm", ["ls", "--omit=dev", "--all", "--parseable"], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  return listing
+    .split("\n")
+    .filter((line) => line.includes("/node_modules/"))
+    .map((line) => relative(root, line));
+}
+
+/** a Node of its own: `ldd` names only libraries that every Debian machine has */
+function isSelfContained(node) {
+  const libraries = execFileSync("ldd", [node], { encoding: "utf8" });
+  return !/=> (?!.*\/(?:libc|libm|libdl|libpthread|librt|libgcc_s|libstdc\+\+|libatomic)\.so)/.test(
+    libraries,
+  );
+}
+
+function copyNode() {
+  const node = realpathSync(process.execPath);
+  if (!isSelfContained(node)) {
+    if (option === "--with-node")
+      console.error(`copy-tree: ${node} cannot be copied: the other machine needs Node >= 20`);
+    return;
+  }
+  mkdirSync(join(to, "node", "bin"), { recursive: true });
+  cpSync(node, join(to, "node", "bin", "node"));
+  const licence = join(dirname(dirname(node)), "LICENSE");
+  if (existsSync(licence)) cpSync(licence, join(to, "node", "LICENSE"));
+}
+
+rmSync(to, { recursive: true, force: true });
+mkdirSync(join(to, "doc"), { recursive: true });
+for (const path of [
+  "bin/vnetd",
+  "bin/vn",
+  "build/addon/vnetd.node",
+  "build/bpf/vnetd.bpf.o",
+  "package.json",
+])
+  copy(path);
+copy("dist", (path) => !path.endsWith(".map") && !path.endsWith(".stamp"));
+for (const path of runtimePackages()) copy(path);
+for (const name of readdirSync(root)) {
+  if (/^(README|CHANGELOG|LICENSE)/.test(name))
+    cpSync(join(root, name), join(to, "doc", name), { recursive: true });
+}
+chmodSync(join(to, "build", "addon", "vnetd.node"), 0o755);
+const ownNode = existsSync(join(root, ".cache", "node", "bin", "node"));
+if (option === "--with-node" || ownNode) copyNode();
