@@ -82,7 +82,20 @@ async function attach(invocation: Invocation): Promise<void> {
   } catch (error) {
     if (errorParts(error).code !== "NO_DAEMON") throw error;
     await startDaemon(invocation, invocation.environment.systemd);
-    reportDevice(invocation, await invocation.request("attach", { device }));
+    reportDevice(invocation, await attachToStarted(invocation, device));
+  }
+}
+
+/** A daemon that was just started may remember the device, and then has attached it by itself. */
+async function attachToStarted(invocation: Invocation, device: string): Promise<AttachedDevice> {
+  try {
+    return await invocation.request("attach", { device });
+  } catch (error) {
+    if (errorParts(error).code !== "ALREADY_ATTACHED") throw error;
+    const { attached } = await invocation.request("status", {});
+    const remembered = attached.find((each) => each.device === device);
+    if (remembered === undefined) throw error;
+    return remembered;
   }
 }
 

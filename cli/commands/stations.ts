@@ -53,6 +53,12 @@ const bridgeColumns: readonly Column<BridgeInfo>[] = [
   { title: "PORTS", text: ({ ports }) => ports.join(" ") },
 ];
 
+/** The daemon lists them as the kernel's tables do: in no order. */
+function ordered<Row extends { vnet: string; vmac: string }>(rows: readonly Row[]): Row[] {
+  const key = ({ vnet, vmac }: Row): string => `${vnet} ${vmac}`;
+  return [...rows].sort((a, b) => (key(a) < key(b) ? -1 : 1));
+}
+
 const vnetPositional: PositionalSpec = {
   name: "VNET",
   describe: "the vnet's id",
@@ -115,7 +121,7 @@ export const stationCommands: readonly CommandSpec[] = [
     describe: "list the MACs on this host",
     run: async (invocation) => {
       invocation.output.rows(
-        await invocation.request("vifs", {}),
+        ordered(await invocation.request("vifs", {})),
         vifColumns,
         "no MAC of this host was heard on a vnet",
       );
@@ -153,7 +159,7 @@ export const stationCommands: readonly CommandSpec[] = [
     describe: "list the MACs on other hosts",
     run: async (invocation) => {
       invocation.output.rows(
-        await invocation.request("varp", {}),
+        ordered(await invocation.request("varp", {})),
         varpColumns,
         "no MAC of another host is known",
       );

@@ -432,6 +432,17 @@ describe("output", () => {
     ).toContain("b       0097  vnetd    p q\n");
   });
 
+  it("MACs are in order of vnet and MAC", async () => {
+    const vif = { ageSeconds: 1, device: null };
+    const rows = ["0098 02", "0097 03", "0097 01"].map((text) => ({
+      ...vif,
+      vnet: id97.replace("0097", text.slice(0, 4)),
+      vmac: `02:00:00:00:00:${text.slice(5)}`,
+    }));
+    const { stdout } = await ask({ vifs: rows }, ["vifs", "--json"]);
+    expect(JSON.parse(stdout)).toEqual([...rows].reverse());
+  });
+
   it("long and all add columns", async () => {
     const traffic = {
       encapFrames: 1,

@@ -93,6 +93,17 @@ describe("attach starts a daemon", () => {
     expect(startedIn(runDir).pid).toBe(started.pid);
   });
 
+  it("that remembers the device, and has attached it by itself: done as well", async () => {
+    const variables = { ...process.env, FAKE_RUN_REMEMBERS: "1" };
+    const first = await cli(["attach", "eth7", "--run-dir", runDir], { binary, variables });
+    expect(first).toMatchObject({
+      code: 0,
+      stdout: "attached eth7: 192.0.2.7, tcx, mtu 1500, group 224.10.0.1:1798\n",
+    });
+    const second = await cli(["attach", "eth7", "--run-dir", runDir], { binary, variables });
+    expect(second).toMatchObject({ code: 1, stderr: "vnetd: eth7 is attached already\n" });
+  });
+
   it("and shows the end of its log when it does not come up, with nothing of older logs", async () => {
     mkdirSync(runDir);
     writeFileSync(join(runDir, "vnetd.log"), "of another day\n");

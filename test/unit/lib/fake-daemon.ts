@@ -67,7 +67,7 @@ export class FakeDaemon {
       answer === undefined
         ? { error: { code: "BAD_REQUEST", message: `the test has no answer for ${method}` } }
         : "error" in answer
-          ? (answer)
+          ? answer
           : undefined;
     socket.write(`${JSON.stringify({ v: apiVersion, id, ...(failed ?? { result: answer }) })}\n`);
   }

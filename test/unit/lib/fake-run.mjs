@@ -27,12 +27,19 @@ const device = {
   port: 1798,
   merge: false,
 };
-const results = { version: { version: "0.0.0", api: 1, layout: 1 }, attach: device };
+const answers = {
+  version: { result: { version: "0.0.0", api: 1, layout: 1 } },
+  attach:
+    process.env.FAKE_RUN_REMEMBERS === undefined
+      ? { result: device }
+      : { error: { code: "ALREADY_ATTACHED", message: "eth7 is attached already" } },
+  status: { result: { attached: [device] } },
+};
 const server = createServer((socket) => {
   socket.on("error", () => undefined);
   socket.on("data", (chunk) => {
     const { id, method } = JSON.parse(chunk.toString());
-    socket.write(`${JSON.stringify({ v: 1, id, result: results[method] })}\n`);
+    socket.write(`${JSON.stringify({ v: 1, id, ...answers[method] })}\n`);
   });
 });
 server.listen(join(runDir, "vnetd.sock"));
