@@ -195,20 +195,7 @@ describe("clsact", () => {
     const drop = program("probe_drop");
     const count = program("probe_count");
     ns.exec("tc", "qdisc", "add", "dev", "a-near", "clsact");
-    const others = `bpf object-file ${probe} section tc direct-action`.split(" ");
-    ns.exec(
-      "tc",
-      "filter",
-      "add",
-      "dev",
-      "a-near",
-      "ingress",
-      "prio",
-      "7",
-      "handle",
-      "5",
-      ...others,
-    );
+    await ns.run.clsactAttach(drop, ifindex, "ingress", 7, 5);
     await ns.run.clsactAttach(count, ifindex, "ingress", 49, 2);
     await ns.run.clsactAttach(drop, ifindex, "egress", 50, 2);
     const query = (direction: "ingress" | "egress", priority: number, handle: number) =>
