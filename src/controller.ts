@@ -72,7 +72,7 @@ export class Controller {
 
   constructor(private readonly options: ControllerOptions) {
     this.context = openContext(options);
-    this.vnets = new Vnets(this.context);
+    this.vnets = new Vnets(this.context, (device) => this.underlays.names().includes(device));
     this.underlays = new Underlays(this.context, {
       usable: (underlay) => {
         this.hellos.deviceUsable(underlay);
@@ -88,7 +88,14 @@ export class Controller {
     this.varp = new VarpService(this.context, { vnets, underlays, hellos });
     const problems = (): string[] => this.moreProblems.flatMap((each) => each());
     const { bpffs } = options;
-    this.views = new Views(this.context, { vnets, underlays, hellos, bpffs, startedMs: nowMs(), problems });
+    this.views = new Views(this.context, {
+      vnets,
+      underlays,
+      hellos,
+      bpffs,
+      startedMs: nowMs(),
+      problems,
+    });
   }
 
   get state(): StateDirectory {
@@ -113,8 +120,16 @@ export class Controller {
     }
     const started = control.startSweeper();
     if (started !== "ok") log.error(`the sweeper does not run: ${started}`);
-    this.closables.push(native.ringConsume(maps.fd("control"), (record) => this.varp.onControl(record)));
-    this.closables.push(native.ringConsume(maps.fd("events"), (record) => this.varp.onEvent(record)));
+    this.closables.push(
+      native.ringConsume(maps.fd("control"), (record) => {
+        this.guarded("a message", () => this.varp.onControl(record));
+      }),
+    );
+    this.closables.push(
+      native.ringConsume(maps.fd("events"), (record) => {
+        this.guarded("an event", () => this.varp.onEvent(record));
+      }),
+    );
     for (const vnet of this.vnets.running()) this.hellos.vnetAppeared(vnet);
     this.tickTimer = setInterval(() => this.tick(), tickMs);
   }
@@ -129,7 +144,10 @@ export class Controller {
   }
 
   /** A vnet came: it is persisted or taken away again. */
-  persist(change: Parameters<StateDirectory["update"]>[0], undo: () => void = () => undefined): void {
+  persist(
+    change: Parameters<StateDirectory["update"]>[0],
+    undo: () => void = () => undefined,
+  ): void {
     try {
       this.state.update((draft) => {
         change(draft);
@@ -162,7 +180,10 @@ export class Controller {
   private ensureSegmenting(): void {
     const { native, maps, hooks } = this.context;
     const pair = ensureSegmentPair(native);
-    hooks.ensure({ ifindex: pair.in.ifindex, direction: "ingress" }, programOf(this.context, "vnetd_decap"));
+    hooks.ensure(
+      { ifindex: pair.in.ifindex, direction: "ingress" },
+      programOf(this.context, "vnetd_decap"),
+    );
     const meta = readMeta(native, maps);
     writeMeta(native, maps, { ...meta, segmentOut: pair.out.ifindex, segmentIn: pair.in.ifindex });
   }
@@ -205,18 +226,14 @@ export class Controller {
     }
     this.settleTimer ??= setTimeout(() => {
       this.settleTimer = undefined;
-      this.guarded("following the devices", () => this.followDevices());
+      this.guarded("following the devices", () => this.followDevices(false));
     }, settleMs);
   }
 
-  private followDevices(): void {
+  private followDevices(withHooks: boolean): void {
     this.underlays.sync();
     this.vnets.followLinks(this.context.native.linkList());
-    this.repair();
-  }
-
-  private repair(): void {
-    const repaired = this.vnets.repair();
+    const repaired = this.vnets.repair(withHooks);
     if (repaired.length > 0) this.appeared(repaired);
     this.sweepHooks();
   }
@@ -226,7 +243,8 @@ export class Controller {
     this.guarded("hello", () => this.hellos.tick());
     this.guarded("VARP", () => this.varp.tick());
     this.guarded("merging", () => this.underlays.sampleMerge());
-    if (this.ticks % repairEveryTicks === 0) this.guarded("repairing", () => this.followDevices());
+    if (this.ticks % repairEveryTicks === 0)
+      this.guarded("repairing", () => this.followDevices(true));
   }
 
   /** A fault in one part must not end the daemon, nor the other parts. */
@@ -242,7 +260,12 @@ export class Controller {
 function openContext(options: ControllerOptions): Context {
   const { native, log, config, state, bpffs, objectPath } = options;
   const { entries, hosts } = config.limits;
-  const generation = openGeneration(native, { bpffs, objectPath, fdbEntries: entries, nexthops: hosts });
+  const generation = openGeneration(native, {
+    bpffs,
+    objectPath,
+    fdbEntries: entries,
+    nexthops: hosts,
+  });
   const { maps } = generation;
   const controlProgram = generation.programs["vnetd_control"];
   if (controlProgram === undefined) throw new Error("the BPF object has no program vnetd_control");

@@ -63,7 +63,8 @@ class Daemon {
 
   constructor(private readonly options: DaemonOptions) {
     const { native, log, config, state, run } = options;
-    const objectPath = process.env["VNETD_BPF_OBJECT"] ?? path.join(packageRoot(), "build/bpf/vnetd.bpf.o");
+    const objectPath =
+      process.env["VNETD_BPF_OBJECT"] ?? path.join(packageRoot(), "build/bpf/vnetd.bpf.o");
     this.controller = kernelErrors("starting", () => {
       return new Controller({ native, log, config, state, bpffs: run.bpffs, objectPath });
     });
@@ -111,7 +112,10 @@ class Daemon {
 function configOf({ config: file, metricsListen }: RunOptions): DaemonConfig {
   const config = loadDaemonConfig(file, (name) => readFileSync(name, "utf8"));
   if (metricsListen === undefined) return config;
-  return { ...config, metricsListen: parseListenAddress(metricsListen, { source: "--metrics-listen" }) };
+  return {
+    ...config,
+    metricsListen: parseListenAddress(metricsListen, { source: "--metrics-listen" }),
+  };
 }
 
 /** Resolves at the first SIGTERM or SIGINT. */
@@ -130,7 +134,8 @@ function stopSignal(log: Log): Promise<void> {
 /** Node has no way to ask who is at the other end: the descriptor is behind its internal handle. */
 function uidOf(native: Native, socket: Socket): number | undefined {
   const handle: unknown = Reflect.get(socket, "_handle");
-  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
+  const fd: unknown =
+    typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
   if (typeof fd !== "number" || fd < 0) return undefined;
   try {
     return native.peerCredentials(fd).uid;
@@ -151,7 +156,11 @@ function kernelErrors<T>(what: string, step: () => T): T {
 /** The nearest directory upwards that holds package.json: the checkout, or where it is installed. */
 function packageRoot(): string {
   const start = path.dirname(fileURLToPath(import.meta.url));
-  for (let directory = start; directory !== path.dirname(directory); directory = path.dirname(directory)) {
+  for (
+    let directory = start;
+    directory !== path.dirname(directory);
+    directory = path.dirname(directory)
+  ) {
     if (existsSync(path.join(directory, "package.json"))) return directory;
   }
   return start;

@@ -8,11 +8,22 @@ import { VnetdError } from "../base/errors.js";
 import { isGroupMac, isZeroMac, macFromText, macToBytes, type Mac } from "../base/mac.js";
 import { parseVnetId } from "../base/vnet-id.js";
 import { version } from "../base/version.js";
-import { parseVnetFile, vnetFromParameters, withoutPlaces, type PlacedVnet } from "../config/vnet-file.js";
+import {
+  parseVnetFile,
+  vnetFromParameters,
+  withoutPlaces,
+  type PlacedVnet,
+} from "../config/vnet-file.js";
 import { isBuiltInId, type Controller } from "../controller.js";
 import { isFresh, isLocal, nowNs } from "../dataplane/tables.js";
 import { vnetdControlOp, vnetdFdbFlags } from "../generated/layouts.js";
-import { apiVersion, type AttachedDevice, type VifInfo, type VnetInfo, type VnetParameters } from "./contract.js";
+import {
+  apiVersion,
+  type AttachedDevice,
+  type VifInfo,
+  type VnetInfo,
+  type VnetParameters,
+} from "./contract.js";
 import { fieldsOf, flagField, optionalTextField, textField, textListField } from "./params.js";
 import type { Handlers } from "./server.js";
 import type { RunningVnet } from "../controller/vnets.js";
@@ -29,7 +40,8 @@ export function createHandlers(controller: Controller): Handlers {
     vnifs: () => views.vnifs(),
     vifs: () => views.vifs(),
     vifAdd: (params) => vifAdd(controller, textField(params, "vnet"), textField(params, "vmac")),
-    vifDelete: (params) => vifDelete(controller, textField(params, "vnet"), textField(params, "vmac")),
+    vifDelete: (params) =>
+      vifDelete(controller, textField(params, "vnet"), textField(params, "vmac")),
     varp: () => views.varp(),
     varpFlush: (params) => varpFlush(controller, optionalTextField(params, "vnet")),
     peers: notBuilt,
@@ -52,6 +64,18 @@ function notBuilt(): never {
 
 function attach(controller: Controller, device: string): AttachedDevice {
   checkDeviceName(device, "device");
+  const inside = controller.vnets
+    .list()
+    .find(({ config }) => [config.bridge, config.vnetif].includes(device));
+  if (inside !== undefined) {
+    throw new VnetdError(
+      "DEVICE_UNSUITABLE",
+      `${device} belongs to vnet ${inside.config.id}: it cannot carry vnets`,
+      {
+        hint: "Attach the device by which this host reaches the others.",
+      },
+    );
+  }
   const underlay = controller.underlays.attach(device);
   controller.persist(
     (draft) => {
@@ -73,7 +97,9 @@ function detach(controller: Controller, device: string): { device: string } {
   controller.underlays.detach(device);
   controller.context.log.info(`${device}: detached`);
   if (controller.context.config.attach.includes(device)) {
-    controller.context.log.warn(`${device} is in the configuration's attach list: it comes back at the next start`);
+    controller.context.log.warn(
+      `${device} is in the configuration's attach list: it comes back at the next start`,
+    );
   }
   return { device };
 }
@@ -83,7 +109,10 @@ function detach(controller: Controller, device: string): { device: string } {
 function placedVnets(params: unknown): PlacedVnet[] {
   const parameters = fieldsOf(params)["parameters"];
   if (parameters === undefined) {
-    return parseVnetFile(textField(params, "text"), optionalTextField(params, "source") ?? "request");
+    return parseVnetFile(
+      textField(params, "text"),
+      optionalTextField(params, "source") ?? "request",
+    );
   }
   const fields: VnetParameters = { id: textField(parameters, "id") };
   for (const name of ["bridge", "vnetif", "security"] as const) {
@@ -143,9 +172,13 @@ function runningVnet(controller: Controller, text: string): RunningVnet {
 function macOrDevice(controller: Controller, text: string): Mac {
   const mac = macFromText(text) ?? deviceMac(controller, text);
   if (mac === undefined) {
-    throw new VnetdError("BAD_MAC", `"${text.slice(0, 80)}" is neither a MAC address nor a device that has one`, {
-      hint: "A MAC address is six pairs of hex digits, for example aa:00:00:01:02:03.",
-    });
+    throw new VnetdError(
+      "BAD_MAC",
+      `"${text.slice(0, 80)}" is neither a MAC address nor a device that has one`,
+      {
+        hint: "A MAC address is six pairs of hex digits, for example aa:00:00:01:02:03.",
+      },
+    );
   }
   if (isGroupMac(mac) || isZeroMac(mac)) {
     throw new VnetdError("BAD_MAC", `${mac} is no station's MAC address`, {
@@ -181,14 +214,22 @@ function vifAdd(controller: Controller, vnetText: string, vmacText: string): Vif
   return shown ?? { vnet: vnet.id, vmac, ageSeconds: null, device: null };
 }
 
-function vifDelete(controller: Controller, vnetText: string, vmacText: string): { vnet: string; vmac: string } {
+function vifDelete(
+  controller: Controller,
+  vnetText: string,
+  vmacText: string,
+): { vnet: string; vmac: string } {
   const { maps, control } = controller.context;
   const { slot, handle, id } = runningVnet(controller, vnetText);
   const vmac = macOrDevice(controller, vmacText);
   const mac = macToBytes(vmac);
   const entry = maps.fdbEntry({ handle, mac });
   const record = maps.vnet(slot);
-  const isHere = entry !== undefined && record !== undefined && isLocal(entry) && isFresh(entry, record, nowNs());
+  const isHere =
+    entry !== undefined &&
+    record !== undefined &&
+    isLocal(entry) &&
+    isFresh(entry, record, nowNs());
   if (!isHere) {
     throw new VnetdError("VIF_NOT_FOUND", `vnet ${id} has no vif ${vmac} on this host`, {
       hint: "`vnetd vifs` shows those it has.",

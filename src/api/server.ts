@@ -135,7 +135,8 @@ export class ApiServer {
       }
       socket.end();
     } catch (error) {
-      if (!socket.destroyed) dismiss(socket, line({ v: apiVersion, id: 0, error: errorBody(error) }));
+      if (!socket.destroyed)
+        dismiss(socket, line({ v: apiVersion, id: 0, error: errorBody(error) }));
     }
   }
 
@@ -192,15 +193,24 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 function versionError(v: number): VnetdError {
-  return new VnetdError("API_VERSION", `the daemon speaks version ${String(apiVersion)}, not ${String(v)}`, {
-    hint: "Use the command and the daemon of the same release; restart the daemon after an upgrade.",
-  });
+  return new VnetdError(
+    "API_VERSION",
+    `the daemon speaks version ${String(apiVersion)}, not ${String(v)}`,
+    {
+      hint: "Use the command and the daemon of the same release; restart the daemon after an upgrade.",
+    },
+  );
 }
 
 export function errorBody(error: unknown): ErrorBody {
   if (error instanceof VnetdError) {
     const { code, message, hint, place } = error;
-    return { code, message, ...(hint === undefined ? {} : { hint }), ...(place === undefined ? {} : { place }) };
+    return {
+      code,
+      message,
+      ...(hint === undefined ? {} : { hint }),
+      ...(place === undefined ? {} : { place }),
+    };
   }
   if (error instanceof Error && "operation" in error) {
     return errorBody(kernelError(String(error.operation), error));
@@ -246,7 +256,9 @@ async function* linesOf(socket: net.Socket): AsyncGenerator<string> {
     for (let at = rest.indexOf(10); at >= 0; at = rest.indexOf(10)) {
       length += at;
       if (length > maxLineBytes) throw tooLong();
-      const text = Buffer.concat([...parts, rest.subarray(0, at)]).toString("utf8").trim();
+      const text = Buffer.concat([...parts, rest.subarray(0, at)])
+        .toString("utf8")
+        .trim();
       parts = [];
       length = 0;
       rest = rest.subarray(at + 1);

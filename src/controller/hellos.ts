@@ -12,11 +12,7 @@ import { parseAddress } from "../base/address.js";
 import { version } from "../base/version.js";
 import { macToBytes } from "../base/mac.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
-import {
-  vnetdCapability,
-  vnetdControlOp,
-  vnetdNexthopFlags,
-} from "../generated/layouts.js";
+import { vnetdCapability, vnetdControlOp, vnetdNexthopFlags } from "../generated/layouts.js";
 import { HelloSchedule } from "../varp/hello-schedule.js";
 import { Members, membersDefaults, type Member, type PathChange } from "../varp/members.js";
 import { TokenBucket } from "../varp/token-bucket.js";
@@ -112,7 +108,8 @@ export class Hellos {
       else this.sayToGroup(vnet, "plain", this.parts.underlays.usable());
     }
     const { duplicate } = this;
-    const forgiven = duplicate !== undefined && now - duplicate.atMs > duplicateIntervals * this.helloMs;
+    const forgiven =
+      duplicate !== undefined && now - duplicate.atMs > duplicateIntervals * this.helloMs;
     if (forgiven) this.duplicate = undefined;
   }
 
@@ -122,7 +119,8 @@ export class Hellos {
   onAnnounce(vnet: RunningVnet, underlay: Underlay, message: VarpMessage, source: string): void {
     const decoded = decodeHello(Buffer.from(message.trailing));
     if (!decoded.ok) {
-      if (decoded.reason !== "absent") this.context.log.debug(`hello from ${source}: ${decoded.reason}`);
+      if (decoded.reason !== "absent")
+        this.context.log.debug(`hello from ${source}: ${decoded.reason}`);
       return;
     }
     const { hello } = decoded;
@@ -146,7 +144,8 @@ export class Hellos {
       nowMs(),
     );
     this.apply(result.changes);
-    if (result.refused) this.context.log.warn(`vnet ${vnet.id}: too many hosts, ${source} is left out`);
+    if (result.refused)
+      this.context.log.warn(`vnet ${vnet.id}: too many hosts, ${source} is left out`);
     const answer = (result.isNew || hello.solicit) && this.replies.take(nowMs());
     if (answer) this.say(vnet, "plain", underlay, source);
   }
@@ -200,7 +199,10 @@ export class Hellos {
       goodbye: kind === "goodbye",
     });
     const vmac = macToBytes(vnet.vmac);
-    const message = encodeVarp({ opcode: "announce", vnet: vnetIdToBytes(vnet.id), vmac, address }, extension);
+    const message = encodeVarp(
+      { opcode: "announce", vnet: vnetIdToBytes(vnet.id), vmac, address },
+      extension,
+    );
     if (to === undefined) underlay.socket?.sendToGroup(message);
     else underlay.socket?.send(message, to);
   }

@@ -75,7 +75,9 @@ export class Underlays {
   reconcile(devices: readonly string[]): void {
     for (const device of devices) this.underlays.set(device, this.newUnderlay(device));
     const known = this.context.native.linkList();
-    const wanted = new Set(known.filter(({ name }) => this.underlays.has(name)).map((l) => l.ifindex));
+    const wanted = new Set(
+      known.filter(({ name }) => this.underlays.has(name)).map((l) => l.ifindex),
+    );
     for (const { ifindex } of this.context.maps.underlays()) {
       if (!wanted.has(ifindex)) this.takeOut(ifindex);
     }
@@ -156,12 +158,21 @@ export class Underlays {
 
   private newUnderlay(device: string): Underlay {
     const state = underlayState(device, this.context.config.group, [], []);
-    return { device, state, ifindex: 0, merge: new MergePolicy(false), socket: undefined, failure: "" };
+    return {
+      device,
+      state,
+      ifindex: 0,
+      merge: new MergePolicy(false),
+      socket: undefined,
+      failure: "",
+    };
   }
 
   private tooMany(): string | undefined {
     const most = vnetdLimits.MAX_UNDERLAYS;
-    return this.underlays.size < most ? undefined : `${String(most)} devices are attached, as many as can be`;
+    return this.underlays.size < most
+      ? undefined
+      : `${String(most)} devices are attached, as many as can be`;
   }
 
   private follow(underlay: Underlay, state: UnderlayState): void {
@@ -202,21 +213,15 @@ export class Underlays {
       const adopted = maps.underlays().find((record) => record.ifindex === state.ifindex);
       underlay.merge = new MergePolicy(mergeAtStart(config.merge, state.kind, adopted));
     }
-    if (underlay.ifindex === 0 || this.hookIsGone(state.ifindex)) {
-      hooks.ensure({ ifindex: state.ifindex, direction: "ingress" }, programOf(this.context, "vnetd_decap"));
+    const hook = { ifindex: state.ifindex, direction: "ingress" } as const;
+    if (underlay.ifindex === 0 || !hooks.present(hook)) {
+      hooks.ensure(hook, programOf(this.context, "vnetd_decap"));
     }
     underlay.ifindex = state.ifindex;
     this.writeRecord(underlay);
     this.enlist(state.ifindex);
     if (state.address !== null) this.joinGroup(state);
     this.openSocket(underlay);
-  }
-
-  private hookIsGone(ifindex: number): boolean {
-    const { hooks } = this.context;
-    if (hooks.mode === "clsact") return false;
-    const pinned = hooks.pinned().some((hook) => hook.ifindex === ifindex && hook.direction === "ingress");
-    return !pinned || !hooks.alive({ ifindex, direction: "ingress" });
   }
 
   private writeRecord(underlay: Underlay): void {
@@ -271,7 +276,11 @@ export class Underlays {
     underlay.socket = undefined;
     if (state.address === null) return;
     const options = { device, ifindex: state.ifindex, address: state.address };
-    underlay.socket = new VarpSocket(native, { ...options, group: config.group, port: config.port }, log);
+    underlay.socket = new VarpSocket(
+      native,
+      { ...options, group: config.group, port: config.port },
+      log,
+    );
   }
 
   private leave(underlay: Underlay): void {
@@ -291,6 +300,7 @@ export class Underlays {
       if (listed === ifindex) maps.setUnderlayListed(at, 0);
     });
     maps.deleteUnderlay(ifindex);
+    maps.deleteDeviceStats(ifindex);
     try {
       hooks.remove({ ifindex, direction: "ingress" });
       this.leaveGroup(ifindex);
@@ -325,4 +335,3 @@ function mergeAtStart(
   if (adopted !== undefined) return (adopted.flags & vnetdUnderlayFlags.UNDERLAY_MERGE) !== 0;
   return kind === "";
 }
-

@@ -145,19 +145,30 @@ export class VarpService {
     const vnet = this.parts.vnets.get(vnetIdFromBytes(decoded.message.vnet))?.running;
     if (vnet === undefined) return;
     const source = addressToText(event.source);
-    if (decoded.message.opcode === "request") this.onRequest(vnet, underlay, decoded.message, source);
+    if (decoded.message.opcode === "request")
+      this.onRequest(vnet, underlay, decoded.message, source);
     else this.onAnnounce(vnet, underlay, decoded.message, source);
   }
 
   /** Answered from the address announced, to the protocol's port, wherever it was asked from. */
-  private onRequest(vnet: RunningVnet, underlay: Underlay, message: VarpMessage, source: string): void {
+  private onRequest(
+    vnet: RunningVnet,
+    underlay: Underlay,
+    message: VarpMessage,
+    source: string,
+  ): void {
     const mac = macFromBytes(message.vmac);
     if (!this.livesHere(vnet, mac) || !this.answers.take(nowMs())) return;
     const answer = this.messageOf("announce", vnet, mac, underlay);
     if (answer !== undefined) underlay.socket?.send(answer, source);
   }
 
-  private onAnnounce(vnet: RunningVnet, underlay: Underlay, message: VarpMessage, source: string): void {
+  private onAnnounce(
+    vnet: RunningVnet,
+    underlay: Underlay,
+    message: VarpMessage,
+    source: string,
+  ): void {
     if (this.isOwnAddress(source)) return;
     const mac = macFromBytes(message.vmac);
     this.parts.hellos.onAnnounce(vnet, underlay, message, source);
@@ -208,7 +219,9 @@ export class VarpService {
     }
     return this.bridgeFdb.entries.some(
       (entry) =>
-        entry.mac === mac && entry.master === vnet.vnif?.master && entry.ifindex !== vnet.vnif.ifindex,
+        entry.mac === mac &&
+        entry.master === vnet.vnif?.master &&
+        entry.ifindex !== vnet.vnif.ifindex,
     );
   }
 

@@ -68,7 +68,9 @@ export class Views {
     const vnets = this.parts.vnets.byHandle();
     const entries = localEntries(maps, vnets);
     const fdb = entries.length === 0 ? [] : native.bridgeFdbList();
-    const ports = new Map(fdb.map((entry) => [`${String(entry.master)} ${entry.mac}`, entry.ifindex]));
+    const ports = new Map(
+      fdb.map((entry) => [`${String(entry.master)} ${entry.mac}`, entry.ifindex]),
+    );
     const names = nameByIndex(native.linkList());
     return entries.map((entry) => {
       const vnif = vnets.get(entry.handle)?.vnif;
@@ -122,7 +124,13 @@ export class Views {
         if (known) continue;
         const primary = path === member.primary;
         const heardSeconds = seconds(now - path.heardMs);
-        host.paths.push({ address: path.address, device, mtu: path.mtuBytes, primary, heardSeconds });
+        host.paths.push({
+          address: path.address,
+          device,
+          mtu: path.mtuBytes,
+          primary,
+          heardSeconds,
+        });
       }
     }
     return [...hosts.values()];
@@ -149,7 +157,10 @@ export class Views {
     const { maps, generation } = context;
     const stats = maps.tableStats();
     const vnets = parts.vnets.byHandle();
-    const entries = [...vnets.values()].reduce((sum, { slot }) => sum + maps.vnetCounts(slot).entries, 0);
+    const entries = [...vnets.values()].reduce(
+      (sum, { slot }) => sum + maps.vnetCounts(slot).entries,
+      0,
+    );
     return {
       version,
       pid: process.pid,
@@ -179,7 +190,13 @@ export class Views {
       underlays.list().length === 0
         ? ["no device is attached, so vnets reach no other host: vnetd attach DEVICE"]
         : [];
-    return [...none, ...underlays.problems(), ...vnets.problems(), ...hellos.problems(), ...problems()];
+    return [
+      ...none,
+      ...underlays.problems(),
+      ...vnets.problems(),
+      ...hellos.problems(),
+      ...problems(),
+    ];
   }
 
   /** By vnet, direction and reason; vnets that are gone count where no vnet was known. */
@@ -230,4 +247,3 @@ export class Views {
 function nameByIndex(links: readonly LinkInfo[]): Map<number, string> {
   return new Map(links.map((link) => [link.ifindex, link.name]));
 }
-

@@ -52,7 +52,11 @@ export class Vnets {
   private mtuBytes = defaultMtuBytes;
   private handles: Map<number, RunningVnet> | undefined;
 
-  constructor(private readonly context: Context) {}
+  constructor(
+    private readonly context: Context,
+    /** whether a device is attached: its own frames would go round in a vnet that is on it */
+    private readonly isUnderlay: (device: string) => boolean,
+  ) {}
 
   get size(): number {
     return this.vnets.size;
@@ -103,11 +107,13 @@ export class Vnets {
   }
 
   /** Looks again at vnets that lost a device or could not be brought up. */
-  repair(): RunningVnet[] {
-    return this.list().filter((vnet) => this.needsRepair(vnet)).flatMap((vnet) => {
-      this.tryToBringUp(vnet, vnet.running);
-      return vnet.running === undefined ? [] : [vnet.running];
-    });
+  repair(withHooks: boolean): RunningVnet[] {
+    return this.list()
+      .filter((vnet) => this.needsRepair(vnet, withHooks))
+      .flatMap((vnet) => {
+        this.tryToBringUp(vnet, vnet.running);
+        return vnet.running === undefined ? [] : [vnet.running];
+      });
   }
 
   // ---- changes
@@ -209,6 +215,16 @@ export class Vnets {
     at(places.vnetif, () => checkVnetifName(native, id, vnet.vnetif));
     const { bridge } = vnet;
     if (bridge !== null) at(places.bridge, () => checkBridgeName(native, bridge));
+    if (bridge !== null && this.isUnderlay(bridge)) {
+      throw new VnetdError(
+        "DEVICE_UNSUITABLE",
+        `${bridge} is attached: it carries vnets, it cannot be in one`,
+        {
+          hint: "Choose another bridge, or detach it first.",
+          place: places.bridge,
+        },
+      );
+    }
   }
 
   /** A name may belong to one vnet only, also when its device is away just now. */
@@ -306,16 +322,20 @@ export class Vnets {
       const isOld = port.handle === handle && ifindex !== vnif?.ifindex && ifindex !== peer.ifindex;
       if (isOld) maps.deletePort(ifindex);
     }
-    table.write(id, { slot, handle }, {
-      security: vnetdSecurity.SECURITY_NONE,
-      vnif: vnif?.ifindex ?? vnifElsewhere,
-      vnifPeer: peer.ifindex,
-      vmac: macToBytes(vmac),
-      maxEntries: config.limits.entriesPerVnet,
-      maxEntriesPerHost: config.limits.entriesPerHost,
-      maxHosts: config.limits.hostsPerVnet,
-      ageMs: config.ageingSeconds * 1000,
-    });
+    table.write(
+      id,
+      { slot, handle },
+      {
+        security: vnetdSecurity.SECURITY_NONE,
+        vnif: vnif?.ifindex ?? vnifElsewhere,
+        vnifPeer: peer.ifindex,
+        vmac: macToBytes(vmac),
+        maxEntries: config.limits.entriesPerVnet,
+        maxEntriesPerHost: config.limits.entriesPerHost,
+        maxHosts: config.limits.hostsPerVnet,
+        ageMs: config.ageingSeconds * 1000,
+      },
+    );
     return { id, slot, handle, vnif, peer, vmac };
   }
 
@@ -366,7 +386,8 @@ export class Vnets {
       if (id === undefined || wanted.has(id)) continue;
       this.quietly(() => {
         if (link.kind === "bridge") removeBridge(native, link.name, id);
-        else if (native.linkGet(link.name)?.ifindex === link.ifindex) native.linkDelete(link.ifindex);
+        else if (native.linkGet(link.name)?.ifindex === link.ifindex)
+          native.linkDelete(link.ifindex);
       });
       log.info(`removed ${link.name}, left over from vnet ${id}`);
     }
@@ -378,9 +399,12 @@ export class Vnets {
     return used;
   }
 
-  private needsRepair({ running, problem }: Vnet): boolean {
+  private needsRepair({ running, problem }: Vnet, withHooks: boolean): boolean {
     if (running === undefined || problem !== "") return true;
-    return this.context.native.linkGet(running.peer.name)?.ifindex !== running.peer.ifindex;
+    const { native, hooks } = this.context;
+    const { ifindex, name } = running.peer;
+    if (native.linkGet(name)?.ifindex !== ifindex) return true;
+    return withHooks && !hooks.present({ ifindex, direction: "ingress" });
   }
 
   private quietly(step: () => void): void {

@@ -44,7 +44,11 @@ export function carryOver(native: Native, parts: CarryOverParts): number {
     const underlays = carryConfiguration(transfer);
     const macs = carryTable(transfer);
     carryCounters(transfer);
-    const counted = [`${String(vnets)} vnets`, `${String(underlays)} devices`, `${String(macs)} MACs`];
+    const counted = [
+      `${String(vnets)} vnets`,
+      `${String(underlays)} devices`,
+      `${String(macs)} MACs`,
+    ];
     log.info(`layout ${String(newest.layout)}: carried over ${counted.join(", ")}`);
     return nextHandle;
   } finally {
@@ -87,7 +91,8 @@ function carryConfiguration(transfer: Transfer): number {
 /** Through the control program, so that counts and the sweeper's tokens come out right. */
 function carryTable(transfer: Transfer): number {
   const { from, to, control } = transfer;
-  if (!same(transfer, "fdb") || !same(transfer, "nexthops") || !same(transfer, "nexthop_ids")) return 0;
+  if (!same(transfer, "fdb") || !same(transfer, "nexthops") || !same(transfer, "nexthop_ids"))
+    return 0;
   const nexthops = from.nexthops();
   for (const nexthop of nexthops.values()) carryNexthop(transfer, nexthop);
   const now = nowNs();
@@ -144,4 +149,3 @@ function carryCounters(transfer: Transfer): void {
     if (value !== undefined) native.mapUpdate(to.fd("traffic"), u32(slot), value);
   }
 }
-

@@ -5,8 +5,8 @@
  * Limits and counts of the MAC table are kept in the BPF programs alone; a request that they
  * refuse comes back with the reason (an index into reasonNames), exactly as for a frame.
  */
+import type { VnetdControl } from "../generated/layouts.js";
 import {
-  VnetdControl,
   decodeVnetdControl,
   encodeVnetdControl,
   reasonNames,

@@ -36,7 +36,11 @@ function findConstant(file: Buffer, name: string): number | undefined {
   const strings = symbols === undefined ? undefined : sections[symbols.link];
   if (symbols === undefined || strings === undefined) return undefined;
   const wanted = Buffer.from(`${name}\0`);
-  for (let at = symbols.offset; at + symbolBytes <= symbols.offset + symbols.size; at += symbolBytes) {
+  for (
+    let at = symbols.offset;
+    at + symbolBytes <= symbols.offset + symbols.size;
+    at += symbolBytes
+  ) {
     const nameAt = strings.offset + file.readUInt32LE(at);
     if (!file.subarray(nameAt, nameAt + wanted.length).equals(wanted)) continue;
     const section = sections[file.readUInt16LE(at + 6)];

@@ -10,7 +10,15 @@
  * before anything was hooked) is made anew. Directories of other layouts are reported; the daemon
  * carries over what they hold (carry-over.ts), moves the hooks, and then removes them.
  */
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  unlinkSync,
+} from "node:fs";
 import path from "node:path";
 import { VnetdError } from "../base/errors.js";
 import {
@@ -73,11 +81,22 @@ export function openGeneration(native: Native, options: GenerationOptions): Gene
   const maps = new Maps(native, loaded.maps);
   const fresh = meta.nextHandle === 0;
   if (fresh) fillNexthops(native, maps);
-  return { layout, dir, maps, programs: loaded.programs, fresh, others: others(options.bpffs, layout) };
+  return {
+    layout,
+    dir,
+    maps,
+    programs: loaded.programs,
+    fresh,
+    others: others(options.bpffs, layout),
+  };
 }
 
 /** The maps are complete from now on. */
-export function finishGeneration(native: Native, { maps, layout }: Generation, nextHandle: number): void {
+export function finishGeneration(
+  native: Native,
+  { maps, layout }: Generation,
+  nextHandle: number,
+): void {
   writeMeta(native, maps, { ...readMeta(native, maps), layout, nextHandle });
 }
 

@@ -68,6 +68,18 @@ export class Hooks {
     });
   }
 
+  /** Whether the hook is there: its link holds on to the device, or its filter is not removed. */
+  present(hook: Hook): boolean {
+    if (this.knownMode !== "clsact") return existsSync(this.pinPath(hook)) && this.alive(hook);
+    const { ifindex, direction } = hook;
+    try {
+      return this.native.clsactQuery(ifindex, direction, filterPriority, filterHandle) !== 0;
+    } catch {
+      // No such qdisc, or no such device: no hook.
+      return false;
+    }
+  }
+
   /** Whether a pinned link still holds on to its device. */
   alive(hook: Hook): boolean {
     return this.native.tcxInfo(this.pinPath(hook)).ifindex === hook.ifindex;

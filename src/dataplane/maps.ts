@@ -5,6 +5,7 @@
  * The layouts are generated from include/vnetd/maps.h. The order of writes that makes a crash at
  * any instant safe is kept in vnet-table.ts.
  */
+import type { VnetdNexthop } from "../generated/layouts.js";
 import {
   decodeVnetdDeviceStats,
   decodeVnetdDropCount,
@@ -26,7 +27,6 @@ import {
   VnetdDropKey,
   VnetdFdbEntry,
   VnetdFdbKey,
-  VnetdNexthop,
   VnetdTraffic,
   VnetdVnetCounts,
   vnetdLimits,
@@ -157,6 +157,10 @@ export class Maps {
   deviceStats(ifindex: number): VnetdDeviceStats | undefined {
     const value = this.native.mapLookup(this.fd("device_stats"), u32(ifindex));
     return value === undefined ? undefined : decodeVnetdDeviceStats(value);
+  }
+
+  deleteDeviceStats(ifindex: number): void {
+    this.native.mapDelete(this.fd("device_stats"), u32(ifindex));
   }
 
   // ---- the MAC table

@@ -57,7 +57,7 @@ export class VnetTable {
     const meta = readMeta(this.native, this.maps);
     const handle = meta.nextHandle;
     // 0 is no handle; after 2^32 vnets the first come again.
-    writeMeta(this.native, this.maps, { ...meta, nextHandle: ((handle + 1) >>> 0) || 1 });
+    writeMeta(this.native, this.maps, { ...meta, nextHandle: (handle + 1) >>> 0 || 1 });
     this.lastSlot = slot;
     this.maps.clearTraffic(slot);
     this.native.mapUpdate(this.maps.fd("vnet_counts"), slotKey(slot), this.emptyCounts());
@@ -114,9 +114,13 @@ export class VnetTable {
       busy ??= slot;
     }
     if (busy !== undefined) return busy;
-    throw new VnetdError("VNET_LIMIT", `this host has ${String(limit - 1)} vnets, which is all that fit`, {
-      hint: "Delete one that is not used.",
-    });
+    throw new VnetdError(
+      "VNET_LIMIT",
+      `this host has ${String(limit - 1)} vnets, which is all that fit`,
+      {
+        hint: "Delete one that is not used.",
+      },
+    );
   }
 
   private emptyCounts(): Buffer {

@@ -75,7 +75,10 @@ export function portsOf(native: Native, bridge: number): LinkInfo[] {
 
 /** The bridge's MTU was set when it was made, so it does not follow its ports by itself. */
 function repair(native: Native, link: LinkInfo, mtuBytes: number): void {
-  const change = { ...(link.up ? {} : { up: true }), ...(link.mtuBytes === mtuBytes ? {} : { mtuBytes }) };
+  const change = {
+    ...(link.up ? {} : { up: true }),
+    ...(link.mtuBytes === mtuBytes ? {} : { mtuBytes }),
+  };
   if (Object.keys(change).length > 0) {
     kernel(`setting up ${link.name}`, () => native.linkSet(link.ifindex, change));
   }

@@ -58,6 +58,7 @@ function absent(device: string): UnderlayState {
 }
 
 function problemOf(link: LinkInfo, address: string | null): string {
+  if (link.mac === "") return "it is no Ethernet device";
   if (address === null) return "the device has no IPv4 address";
   if (!link.up) return "the device is down";
   if (!link.carrier) return "the device has no carrier";

@@ -83,7 +83,11 @@ export function checkVnetifName(native: Native, id: VnetId, name: string): void 
  * The pair through which super-frames go that cannot be decapsulated whole: its first end makes
  * single packets of them, since its segmentation offloads are off.
  */
-export function ensureSegmentPair(native: Native): { out: LinkInfo; in: LinkInfo; created: boolean } {
+export function ensureSegmentPair(native: Native): {
+  out: LinkInfo;
+  in: LinkInfo;
+  created: boolean;
+} {
   const existing = native.linkGet(segmentNames.out);
   if (existing !== undefined && existing.alias !== segmentAlias) {
     throw new VnetdError("NAME_IN_USE", `${segmentNames.out} is a device that vnetd did not make`, {

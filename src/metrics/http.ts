@@ -54,7 +54,8 @@ async function answer(
   log: Log,
 ): Promise<void> {
   const path = (request.url ?? "").split("?", 1)[0];
-  if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405, "method not allowed\n");
+  if (request.method !== "GET" && request.method !== "HEAD")
+    return end(response, 405, "method not allowed\n");
   if (path === "/healthz") return end(response, 200, "ok\n");
   if (path !== "/metrics") return end(response, 404, "see /metrics and /healthz\n");
   try {
@@ -68,7 +69,8 @@ async function answer(
 }
 
 function end(response: http.ServerResponse, status: number, text: string): void {
-  if (!response.hasHeader("content-type")) response.setHeader("content-type", "text/plain; charset=utf-8");
+  if (!response.hasHeader("content-type"))
+    response.setHeader("content-type", "text/plain; charset=utf-8");
   response.writeHead(status);
   response.end(text);
 }

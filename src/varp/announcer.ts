@@ -57,7 +57,7 @@ export class Announcer {
   /** What may be announced now, one of each vnet in turn. */
   drain(nowMs: number): LocalMac[] {
     const out: LocalMac[] = [];
-    for (let next = this.queues.entries().next(); next.done !== true; ) {
+    for (let next = this.queues.entries().next(); next.done !== true;) {
       const [handle, queue] = next.value;
       if (!this.bucket.take(nowMs)) break;
       const mac = first(queue);

@@ -104,7 +104,11 @@ export class Members {
   }
 
   /** The host leaves the vnet; by this path, or altogether when it was the last. */
-  goodbye(handle: number, hostId: string, path: { address: string; ifindex: number }): PathChange[] {
+  goodbye(
+    handle: number,
+    hostId: string,
+    path: { address: string; ifindex: number },
+  ): PathChange[] {
     const member = this.vnets.get(handle)?.get(hostId);
     const gone = member?.paths.find((p) => samePath(p, path));
     return member === undefined || gone === undefined ? [] : this.removePaths(member, [gone]);
@@ -158,7 +162,16 @@ export class Members {
   private enter(vnet: Map<string, Member>, hello: HeardHello, nowMs: number): PathChange[] {
     const path = pathOf(hello, nowMs);
     const { handle, hostId, bootNonce, capabilities, name, software } = hello;
-    const member = { handle, hostId, bootNonce, capabilities, name, software, paths: [path], primary: path };
+    const member = {
+      handle,
+      hostId,
+      bootNonce,
+      capabilities,
+      name,
+      software,
+      paths: [path],
+      primary: path,
+    };
     vnet.set(hostId, member);
     this.vnets.set(handle, vnet);
     this.memberCount += 1;

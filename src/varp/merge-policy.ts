@@ -55,7 +55,11 @@ function wantedBy({ frames, largeFrames, superFrames }: DeviceSample, present: b
   const big = largeFrames + superFrames;
   if (frames > busyFrames && big / frames < smallShare) return false;
   if (big > busyFrames / 10 && superFrames / big > mergedShare) return false;
-  if (largeFrames > busyFrames && superFrames / big < wireShare && largeFrames / frames > largeShare)
+  if (
+    largeFrames > busyFrames &&
+    superFrames / big < wireShare &&
+    largeFrames / frames > largeShare
+  )
     return true;
   return present;
 }

@@ -33,12 +33,7 @@ export interface Hello {
 }
 
 export type HelloReason =
-  | "absent"
-  | "other_magic"
-  | "other_version"
-  | "truncated"
-  | "bad_tlv_length"
-  | "no_host_id";
+  "absent" | "other_magic" | "other_version" | "truncated" | "bad_tlv_length" | "no_host_id";
 
 export type HelloDecoded = { ok: true; hello: Hello } | { ok: false; reason: HelloReason };
 

@@ -42,7 +42,9 @@ export function encodeVarp(message: Omit<VarpMessage, "trailing">, trailing?: Ui
   const extra = trailing ?? new Uint8Array(0);
   const total = VnetdVarp.size + extra.length;
   if (total > vnetdExt.VARP_MAX_LEN) {
-    throw new RangeError(`a VARP message of ${String(total)} bytes is longer than the format allows`);
+    throw new RangeError(
+      `a VARP message of ${String(total)} bytes is longer than the format allows`,
+    );
   }
   const out = Buffer.alloc(total);
   const mapped = isMapped(message.address);

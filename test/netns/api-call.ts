@@ -5,7 +5,10 @@ import { join } from "node:path";
 import type { Host } from "../lib/lab.js";
 
 /** Sends the bytes and returns the first line of the answer, parsed; undefined if there is none. */
-export function callApi(host: Host, bytes: string | Uint8Array): Promise<Record<string, unknown> | undefined> {
+export function callApi(
+  host: Host,
+  bytes: string | Uint8Array,
+): Promise<Record<string, unknown> | undefined> {
   return new Promise((resolve, reject) => {
     const socket = net.connect(join(host.runDir, "vnetd.sock"));
     let text = "";
@@ -18,7 +21,11 @@ export function callApi(host: Host, bytes: string | Uint8Array): Promise<Record<
     });
     socket.on("close", () => {
       const [line] = text.split("\n");
-      resolve(line === undefined || line === "" ? undefined : (JSON.parse(line) as Record<string, unknown>));
+      resolve(
+        line === undefined || line === ""
+          ? undefined
+          : (JSON.parse(line) as Record<string, unknown>),
+      );
     });
     socket.end(bytes);
   });

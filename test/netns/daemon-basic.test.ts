@@ -20,7 +20,10 @@ afterAll(() => lab.close());
 
 describe("vnet 4, which the daemon makes by itself", () => {
   beforeAll(async () => {
-    for (const [host, n] of [[a, 1], [b, 2]] as const) {
+    for (const [host, n] of [
+      [a, 1],
+      [b, 2],
+    ] as const) {
       await host.exec(`ip addr add 10.4.0.${n}/24 dev vnif0004 && ip link set vnif0004 up`);
     }
   });
@@ -40,16 +43,28 @@ describe("vnet 4, which the daemon makes by itself", () => {
   it("carries TCP and UDP at speed", async () => {
     const tcp = await a.iperf3(b, { address: "10.4.0.2", seconds: 1 });
     expect(tcp.bitsPerSecond).toBeGreaterThan(50e6);
-    const udp = await a.iperf3(b, { address: "10.4.0.2", seconds: 1, udp: true, bitrate: "20M", lengthBytes: 1000 });
+    const udp = await a.iperf3(b, {
+      address: "10.4.0.2",
+      seconds: 1,
+      udp: true,
+      bitrate: "20M",
+      lengthBytes: 1000,
+    });
     expect(udp.lostPackets).toBeLessThan(udp.packets * 0.01);
   });
 
   it("carries IPv6 and frames as large as the MTU", async () => {
-    for (const [host, n] of [[a, 1], [b, 2]] as const) {
+    for (const [host, n] of [
+      [a, 1],
+      [b, 2],
+    ] as const) {
       await host.exec(`ip -6 addr add fd04::${n}/64 dev vnif0004 nodad`);
     }
     expect((await a.ping("fd04::2", { count: 2, intervalMs: 50 })).lost).toBe(0);
-    expect((await a.ping("10.4.0.2", { count: 2, intervalMs: 50, sizeBytes: 1408, dontFragment: true })).lost).toBe(0);
+    expect(
+      (await a.ping("10.4.0.2", { count: 2, intervalMs: 50, sizeBytes: 1408, dontFragment: true }))
+        .lost,
+    ).toBe(0);
   });
 
   it("is known to both by hello", async () => {
@@ -57,15 +72,24 @@ describe("vnet 4, which the daemon makes by itself", () => {
       const found = await a.vnetdJson<HostInfo[]>(["hosts"]);
       return found.length === 1 ? found : undefined;
     });
-    expect(hosts[0]?.vnets).toEqual(["2", "3", "4"].map(longId));
-    expect(hosts[0]?.paths).toMatchObject([{ address: "10.66.1.2", device: "eth0", mtu: 1500, primary: true }]);
+    expect(hosts?.[0]?.vnets).toEqual(["2", "3", "4"].map(longId));
+    expect(hosts?.[0]?.paths).toMatchObject([
+      { address: "10.66.1.2", device: "eth0", mtu: 1500, primary: true },
+    ]);
   });
 
   it("shows the other's MAC in varp and its own in vifs", async () => {
     await a.ping("10.4.0.2", { count: 1 });
     const [macA, macB] = [await a.mac("vnif0004"), await b.mac("vnif0004")];
     const varp = await a.vnetdJson<VarpEntry[]>(["varp"]);
-    expect(varp).toContainEqual(expect.objectContaining({ vnet: longId("4"), vmac: macB, address: "10.66.1.2", state: "learned" }));
+    expect(varp).toContainEqual(
+      expect.objectContaining({
+        vnet: longId("4"),
+        vmac: macB,
+        address: "10.66.1.2",
+        state: "learned",
+      }),
+    );
     const vifs = await a.vnetdJson<VifInfo[]>(["vifs"]);
     expect(vifs).toContainEqual(expect.objectContaining({ vnet: longId("4"), vmac: macA }));
   });
@@ -92,7 +116,13 @@ describe("guests on bridges", () => {
 
   beforeAll(async () => {
     for (const host of [a, b]) {
-      await host.vnetd(["vnet-create", lab.file(`${host.name}-97.sxp`, "# a vnet\n(vnet (id 97) (bridge vnet97) (vnetif vnif97) (security none))\n")]);
+      await host.vnetd([
+        "vnet-create",
+        lab.file(
+          `${host.name}-97.sxp`,
+          "# a vnet\n(vnet (id 97) (bridge vnet97) (vnetif vnif97) (security none))\n",
+        ),
+      ]);
       await host.vnetd(["vnet-create", "98"]);
     }
     ga = await a.guest("ga", { bridge: "vnet97", address: "10.0.0.1/24" });
@@ -101,7 +131,10 @@ describe("guests on bridges", () => {
   });
 
   it("reach one another, and vnets with the same addresses stay apart", async () => {
-    expect(await ga.ping("10.0.0.2", { count: 5, intervalMs: 50 })).toMatchObject({ received: 5, duplicates: 0 });
+    expect(await ga.ping("10.0.0.2", { count: 5, intervalMs: 50 })).toMatchObject({
+      received: 5,
+      duplicates: 0,
+    });
     const same = await a.guest("gx", { bridge: "vnet0098", address: "10.0.0.1/24" });
     const capture = await other.capture("eth0", "icmp");
     expect((await same.ping("10.0.0.2", { count: 2 })).lost).toBe(0);
@@ -112,8 +145,15 @@ describe("guests on bridges", () => {
   it("are shown by vifs with their port, and stand on the bridge", async () => {
     const mac = await ga.mac();
     const vifs = await a.vnetdJson<VifInfo[]>(["vifs"]);
-    expect(vifs).toContainEqual(expect.objectContaining({ vnet: longId("97"), vmac: mac, device: ga.port }));
-    const ports = await a.ip<{ ifname: string; master?: string }[]>("link", "show", "master", "vnet97");
+    expect(vifs).toContainEqual(
+      expect.objectContaining({ vnet: longId("97"), vmac: mac, device: ga.port }),
+    );
+    const ports = await a.ip<{ ifname: string; master?: string }[]>(
+      "link",
+      "show",
+      "master",
+      "vnet97",
+    );
     expect(ports.map((port) => port.ifname).sort()).toEqual([ga.port, "vnif97"].sort());
   });
 
@@ -132,7 +172,11 @@ describe("guests on bridges", () => {
     expect(result.lost).toBeLessThanOrEqual(1); // the last may still be under way
     expect(result.duplicates).toBe(0);
     const status = await a.vnetdJson<StatusInfo>(["status"]);
-    expect(status).toMatchObject({ vnets: 5, problems: [], attached: [{ device: "eth0", address: "10.66.1.1", up: true }] });
+    expect(status).toMatchObject({
+      vnets: 5,
+      problems: [],
+      attached: [{ device: "eth0", address: "10.66.1.1", up: true }],
+    });
   });
 
   it("can be new while no daemon runs", async () => {

@@ -24,7 +24,10 @@ const status = async (host: Host): Promise<StatusInfo> => {
 beforeAll(async () => {
   lab = await Lab.create();
   [a, b] = (await attachedHosts(lab, ["a", "b"])) as [Host, Host];
-  for (const [host, n] of [[a, 1], [b, 2]] as const) {
+  for (const [host, n] of [
+    [a, 1],
+    [b, 2],
+  ] as const) {
     await host.exec(`ip addr add 10.4.0.${n}/24 dev vnif0004 && ip link set vnif0004 up`);
   }
   expect((await a.ping("10.4.0.2", { count: 2, intervalMs: 50 })).lost).toBe(0);
@@ -33,15 +36,50 @@ afterAll(() => lab.close());
 
 describe("clients of the socket", () => {
   it("may send anything: the daemon answers or closes, and goes on", async () => {
-    const methods = ["attach", "detach", "vnetCreate", "vnetDelete", "vnetList", "vnets", "vifAdd", "vifDelete", "varpFlush", "peers", "peerAdd"];
-    const value = fc.oneof(fc.string(), fc.integer(), fc.constant(null), fc.object({ maxDepth: 2 }), fc.array(fc.string()));
+    const methods = [
+      "attach",
+      "detach",
+      "vnetCreate",
+      "vnetDelete",
+      "vnetList",
+      "vnets",
+      "vifAdd",
+      "vifDelete",
+      "varpFlush",
+      "peers",
+      "peerAdd",
+    ];
+    const value = fc.oneof(
+      fc.string(),
+      fc.integer(),
+      fc.constant(null),
+      fc.object({ maxDepth: 2 }),
+      fc.array(fc.string()),
+    );
     const params = fc.oneof(
       value,
-      fc.dictionary(fc.constantFrom("device", "id", "vnet", "vmac", "text", "source", "parameters", "ids", "all", "peer"), value),
+      fc.dictionary(
+        fc.constantFrom(
+          "device",
+          "id",
+          "vnet",
+          "vmac",
+          "text",
+          "source",
+          "parameters",
+          "ids",
+          "all",
+          "peer",
+        ),
+        value,
+      ),
     );
     const requests = fc.sample(fc.tuple(fc.constantFrom(...methods), params), 150);
     for (const [method, chosen] of requests) {
-      const answer = await callApi(a, `${JSON.stringify({ v: 1, id: 3, method, params: chosen })}\n`);
+      const answer = await callApi(
+        a,
+        `${JSON.stringify({ v: 1, id: 3, method, params: chosen })}\n`,
+      );
       const error = answer?.["error"] as { code: string } | undefined;
       expect(error?.code).not.toBe("INTERNAL");
     }
@@ -63,7 +101,14 @@ describe("a second daemon", () => {
 
 describe("a bpffs that is none", () => {
   it("is an error with the remedy", async () => {
-    const argv = [resolve("bin/vnetd"), "run", "--run-dir", `${lab.directory}/x`, "--state-dir", `${lab.directory}/y`];
+    const argv = [
+      resolve("bin/vnetd"),
+      "run",
+      "--run-dir",
+      `${lab.directory}/x`,
+      "--state-dir",
+      `${lab.directory}/y`,
+    ];
     const result = await a.tryExec([...argv, "--bpffs", `${lab.directory}/no/bpffs`]);
     expect(result.code).toBe(1);
     expect(result.stderr).toMatch(/mount -t bpf/);
@@ -73,15 +118,25 @@ describe("a bpffs that is none", () => {
 
 describe("metrics", () => {
   const get = (host: Host, path: string): Promise<string> =>
-    host.exec([process.execPath, "-e", `fetch("http://127.0.0.1:11798${path}").then((r) => r.text()).then((t) => process.stdout.write(t))`]).then((r) => r.stdout);
+    host
+      .exec([
+        process.execPath,
+        "-e",
+        `fetch("http://127.0.0.1:11798${path}").then((r) => r.text()).then((t) => process.stdout.write(t))`,
+      ])
+      .then((r) => r.stdout);
 
   it("are served with build information and drops, from the maps", async () => {
     await b.killDaemon();
     await b.startDaemon();
     const text = await get(b, "/metrics");
     expect(text).toMatch(/vnetd_build_info\{version="\d+\.\d+\.\d+",layout="1",node="[\d.]+"\} 1/);
-    expect(text).toMatch(/vnetd_drops_total\{vnet="0000:.*",direction="encap",reason="no_underlay"\} \d+/);
-    const frames = new RegExp(`vnetd_frames_total\\{vnet="${longId("4")}",direction="decap"\\} (\\d+)`).exec(text);
+    expect(text).toMatch(
+      /vnetd_drops_total\{vnet="0000:.*",direction="encap",reason="no_underlay"\} \d+/,
+    );
+    const frames = new RegExp(
+      `vnetd_frames_total\\{vnet="${longId("4")}",direction="decap"\\} (\\d+)`,
+    ).exec(text);
     expect(Number(frames?.[1])).toBeGreaterThan(1);
     expect(await get(b, "/healthz")).toBe("ok\n");
     expect(await get(b, "/x")).toMatch(/metrics/);
@@ -89,7 +144,11 @@ describe("metrics", () => {
 
   it("on a port that is taken are a problem in status, no reason to end", async () => {
     await b.killDaemon();
-    const squatter = b.spawn([process.execPath, "-e", 'require("http").createServer().listen(11798, "127.0.0.1", () => console.log("here"))']);
+    const squatter = b.spawn([
+      process.execPath,
+      "-e",
+      'require("http").createServer().listen(11798, "127.0.0.1", () => console.log("here"))',
+    ]);
     await squatter.output(/here/);
     await b.startDaemon();
     expect((await status(b)).problems.join()).toMatch(/11798: EADDRINUSE/);
@@ -105,7 +164,9 @@ describe("a vnetif that is moved into a container", () => {
     const container = await lab.host("box");
     await a.exec(["ip", "link", "set", "vnif0077", "netns", container.netns]);
     await container.exec("ip addr add 10.7.0.1/24 dev vnif0077 && ip link set vnif0077 up");
-    await eventually(async () => (await container.ping("10.7.0.2", { count: 1, waitMs: 200 })).received === 1);
+    await eventually(
+      async () => (await container.ping("10.7.0.2", { count: 1, waitMs: 200 })).received === 1,
+    );
     const tcp = await container.iperf3(b, { address: "10.7.0.2", seconds: 1 });
     expect(tcp.bitsPerSecond).toBeGreaterThan(20e6);
     const pinging = container.startPing("10.7.0.2", { intervalMs: 10 });
@@ -118,7 +179,9 @@ describe("a vnetif that is moved into a container", () => {
     const vnet = (await a.vnetdJson<VnetState[]>(["vnets"])).find(({ id }) => id === longId("77"));
     expect(vnet).toMatchObject({ up: true, problem: "" });
     await run(["ip", "netns", "delete", container.netns]);
-    await eventually(async () => (await a.tryExec("ip link show vnif0077")).code === 0, { what: "vnif0077 to be made anew" });
+    await eventually(async () => (await a.tryExec("ip link show vnif0077")).code === 0, {
+      what: "vnif0077 to be made anew",
+    });
   });
 });
 
@@ -143,8 +206,11 @@ describe("an upgrade to another layout of the maps", () => {
     expect(layouts()).toEqual(["layout-2"]);
     expect(await status(a)).toMatchObject({ layout: 2, problems: [] });
     const now = await a.vnetdJson<VnetState[]>(["vnets", "-a"]);
-    expect(now.map(({ id, handle }) => [id, handle])).toEqual(before.map(({ id, handle }) => [id, handle]));
-    const frames = (states: VnetState[]): number => states.find(({ id }) => id === longId("4"))?.traffic?.decapFrames ?? 0;
+    expect(now.map(({ id, handle }) => [id, handle])).toEqual(
+      before.map(({ id, handle }) => [id, handle]),
+    );
+    const frames = (states: VnetState[]): number =>
+      states.find(({ id }) => id === longId("4"))?.traffic?.decapFrames ?? 0;
     expect(frames(now)).toBeGreaterThanOrEqual(frames(before));
     expect(await drops()).toBeGreaterThanOrEqual(dropsBefore);
     const varp = await a.vnetdJson<VarpEntry[]>(["varp"]);
@@ -160,4 +226,3 @@ describe("an upgrade to another layout of the maps", () => {
     await a.vnetd(["vnet-delete", "88"]);
   });
 });
-

@@ -40,9 +40,21 @@ async function send(message: Uint8Array, to = "10.66.1.1"): Promise<void> {
   await stranger.exec([process.execPath, "-e", program]);
 }
 const request = (vmac: string): Buffer =>
-  encodeVarp({ opcode: "request", vnet, vmac: macToBytes(vmac), address: parseAddress("10.66.1.66") });
-const announce = (vmac: string, care = "10.66.1.66", trailing = new Uint8Array()): Buffer =>
-  encodeVarp({ opcode: "announce", vnet, vmac: macToBytes(vmac), address: parseAddress(care) }, trailing);
+  encodeVarp({
+    opcode: "request",
+    vnet,
+    vmac: macToBytes(vmac),
+    address: parseAddress("10.66.1.66"),
+  });
+const announce = (
+  vmac: string,
+  care = "10.66.1.66",
+  trailing: Uint8Array = new Uint8Array(),
+): Buffer =>
+  encodeVarp(
+    { opcode: "announce", vnet, vmac: macToBytes(vmac), address: parseAddress(care) },
+    trailing,
+  );
 
 interface Heard extends VarpMessage {
   ttl: number;
@@ -76,7 +88,11 @@ beforeAll(async () => {
   await startDaemon(a, { config: "defaultVnets: false\nageingSeconds: 4\nhelloSeconds: 600\n" });
   await a.vnetd(["attach", "eth0"]);
   await a.vnetd(["vnet-create", "97"]);
-  guest = await a.guest("g", { bridge: "vnet0097", address: "10.0.0.1/24", mac: "02:00:00:00:00:01" });
+  guest = await a.guest("g", {
+    bridge: "vnet0097",
+    address: "10.0.0.1/24",
+    mac: "02:00:00:00:00:01",
+  });
 });
 afterAll(() => lab.close());
 
@@ -87,10 +103,21 @@ describe("requests", () => {
     await guest.tryExec("ping -c 1 -W 0.1 10.0.0.200");
     const capture = await stranger.capture("eth0", fromA);
     await send(request("02:00:00:00:00:01"));
-    const [answer] = await eventually(() => (varpIn(capture).length > 0 ? varpIn(capture) : undefined));
+    const answers = await eventually(() =>
+      varpIn(capture).length > 0 ? varpIn(capture) : undefined,
+    );
     await capture.stop();
-    expect(answer).toMatchObject({ opcode: "announce", destination: "10.66.1.66", destinationPort: 1798, sourcePort: 1798, ttl: 64 });
-    expect(Buffer.from(answer?.address ?? []).toString("hex")).toBe(Buffer.from(parseAddress("10.66.1.1")).toString("hex"));
+    const answer = answers?.[0];
+    expect(answer).toMatchObject({
+      opcode: "announce",
+      destination: "10.66.1.66",
+      destinationPort: 1798,
+      sourcePort: 1798,
+      ttl: 64,
+    });
+    expect(Buffer.from(answer?.address ?? []).toString("hex")).toBe(
+      Buffer.from(parseAddress("10.66.1.1")).toString("hex"),
+    );
     expect(answer?.trailing).toHaveLength(0);
   });
 
@@ -98,7 +125,9 @@ describe("requests", () => {
     const vmac = await a.mac("vnif0097");
     const capture = await stranger.capture("eth0", fromA);
     await send(request(vmac), "224.10.0.1");
-    await eventually(() => varpIn(capture).some((m) => m.opcode === "announce" && m.destination === "10.66.1.66"));
+    await eventually(() =>
+      varpIn(capture).some((m) => m.opcode === "announce" && m.destination === "10.66.1.66"),
+    );
     await capture.stop();
   });
 
@@ -115,17 +144,29 @@ describe("requests", () => {
 describe("announces", () => {
   it("leave at once to the group when a MAC appears here, TTL 1", async () => {
     const capture = await stranger.capture("eth0", fromA);
-    const fresh = await a.guest("fresh", { bridge: "vnet0097", address: "10.0.0.5/24", mac: "02:00:00:00:00:05" });
+    const fresh = await a.guest("fresh", {
+      bridge: "vnet0097",
+      address: "10.0.0.5/24",
+      mac: "02:00:00:00:00:05",
+    });
     await fresh.tryExec("ping -c 1 -W 0.1 10.0.0.200");
     await eventually(() => varpIn(capture).some(({ vmac }) => vmac[5] === 5));
     await capture.stop();
     const found = varpIn(capture).find(({ vmac }) => vmac[5] === 5);
-    expect(found).toMatchObject({ opcode: "announce", destination: "224.10.0.1", destinationPort: 1798, ttl: 1 });
+    expect(found).toMatchObject({
+      opcode: "announce",
+      destination: "224.10.0.1",
+      destinationPort: 1798,
+      ttl: 1,
+    });
   });
 
   it("enter a MAC, which traffic then goes to directly", async () => {
     await send(announce("02:00:00:00:00:42"));
-    expect(await eventually(() => varpOf("02:00:00:00:00:42"))).toMatchObject({ address: "10.66.1.66", state: "announced" });
+    expect(await eventually(() => varpOf("02:00:00:00:00:42"))).toMatchObject({
+      address: "10.66.1.66",
+      state: "announced",
+    });
     const capture = await stranger.capture("eth0", "udp port 1798 and dst host 10.66.1.66");
     await guest.exec("ip neigh replace 10.0.0.42 lladdr 02:00:00:00:00:42 dev eth0");
     await guest.tryExec("ping -c 1 -W 0.1 10.0.0.42");
@@ -135,7 +176,9 @@ describe("announces", () => {
 
   it("may name another host than their sender, and have bytes behind them", async () => {
     await send(announce("02:00:00:00:00:43", "10.66.1.67", Buffer.from("something else")));
-    expect(await eventually(() => varpOf("02:00:00:00:00:43"))).toMatchObject({ address: "10.66.1.67" });
+    expect(await eventually(() => varpOf("02:00:00:00:00:43"))).toMatchObject({
+      address: "10.66.1.67",
+    });
   });
 
   it.each([
@@ -151,13 +194,16 @@ describe("announces", () => {
     await send(announce("02:00:00:00:00:60"));
     await eventually(() => varpOf("02:00:00:00:00:60"));
     const after = (await api<VarpEntry[]>("varp")).map(({ vmac }) => vmac);
-    expect(after.filter((vmac) => vmac !== "02:00:00:00:00:60").every((vmac) => before.includes(vmac))).toBe(true);
+    expect(
+      after.filter((vmac) => vmac !== "02:00:00:00:00:60").every((vmac) => before.includes(vmac)),
+    ).toBe(true);
     await api("varpFlush");
   });
 
   it("take no MAC from a port of this host that is heard, and take it when the port is gone or silent", async () => {
     const vmac = "02:00:00:00:00:01";
-    const local = async (): Promise<boolean> => (await api<VifInfo[]>("vifs")).some((vif) => vif.vmac === vmac);
+    const local = async (): Promise<boolean> =>
+      (await api<VifInfo[]>("vifs")).some((vif) => vif.vmac === vmac);
     const pinging = guest.startPing("10.0.0.200", { intervalMs: 100 });
     await eventually(local);
     for (let at = 0; at < 3; at++) await send(announce(vmac));
@@ -187,7 +233,9 @@ describe("requests of ours", () => {
     await guest.exec("ip neigh replace 10.0.0.77 lladdr 02:00:00:00:00:77 dev eth0");
     await guest.tryExec("ping -c 40 -i 0.05 -W 0.1 10.0.0.77");
     await capture.stop();
-    const asked = varpIn(capture).filter(({ opcode, vmac }) => opcode === "request" && vmac[5] === 0x77);
+    const asked = varpIn(capture).filter(
+      ({ opcode, vmac }) => opcode === "request" && vmac[5] === 0x77,
+    );
     expect(asked.length).toBeGreaterThanOrEqual(2);
     expect(asked.length).toBeLessThanOrEqual(4);
     expect(asked[0]).toMatchObject({ destination: "224.10.0.1", ttl: 1 });
@@ -207,7 +255,8 @@ describe("hello", () => {
       goodbye: false,
       ...change,
     });
-  const names = async (): Promise<string[]> => (await api<{ name: string }[]>("hosts")).map(({ name }) => name);
+  const names = async (): Promise<string[]> =>
+    (await api<{ name: string }[]>("hosts")).map(({ name }) => name);
 
   it("of an unknown host is answered by unicast with ours, once", async () => {
     const capture = await stranger.capture("eth0", `${fromA} and dst host 10.66.1.66`);
@@ -219,7 +268,9 @@ describe("hello", () => {
     const hellos = varpIn(capture).map((m) => decodeHello(Buffer.from(m.trailing)));
     const ours = hellos.filter((decoded) => decoded.ok);
     expect(ours).toHaveLength(1);
-    expect(ours[0]).toMatchObject({ hello: { underlayMtuBytes: 1500, goodbye: false, solicit: false } });
+    expect(ours[0]).toMatchObject({
+      hello: { underlayMtuBytes: 1500, goodbye: false, solicit: false },
+    });
   });
 
   it("is answered when it asks, and a goodbye is believed", async () => {
@@ -234,7 +285,11 @@ describe("hello", () => {
   it("with our own id from elsewhere is a problem that status tells", async () => {
     const { hostId } = await api<{ hostId: string }>("status");
     await send(announce("02:00:00:00:00:a2", "10.66.1.66", said({ hostId })));
-    await eventually(async () => (await api<{ problems: string[] }>("status")).problems.some((text) => text.includes("10.66.1.66")));
+    await eventually(async () =>
+      (await api<{ problems: string[] }>("status")).problems.some((text) =>
+        text.includes("10.66.1.66"),
+      ),
+    );
   });
 });
 

@@ -32,7 +32,12 @@ async function refused(text: string, code: string, says: RegExp): Promise<void> 
   await refusedRequest("vnetCreate", { text, source: "test.sxp" }, code, says);
 }
 
-async function refusedRequest(method: string, params: object, code: string, says: RegExp): Promise<void> {
+async function refusedRequest(
+  method: string,
+  params: object,
+  code: string,
+  says: RegExp,
+): Promise<void> {
   const before = [await links(), await list()];
   const answer = await callApi(a, `${JSON.stringify({ v: 1, id: 1, method, params })}\n`);
   expect(answer).toMatchObject({ error: { code } });
@@ -42,14 +47,25 @@ async function refusedRequest(method: string, params: object, code: string, says
 
 describe("vnet-create", () => {
   it("takes the original's file, comments included", async () => {
-    const file = lab.file("one.sxp", "# a vnet\n(vnet (id 97) (bridge vnet97) (vnetif vnif97) (security none))\n");
+    const file = lab.file(
+      "one.sxp",
+      "# a vnet\n(vnet (id 97) (bridge vnet97) (vnetif vnif97) (security none))\n",
+    );
     await a.vnetd(["vnet-create", file]);
-    expect(await list()).toContainEqual({ id: longId("97"), bridge: "vnet97", vnetif: "vnif97", security: "none" });
+    expect(await list()).toContainEqual({
+      id: longId("97"),
+      bridge: "vnet97",
+      vnetif: "vnif97",
+      security: "none",
+    });
     expect(await links()).toEqual(expect.arrayContaining(["vnet97", "vnif97"]));
   });
 
   it("takes YAML with several, JSON, and parameters", async () => {
-    await a.vnetd(["vnet-create", lab.file("y.yaml", "- {id: 1e3, bridge: by}\n- id: 0101\n  vnetif: vy\n")]);
+    await a.vnetd([
+      "vnet-create",
+      lab.file("y.yaml", "- {id: 1e3, bridge: by}\n- id: 0101\n  vnetif: vy\n"),
+    ]);
     await a.vnetd(["vnet-create", lab.file("j.json", '{"id":"a:0:0:0:0:0:0:5","bridge":null}')]);
     await a.vnetd(["vnet-create", "-b", "bp", "-v", "vp", "500"]);
     const names = new Map((await list()).map(({ id, bridge, vnetif }) => [id, [bridge, vnetif]]));
@@ -60,7 +76,9 @@ describe("vnet-create", () => {
   });
 
   it("makes a bridge without delay and STP, and puts the vnetif on it", async () => {
-    const [bridge] = await a.ip<{ linkinfo: { info_data: { forward_delay: number; stp_state: number } } }[]>("-d", "link", "show", "vnet97");
+    const [bridge] = await a.ip<
+      { linkinfo: { info_data: { forward_delay: number; stp_state: number } } }[]
+    >("-d", "link", "show", "vnet97");
     expect(bridge?.linkinfo.info_data).toMatchObject({ forward_delay: 0, stp_state: 0 });
     const [port] = await a.ip<{ master: string }[]>("link", "show", "vnif97");
     expect(port?.master).toBe("vnet97");
@@ -69,7 +87,12 @@ describe("vnet-create", () => {
   it("uses a bridge that is there, and leaves it when the vnet goes", async () => {
     await a.exec("ip link add mine type bridge && ip link set mine up");
     await a.vnetd(["vnet-create", "-b", "mine", "501"]);
-    expect(await a.vnetdJson<BridgeInfo[]>(["bridges"])).toContainEqual({ bridge: "mine", vnet: longId("501"), ports: ["vnif0501"], owned: false });
+    expect(await a.vnetdJson<BridgeInfo[]>(["bridges"])).toContainEqual({
+      bridge: "mine",
+      vnet: longId("501"),
+      ports: ["vnif0501"],
+      owned: false,
+    });
     await a.vnetd(["vnet-delete", "501"]);
     expect(await links()).toContain("mine");
     expect(await links()).not.toContain("vnif0501");
@@ -90,7 +113,11 @@ describe("vnet-create", () => {
   });
 
   it("takes a file whole or not at all", async () => {
-    await refused("(vnet (id 601))\n(vnet (id 602)\n (bridge eth0))\n", "NOT_A_BRIDGE", /test\.sxp/);
+    await refused(
+      "(vnet (id 601))\n(vnet (id 602)\n (bridge eth0))\n",
+      "NOT_A_BRIDGE",
+      /test\.sxp/,
+    );
     await refused("- id: 601\n- id: zz\n", "BAD_VNET_ID", /zz/);
   });
 
@@ -115,7 +142,9 @@ describe("vnet-delete", () => {
 
   it("leaves a bridge of ours on which others have ports", async () => {
     await a.vnetd(["vnet-create", "700"]);
-    await a.exec("ip link add foreign type veth peer name foreign2 && ip link set foreign master vnet0700");
+    await a.exec(
+      "ip link add foreign type veth peer name foreign2 && ip link set foreign master vnet0700",
+    );
     await a.vnetd(["vnet-delete", "700"]);
     expect(await links()).toContain("vnet0700");
     await a.exec("ip link del foreign; ip link del vnet0700");
@@ -141,7 +170,9 @@ describe("vnet-delete", () => {
 describe("built-in vnets", () => {
   it("are there, without a bridge", async () => {
     const states = await a.vnetdJson<VnetState[]>(["vnets"]);
-    expect(states.filter(({ builtIn }) => builtIn).map(({ vnetif, bridge }) => [vnetif, bridge])).toEqual([
+    expect(
+      states.filter(({ builtIn }) => builtIn).map(({ vnetif, bridge }) => [vnetif, bridge]),
+    ).toEqual([
       ["vnif0002", null],
       ["vnif0003", null],
       ["vnif0004", null],
@@ -151,10 +182,12 @@ describe("built-in vnets", () => {
   it("are configured by vnet-create, with the same or another vnetif", async () => {
     await a.vnetd(["vnet-create", "2"]);
     await a.vnetd(["vnet-create", "-v", "three", "3"]);
-    expect(await list()).toEqual(expect.arrayContaining([
-      { id: longId("2"), bridge: "vnet0002", vnetif: "vnif0002", security: "none" },
-      { id: longId("3"), bridge: "vnet0003", vnetif: "three", security: "none" },
-    ]));
+    expect(await list()).toEqual(
+      expect.arrayContaining([
+        { id: longId("2"), bridge: "vnet0002", vnetif: "vnif0002", security: "none" },
+        { id: longId("3"), bridge: "vnet0003", vnetif: "three", security: "none" },
+      ]),
+    );
     expect(await links()).not.toContain("vnif0003");
     const [port] = await a.ip<{ master: string }[]>("link", "show", "vnif0002");
     expect(port?.master).toBe("vnet0002");
@@ -178,7 +211,8 @@ describe("what is configured", () => {
     await a.killDaemon("SIGKILL");
     // a reboot: no devices, no maps
     for (const name of await links()) {
-      if (/^(vn|by|bp|three|lo$)/.test(name) && name !== "lo") await a.tryExec(["ip", "link", "del", name]);
+      if (/^(vn|by|bp|three|lo$)/.test(name) && name !== "lo")
+        await a.tryExec(["ip", "link", "del", name]);
     }
     await lab.execInSwitch(`rm -rf ${a.bpffs}`);
     await startDaemon(a);
@@ -189,9 +223,13 @@ describe("what is configured", () => {
   it("is repaired when somebody deletes a vnetif, and orphans of a crash are removed", async () => {
     await a.exec("ip link del vnif0500 2>/dev/null || ip link del vp");
     await eventually(async () => (await links()).includes("vp"), { what: "vp to come back" });
-    expect((await a.vnetdJson<StatusInfo>(["status"])).problems.filter((text) => text.includes("vnet"))).toHaveLength(1);
+    expect(
+      (await a.vnetdJson<StatusInfo>(["status"])).problems.filter((text) => text.includes("vnet")),
+    ).toHaveLength(1);
     await a.killDaemon("SIGKILL");
-    await a.exec(`ip link add orphan type bridge && ip link set orphan alias "vnetd ${longId("dead")}"`);
+    await a.exec(
+      `ip link add orphan type bridge && ip link set orphan alias "vnetd ${longId("dead")}"`,
+    );
     await startDaemon(a);
     expect(await links()).not.toContain("orphan");
     expect(await links()).toContain("mine");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Labs that the end-to-end tests begin with: hosts with a daemon each, attached to one LAN. */
-import { Lab, type Host } from "../lib/lab.js";
-import type { DaemonOptions } from "../lib/lab.js";
+import { type Host } from "../lib/lab.js";
+import type { DaemonOptions, Lab } from "../lib/lab.js";
 
 /** canonical text of a short id */
 export const longId = (short: string): string => `${"0000:".repeat(7)}${short.padStart(4, "0")}`;
@@ -10,7 +10,11 @@ export const longId = (short: string): string => `${"0000:".repeat(7)}${short.pa
 export const quickHello = "helloSeconds: 1\n";
 
 /** Hosts a, b, c … at 10.66.1.1, .2, .3 … on lan0, each with a daemon attached to eth0. */
-export async function attachedHosts(lab: Lab, names: readonly string[], options: DaemonOptions = {}): Promise<Host[]> {
+export async function attachedHosts(
+  lab: Lab,
+  names: readonly string[],
+  options: DaemonOptions = {},
+): Promise<Host[]> {
   const hosts: Host[] = [];
   for (const [index, name] of names.entries()) {
     const host = await lab.host(name, { underlay: `10.66.1.${index + 1}/24` });
@@ -23,7 +27,10 @@ export async function attachedHosts(lab: Lab, names: readonly string[], options:
 
 /** Without metrics: daemons of one machine would want the same port, were they not in namespaces. */
 export async function startDaemon(host: Host, options: DaemonOptions = {}): Promise<void> {
-  await host.startDaemon({ ...options, args: ["--metrics-listen", "off", ...(options.args ?? [])] });
+  await host.startDaemon({
+    ...options,
+    args: ["--metrics-listen", "off", ...(options.args ?? [])],
+  });
 }
 
 /** The API's socket, spoken to directly. */

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The API's socket with handlers of the test: form, order, bounds, and hostile input. */
-import { existsSync, linkSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -25,7 +33,12 @@ const handlers = {
     throw new VnetdError("DEVICE_NOT_FOUND", "there is no eth9", { hint: "look" });
   },
   detach: () => {
-    throw Object.assign(new Error("refused"), { code: "EPERM", errno: 1, operation: "linkAdd", detail: "why" });
+    throw Object.assign(new Error("refused"), {
+      code: "EPERM",
+      errno: 1,
+      operation: "linkAdd",
+      detail: "why",
+    });
   },
   varp: async () => {
     await new Promise((resolve) => setTimeout(resolve, 30));
@@ -47,14 +60,21 @@ function talk(bytes: string | Uint8Array, count = 1): Promise<Record<string, unk
     let text = "";
     const done = (): void => {
       socket.destroy();
-      resolve(text.split("\n").slice(0, -1).map((line) => JSON.parse(line) as Record<string, unknown>));
+      resolve(
+        text
+          .split("\n")
+          .slice(0, -1)
+          .map((line) => JSON.parse(line) as Record<string, unknown>),
+      );
     };
     socket.on("data", (chunk) => {
       text += chunk.toString();
       if (text.split("\n").length > count) done();
     });
     socket.on("close", done);
-    socket.on("error", (error: NodeJS.ErrnoException) => (error.code === "EPIPE" || error.code === "ECONNRESET" ? done() : reject(error)));
+    socket.on("error", (error: NodeJS.ErrnoException) =>
+      error.code === "EPIPE" || error.code === "ECONNRESET" ? done() : reject(error),
+    );
     socket.write(bytes);
   });
 }
@@ -98,7 +118,9 @@ describe("the API's socket", () => {
   it("takes a request in pieces", async () => {
     await start();
     const socket = net.connect(path.join(directory, "vnetd.sock"));
-    const answer = new Promise<string>((resolve) => socket.once("data", (chunk) => resolve(chunk.toString())));
+    const answer = new Promise<string>((resolve) =>
+      socket.once("data", (chunk) => resolve(chunk.toString())),
+    );
     for (const character of request("version", 3)) {
       socket.write(character);
       await new Promise((resolve) => setImmediate(resolve));
@@ -127,7 +149,9 @@ describe("the API's socket", () => {
   it("tells a VnetdError whole, the kernel's refusal with operation and errno, a fault in few words", async () => {
     await start();
     const answers = await talk(request("attach") + request("detach") + request("status"), 3);
-    expect(answers[0]).toMatchObject({ error: { code: "DEVICE_NOT_FOUND", message: "there is no eth9", hint: "look" } });
+    expect(answers[0]).toMatchObject({
+      error: { code: "DEVICE_NOT_FOUND", message: "there is no eth9", hint: "look" },
+    });
     expect(answers[1]).toMatchObject({ error: { code: "KERNEL", message: "linkAdd: EPERM: why" } });
     expect(answers[2]).toMatchObject({ error: { code: "INTERNAL" } });
     expect(logged.join("")).toContain("a fault");
@@ -142,7 +166,7 @@ describe("the API's socket", () => {
 
   it("survives any bytes", { timeout: 30_000 }, async () => {
     await start();
-    const noise = fc.sample(fc.uint8Array({ maxLength: 300 }), 100).map((bytes) => Buffer.from(bytes));
+    const noise = fc.sample(fc.uint8Array({ maxLength: 300 }), 100);
     for (const bytes of noise) {
       const socket = net.connect(path.join(directory, "vnetd.sock"));
       socket.on("error", () => undefined);

@@ -53,7 +53,12 @@ describe("an underlay device", () => {
     ["has no address", [link], [], /no IPv4 address/],
     ["has only the group's address", [link], [joined], /no IPv4 address/],
     ["has only IPv6", [link], [address("fe80::1", { family: 6 })], /no IPv4 address/],
-    ["has another device's address", [link], [address("10.0.0.1", { ifindex: 6 })], /no IPv4 address/],
+    [
+      "has another device's address",
+      [link],
+      [address("10.0.0.1", { ifindex: 6 })],
+      /no IPv4 address/,
+    ],
     ["is down", [{ ...link, up: false }], [address("10.0.0.1")], /down/],
     ["has no carrier", [{ ...link, carrier: false }], [address("10.0.0.1")], /carrier/],
     ["has a tiny MTU", [{ ...link, mtuBytes: 500 }], [address("10.0.0.1")], /MTU/],
@@ -62,13 +67,19 @@ describe("an underlay device", () => {
   });
 
   it("prefers the kernel's first address, and no secondary one", () => {
-    const addresses = [address("10.0.0.9", { secondary: true }), address("10.0.0.1"), address("10.0.1.1")];
+    const addresses = [
+      address("10.0.0.9", { secondary: true }),
+      address("10.0.0.1"),
+      address("10.0.1.1"),
+    ];
     expect(state([link], addresses).address).toBe("10.0.0.1");
   });
 
   it("has joined only if the group stands behind its own address, with autojoin", () => {
     expect(state([link], [joined, address("10.0.0.1")]).groupJoined).toBe(false);
-    expect(state([link], [address("10.0.0.1"), { ...joined, autojoin: false }]).groupJoined).toBe(false);
+    expect(state([link], [address("10.0.0.1"), { ...joined, autojoin: false }]).groupJoined).toBe(
+      false,
+    );
   });
 
   it("can be no loopback, no tunnel without Ethernet, none of our own", () => {
@@ -82,13 +93,17 @@ describe("an underlay device", () => {
 describe("names that follow from ids", () => {
   const id = "0000:0000:0000:0000:0000:0000:0000:0097";
   it("fit the kernel and tell vnets apart", () => {
-    const names = Array.from({ length: 4096 }, (_, n) => peerNameOf(`${id.slice(0, -4)}${n.toString(16).padStart(4, "0")}`));
+    const names = Array.from({ length: 4096 }, (_, n) =>
+      peerNameOf(`${id.slice(0, -4)}${n.toString(16).padStart(4, "0")}`),
+    );
     expect(new Set(names).size).toBe(4096);
     expect(names.every((name) => name.length <= 15)).toBe(true);
   });
 
   it("give MACs that are local, unicast, stable, and differ by host and end", () => {
-    const macs = ["h1", "h2"].flatMap((host) => (["vnetif", "peer", "bridge"] as const).map((end) => macOf(host, id, end)));
+    const macs = ["h1", "h2"].flatMap((host) =>
+      (["vnetif", "peer", "bridge"] as const).map((end) => macOf(host, id, end)),
+    );
     expect(new Set(macs).size).toBe(6);
     expect(macs.every((mac) => (Number.parseInt(mac.slice(0, 2), 16) & 3) === 2)).toBe(true);
     expect(macOf("h1", id, "vnetif")).toBe(macs[0]);
@@ -110,7 +125,11 @@ describe("the log", () => {
     log.info("something else");
     now = 10_000;
     log.warn("eth0 is down");
-    expect(lines).toEqual(["warn eth0 is down\n", "info something else\n", "warn eth0 is down (4 more times)\n"]);
+    expect(lines).toEqual([
+      "warn eth0 is down\n",
+      "info something else\n",
+      "warn eth0 is down (4 more times)\n",
+    ]);
   });
 
   it("keeps a line one line, and debug to itself unless asked", () => {

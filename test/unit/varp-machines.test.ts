@@ -45,13 +45,19 @@ describe("the resolver", () => {
     const limits = { all: { perSecond: 0, burst: 30 }, perVnet: { perSecond: 0, burst: 20 } };
     const resolver = new Resolver({ ...resolverDefaults, ...limits });
     const ask = (handle: number): number =>
-      Array.from({ length: 100 }, (_, at) => resolver.wanted(handle, `m${at}`, 0)).filter(Boolean).length;
+      Array.from({ length: 100 }, (_, at) => resolver.wanted(handle, `m${at}`, 0)).filter(Boolean)
+        .length;
     expect([ask(1), ask(2), ask(3)]).toEqual([20, 10, 0]);
   });
 
   it("is bounded and forgets what nobody asks for", () => {
     const many = { perSecond: 0, burst: 1e6 };
-    const resolver = new Resolver({ ...resolverDefaults, maxPending: 100, all: many, perVnet: many });
+    const resolver = new Resolver({
+      ...resolverDefaults,
+      maxPending: 100,
+      all: many,
+      perVnet: many,
+    });
     for (let at = 0; at < 1000; at++) resolver.wanted(at % 7, `m${at}`, 0);
     expect(resolver.size).toBe(100);
     resolver.tick(1001);
@@ -86,7 +92,11 @@ describe("the announcer", () => {
 
 describe("the hello schedule", () => {
   it("is due after an interval, give or take a fifth", () => {
-    for (const [random, earliest] of [[0, 800], [0.5, 1000], [1, 1200]] as const) {
+    for (const [random, earliest] of [
+      [0, 800],
+      [0.5, 1000],
+      [1, 1200],
+    ] as const) {
       const schedule = new HelloSchedule(1000, () => random);
       schedule.said(1, 0);
       expect(schedule.due(earliest - 1, 10)).toEqual([]);
@@ -104,7 +114,10 @@ describe("the hello schedule", () => {
 });
 
 describe("the merge policy", () => {
-  const run = (start: boolean, intervals: [large: number, merged: number, small?: number][]): boolean[] => {
+  const run = (
+    start: boolean,
+    intervals: [large: number, merged: number, small?: number][],
+  ): boolean[] => {
     const policy = new MergePolicy(start);
     const total = { frames: 0, largeFrames: 0, superFrames: 0 };
     policy.sample({ ...total });
@@ -118,24 +131,77 @@ describe("the merge policy", () => {
   };
 
   it("turns on when two samples in a row are busy with single large frames", () => {
-    expect(run(false, [[3000, 0], [3000, 0]])).toEqual([false, true]);
-    expect(run(false, [[3000, 0], [0, 0], [3000, 0]])).toEqual([false, false, false]);
+    expect(
+      run(false, [
+        [3000, 0],
+        [3000, 0],
+      ]),
+    ).toEqual([false, true]);
+    expect(
+      run(false, [
+        [3000, 0],
+        [0, 0],
+        [3000, 0],
+      ]),
+    ).toEqual([false, false, false]);
   });
 
   it("turns off when super-frames are most of it", () => {
-    expect(run(true, [[100, 900], [100, 900]])).toEqual([true, false]);
+    expect(
+      run(true, [
+        [100, 900],
+        [100, 900],
+      ]),
+    ).toEqual([true, false]);
   });
 
   it("turns off for small packets, and not on for a few large ones among them", () => {
-    expect(run(true, [[10, 0, 5000], [10, 0, 5000]])).toEqual([true, false]);
-    expect(run(false, [[3000, 0, 9000], [3000, 0, 9000]])).toEqual([false, false]);
+    expect(
+      run(true, [
+        [10, 0, 5000],
+        [10, 0, 5000],
+      ]),
+    ).toEqual([true, false]);
+    expect(
+      run(false, [
+        [3000, 0, 9000],
+        [3000, 0, 9000],
+      ]),
+    ).toEqual([false, false]);
   });
 
   it("stays as it is for little traffic, or a mixture", () => {
-    expect(run(false, [[1000, 0], [1000, 0], [1000, 0]])).toEqual([false, false, false]);
-    expect(run(true, [[0, 5], [0, 5], [0, 5]])).toEqual([true, true, true]);
-    expect(run(true, [[7000, 3000], [7000, 3000]])).toEqual([true, true]);
-    expect(run(false, [[7000, 3000], [7000, 3000]])).toEqual([false, false]);
-    expect(run(true, [[1000, 0, 9000], [1000, 0, 9000]])).toEqual([true, true]);
+    expect(
+      run(false, [
+        [1000, 0],
+        [1000, 0],
+        [1000, 0],
+      ]),
+    ).toEqual([false, false, false]);
+    expect(
+      run(true, [
+        [0, 5],
+        [0, 5],
+        [0, 5],
+      ]),
+    ).toEqual([true, true, true]);
+    expect(
+      run(true, [
+        [7000, 3000],
+        [7000, 3000],
+      ]),
+    ).toEqual([true, true]);
+    expect(
+      run(false, [
+        [7000, 3000],
+        [7000, 3000],
+      ]),
+    ).toEqual([false, false]);
+    expect(
+      run(true, [
+        [1000, 0, 9000],
+        [1000, 0, 9000],
+      ]),
+    ).toEqual([true, true]);
   });
 });

@@ -39,7 +39,10 @@ class NextHops {
 describe("members", () => {
   let members: Members;
   let hops: NextHops;
-  const hear = (change: Partial<HeardHello>, nowMs: number): { isNew: boolean; refused: boolean } => {
+  const hear = (
+    change: Partial<HeardHello>,
+    nowMs: number,
+  ): { isNew: boolean; refused: boolean } => {
     const result = members.heard(hello(change), nowMs);
     hops.apply(result.changes);
     return result;
@@ -60,7 +63,10 @@ describe("members", () => {
   it("have one primary path; the first is kept though the second has a lower ifindex", () => {
     hear(lan1, 0);
     expect(hear(lan0, 1).isNew).toBe(true);
-    expect(Object.fromEntries(hops.flags)).toEqual({ "1:10.1.0.2@3": "primary", "1:10.0.0.2@2": "secondary" });
+    expect(Object.fromEntries(hops.flags)).toEqual({
+      "1:10.1.0.2@3": "primary",
+      "1:10.0.0.2@2": "secondary",
+    });
   });
 
   it("change to the other path when the primary falls silent", () => {
@@ -136,11 +142,36 @@ describe("members", () => {
 
   it("have exactly one primary path each, whatever happens", () => {
     const step = fc.oneof(
-      fc.record({ kind: fc.constant("hear" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
-      fc.record({ kind: fc.constant("down" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
-      fc.record({ kind: fc.constant("up" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
-      fc.record({ kind: fc.constant("bye" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
-      fc.record({ kind: fc.constant("gone" as const), host: fc.nat(3), path: fc.nat(4), ms: fc.nat(900) }),
+      fc.record({
+        kind: fc.constant("hear" as const),
+        host: fc.nat(3),
+        path: fc.nat(4),
+        ms: fc.nat(900),
+      }),
+      fc.record({
+        kind: fc.constant("down" as const),
+        host: fc.nat(3),
+        path: fc.nat(4),
+        ms: fc.nat(900),
+      }),
+      fc.record({
+        kind: fc.constant("up" as const),
+        host: fc.nat(3),
+        path: fc.nat(4),
+        ms: fc.nat(900),
+      }),
+      fc.record({
+        kind: fc.constant("bye" as const),
+        host: fc.nat(3),
+        path: fc.nat(4),
+        ms: fc.nat(900),
+      }),
+      fc.record({
+        kind: fc.constant("gone" as const),
+        host: fc.nat(3),
+        path: fc.nat(4),
+        ms: fc.nat(900),
+      }),
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {

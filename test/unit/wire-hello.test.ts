@@ -24,7 +24,10 @@ function tlv(type: number, value: Buffer): Buffer {
 }
 
 /** The extension with these bytes as its TLVs. */
-function extension(body: Buffer, change: { magic?: number; version?: number; len?: number } = {}): Buffer {
+function extension(
+  body: Buffer,
+  change: { magic?: number; version?: number; len?: number } = {},
+): Buffer {
   const header = Buffer.alloc(8);
   header.writeUInt32BE(change.magic ?? 0x564e5444);
   header.writeUInt8(change.version ?? 1, 4);
@@ -43,19 +46,32 @@ describe("a hello", () => {
 
   it("is read back as it was", () => {
     expect(decodeHello(plain)).toEqual({ ok: true, hello });
-    const bare = { ...hello, hostName: "", software: "", underlayMtuBytes: 0, solicit: false, goodbye: true };
+    const bare = {
+      ...hello,
+      hostName: "",
+      software: "",
+      underlayMtuBytes: 0,
+      solicit: false,
+      goodbye: true,
+    };
     expect(decodeHello(encodeHello(bare))).toEqual({ ok: true, hello: bare });
   });
 
   it("skips TLVs of unknown types, and bytes behind the extension", () => {
     const body = Buffer.concat([tlv(999, Buffer.alloc(30)), identity, tlv(0, Buffer.alloc(0))]);
     const decoded = decodeHello(Buffer.concat([extension(body), Buffer.from("signature")]));
-    expect(decoded).toMatchObject({ ok: true, hello: { hostId: "07".repeat(16), bootNonce: "09".repeat(8) } });
+    expect(decoded).toMatchObject({
+      ok: true,
+      hello: { hostId: "07".repeat(16), bootNonce: "09".repeat(8) },
+    });
   });
 
   it("takes the first of a TLV that comes twice", () => {
     const body = Buffer.concat([identity, tlv(1, Buffer.alloc(16, 1))]);
-    expect(decodeHello(extension(body))).toMatchObject({ ok: true, hello: { hostId: "07".repeat(16) } });
+    expect(decodeHello(extension(body))).toMatchObject({
+      ok: true,
+      hello: { hostId: "07".repeat(16) },
+    });
   });
 
   it.each([
@@ -81,8 +97,15 @@ describe("a hello", () => {
   });
 
   it("passes no control characters of a stranger on", () => {
-    const body = Buffer.concat([identity, tlv(5, Buffer.from("a\x1b[2Jb\n")), tlv(6, Buffer.from([0x76, 0x9b]))]);
-    expect(decodeHello(extension(body))).toMatchObject({ ok: true, hello: { hostName: "a?[2Jb?", software: "v?" } });
+    const body = Buffer.concat([
+      identity,
+      tlv(5, Buffer.from("a\x1b[2Jb\n")),
+      tlv(6, Buffer.from([0x76, 0x9b])),
+    ]);
+    expect(decodeHello(extension(body))).toMatchObject({
+      ok: true,
+      hello: { hostName: "a?[2Jb?", software: "v?" },
+    });
   });
 
   it("survives any bytes", () => {
@@ -90,8 +113,12 @@ describe("a hello", () => {
       fc.uint8Array({ maxLength: 500 }),
       fc.uint8Array({ maxLength: 460 }).map((body) => extension(Buffer.from(body))),
       fc
-        .array(fc.tuple(fc.integer({ min: 0, max: 12 }), fc.uint8Array({ maxLength: 70 })), { maxLength: 8 })
-        .map((tlvs) => extension(Buffer.concat([identity, ...tlvs.map(([t, v]) => tlv(t, Buffer.from(v)))]))),
+        .array(fc.tuple(fc.integer({ min: 0, max: 12 }), fc.uint8Array({ maxLength: 70 })), {
+          maxLength: 8,
+        })
+        .map((tlvs) =>
+          extension(Buffer.concat([identity, ...tlvs.map(([t, v]) => tlv(t, Buffer.from(v)))])),
+        ),
     );
     fc.assert(
       fc.property(bodies, (body) => {
@@ -114,10 +141,14 @@ describe("a hello", () => {
 
   it("fits behind the 43 bytes, whatever the names", () => {
     fc.assert(
-      fc.property(fc.string({ maxLength: 300, unit: "grapheme" }), fc.string({ maxLength: 100 }), (hostName, software) => {
-        const bytes = encodeHello({ ...hello, hostName, software });
-        return bytes.length <= 512 - 43 && decodeHello(bytes).ok;
-      }),
+      fc.property(
+        fc.string({ maxLength: 300, unit: "grapheme" }),
+        fc.string({ maxLength: 100 }),
+        (hostName, software) => {
+          const bytes = encodeHello({ ...hello, hostName, software });
+          return bytes.length <= 512 - 43 && decodeHello(bytes).ok;
+        },
+      ),
     );
   });
 });

@@ -9,7 +9,12 @@ const vnet = Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x97]
 const vmac = Uint8Array.from([0xaa, 0, 0, 1, 2, 3]);
 const address = parseAddress("10.0.0.7");
 const announceHex =
-  "00010002" + "00000000000000000000000000000097" + "aa0000010203" + "02" + "0a000007" + "00".repeat(12);
+  "00010002" +
+  "00000000000000000000000000000097" +
+  "aa0000010203" +
+  "02" +
+  "0a000007" +
+  "00".repeat(12);
 
 describe("a VARP message", () => {
   it("is, as an announce, these 43 bytes", () => {
@@ -61,13 +66,16 @@ describe("a VARP message", () => {
   it("survives any bytes, and what decodes is encoded to the same bytes again", () => {
     const bytes = fc.oneof(
       fc.uint8Array({ maxLength: 600 }),
-      fc.uint8Array({ minLength: 39, maxLength: 400 }).map((rest) => Uint8Array.from([0, 1, 0, 2, ...rest])),
+      fc
+        .uint8Array({ minLength: 39, maxLength: 400 })
+        .map((rest) => Uint8Array.from([0, 1, 0, 2, ...rest])),
     );
     fc.assert(
       fc.property(bytes, (input) => {
         const decoded = decodeVarp(Buffer.from(input));
         if (!decoded.ok) return typeof decoded.reason === "string";
-        if (decoded.message.opcode === "request" || input[26] !== 10 || input.length > 512) return true;
+        if (decoded.message.opcode === "request" || input[26] !== 10 || input.length > 512)
+          return true;
         const { opcode, vnet: id, vmac: mac, address: care, trailing } = decoded.message;
         const again = encodeVarp({ opcode, vnet: id, vmac: mac, address: care }, trailing);
         // an IPv4-mapped address that came as IPv6 is written as IPv4
