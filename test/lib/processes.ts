@@ -101,10 +101,9 @@ export async function run(command: Command, options: RunOptions = {}): Promise<R
 /** For exit handlers, where nothing can be awaited. Never throws. */
 export function runSync(command: Command): string {
   const [program, ...args] = argvOf(command);
-  return (
-    spawnSync(program, args, { env: environment(undefined), encoding: "utf8", timeout: 20_000 })
-      .stdout ?? ""
-  );
+  const options = { env: environment(undefined), encoding: "utf8", timeout: 20_000 } as const;
+  const { error, stdout } = spawnSync(program, args, options);
+  return error === undefined ? stdout : "";
 }
 
 export interface WaitOptions {
