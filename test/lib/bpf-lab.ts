@@ -55,7 +55,9 @@ import { loadNative } from "../../src/native/load.js";
 import { ipv4Text, macBytes, macText, mappedBytes, vnetBytes } from "./bytes.js";
 import { packet, VNETD_GROUP, VNETD_PORT } from "./packet.js";
 
-const OBJECT = fileURLToPath(new URL("../../build/bpf/vnetd.bpf.o", import.meta.url));
+const OBJECT =
+  process.env["VNETD_BPF_OBJECT"] ??
+  fileURLToPath(new URL("../../build/bpf/vnetd.bpf.o", import.meta.url));
 const BPFFS = "/sys/fs/bpf";
 const DEVICES = ["vn0", "vn0p", "ul0", "ul0w", "ul1", "ul1w"] as const;
 type Device = (typeof DEVICES)[number];

@@ -10,12 +10,14 @@ import { vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
 import { internetChecksum, macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet, type ProgramName, type Run } from "../lib/bpf-lab.js";
 import { BROADCAST_MAC, VNETD_GROUP, packet } from "../lib/packet.js";
+import { timeFactor } from "../lib/processes.js";
 import { CAPTURES, datagramsOf } from "../golden/captures.js";
 import { ENCAP_KINDS } from "./encap-rows.js";
 import { GUEST_A, GUEST_B, PEER, US, expectEncapsulated, fromPeer, innerFrame } from "./rows.js";
 
-const RUNS = 3000;
-const TIMEOUT_MS = 60_000;
+/** fewer on an emulated machine */
+const RUNS = Math.round(3000 / timeFactor);
+const TIMEOUT_MS = 60_000 * timeFactor;
 
 let lab: BpfLab | undefined;
 let vnet: LabVnet;

@@ -5,7 +5,8 @@
  * enter at the vnetif, and what arrives at the other end of the underlay is looked at. The
  * underlay's offloads are off, so that what arrives is what would be on a wire.
  *
- *   frames -> vn0 ==veth== vn0p [vnetd_encap] -> ul0 ==veth== ul0w -> captured
+ *   out: frames -> vn0 ==veth== vn0p [vnetd_encap] -> ul0 ==veth== ul0w -> captured
+ *   in:  frames -> ul0w ==veth== ul0 [vnetd_decap] -> vn0 -> captured
  */
 import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -22,10 +23,15 @@ import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
 import { ETHER_TYPE, packet, type PacketBuilder } from "../lib/packet.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
 import { VIRTIO_GSO, exchange, type WireFrame } from "../lib/wire.js";
-import { GUEST_A, GUEST_B, PEER, expectEncapsulated } from "./rows.js";
+import { INNER_FRAMES } from "./decap-rows.js";
+import { GUEST_A, GUEST_B, PEER, expectEncapsulated, fromPeer } from "./rows.js";
 
 const PRIORITY = 1;
 const HANDLE = 1;
+const HOOKS = [
+  ["vnetd_encap", "vn0p"],
+  ["vnetd_decap", "ul0"],
+] as const;
 const toB = (): PacketBuilder => packet().eth({ src: GUEST_A, dst: GUEST_B });
 const ip4 = { src: "192.168.4.1", dst: "192.168.4.2" };
 const ip6 = { src: "fd00::1", dst: "fd00::2" };
@@ -42,16 +48,14 @@ beforeAll(() => {
   };
   lab.native.featuresSet("ul0", { ...offloads, "tx-checksum-ip-generic": false });
   execFileSync("ip", ["neighbour", "replace", PEER, "lladdr", "02:00:0a:42:01:09", "dev", "ul0"]);
-  lab.native.clsactAttach(
-    lab.program("vnetd_encap"),
-    lab.ifindex("vn0p"),
-    "ingress",
-    PRIORITY,
-    HANDLE,
-  );
+  for (const [program, device] of HOOKS) {
+    lab.native.clsactAttach(lab.program(program), lab.ifindex(device), "ingress", PRIORITY, HANDLE);
+  }
 });
 afterAll(() => {
-  lab?.native.clsactDetach(lab.ifindex("vn0p"), "ingress", PRIORITY, HANDLE);
+  for (const [, device] of HOOKS) {
+    lab?.native.clsactDetach(lab.ifindex(device), "ingress", PRIORITY, HANDLE);
+  }
   lab?.close();
 });
 beforeEach(() => {
@@ -235,3 +239,32 @@ describe("frames that are not IP find the neighbour by a second pass", () => {
     expect(lab!.traffic(vnet).encapFrames).toBe(1);
   });
 });
+
+describe.each([
+  ["straight into the vnetif", { merge: false }],
+  ["through its peer, where merging happens", { merge: true }],
+])("in: %s", (_how, underlay) => {
+  it("frames of every kind arrive as they are", () => {
+    lab!.underlay(underlay);
+    const frames = Object.values(INNER_FRAMES).map((frame) => frame.build());
+    const captured = exchange({
+      device: "ul0w",
+      capture: "vn0",
+      frames: frames.map((frame) => ({
+        bytes: fromPeer().vudp({ vnet: "4" }).payload(frame).build(),
+      })),
+    });
+    expect(captured.length).toBe(frames.length);
+    // a tag is beside the packet on arrival, and the capture shows the packet
+    frames.forEach((frame, i) => expectBytes(captured[i]!, withoutTag(frame)));
+    expect(lab!.traffic(vnet).decapFrames).toBe(frames.length);
+    expect(lab!.learned(vnet, GUEST_B)?.host).toBe(PEER);
+  });
+});
+
+/** the outermost VLAN tag taken out */
+function withoutTag(frame: Buffer): Buffer {
+  const type = frame.readUInt16BE(12);
+  const isTagged = type === ETHER_TYPE.vlan || type === ETHER_TYPE.qinq;
+  return isTagged ? Buffer.concat([frame.subarray(0, 12), frame.subarray(16)]) : frame;
+}
