@@ -43,7 +43,8 @@ export const targets = {
 export function run(argv) {
   const { status, stdout, stderr, error } = spawnSync(argv[0], argv.slice(1), { encoding: "utf8" });
   if (error) throw new Error(`${argv.join(" ")}: ${error.message}`);
-  if (status !== 0) throw new Error(`${argv.join(" ")}: ${(stderr || stdout).trim() || `exit code ${status}`}`);
+  if (status !== 0)
+    throw new Error(`${argv.join(" ")}: ${(stderr || stdout).trim() || `exit code ${status}`}`);
   return stdout;
 }
 
@@ -71,7 +72,8 @@ function clear(prefix) {
   }
   for (const name of namespaces) spawnSync("ip", ["netns", "delete", name]);
   for (const directory of [bpffsRoot, tmpdir()]) {
-    for (const name of names(directory).filter(mine)) rmSync(join(directory, name), { recursive: true, force: true });
+    for (const name of names(directory).filter(mine))
+      rmSync(join(directory, name), { recursive: true, force: true });
   }
 }
 
@@ -125,7 +127,8 @@ export class Lab {
     this.directory = join(tmpdir(), `${this.prefix}lab`);
     mkdirSync(this.directory, { mode: 0o700 });
     process.on("exit", () => clear(this.prefix));
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
+      process.on(signal, () => process.exit(130));
     this.hosts = [1, 2].map((n) => this.place(`host${n}`));
     this.guests = [1, 2].map((n) => this.place(`guest${n}`));
   }
@@ -195,7 +198,9 @@ export class Lab {
       ["vnet0", "vnet97", 97],
       ["vxlan0", "brvx", 98],
     ]) {
-      host.ip(`link add g-${device} mtu 1400 type veth peer name ${device} mtu 1400 netns ${guest.netns}`);
+      host.ip(
+        `link add g-${device} mtu 1400 type veth peer name ${device} mtu 1400 netns ${guest.netns}`,
+      );
       host.ip(`link set g-${device} master ${bridge} up`);
       guest.ip(`address add 192.168.${net}.${n}/24 dev ${device}`);
       guest.ip(`link set ${device} up`);
@@ -210,18 +215,22 @@ export class Lab {
     const state = mode === "wire" ? "off" : "on";
     for (const host of this.hosts) {
       for (const device of this.underlays) {
-        const features = ["tso", "gso", "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "tx-udp-segmentation"];
+        const features = [
+          "tso",
+          "gso",
+          "tx-udp_tnl-segmentation",
+          "tx-udp_tnl-csum-segmentation",
+          "tx-udp-segmentation",
+        ];
         host.run(["ethtool", "-K", device, ...features.flatMap((feature) => [feature, state])]);
       }
     }
   }
 
-  /** What `merge: auto` has chosen, by host. */
-  mergeStates() {
-    return this.hosts.map((host) => {
-      const status = JSON.parse(host.vnetd("status", "--json"));
-      return status.attached.find((each) => each.device === "eth0")?.merge;
-    });
+  /** What `merge: auto` has chosen on host 2, which the traffic goes to. */
+  merging() {
+    const status = JSON.parse(this.hosts[1].vnetd("status", "--json"));
+    return status.attached.find((each) => each.device === "eth0")?.merge;
   }
 
   close() {
@@ -234,7 +243,10 @@ function startDaemon(argv) {
   return new Promise((done, failed) => {
     const daemon = spawn(argv[0], argv.slice(1), { stdio: ["ignore", "pipe", "pipe"] });
     let said = "";
-    const timer = setTimeout(() => failed(new Error(`vnetd run is not ready after ${readyTimeoutMs / 1000} s:\n${said}`)), readyTimeoutMs);
+    const timer = setTimeout(
+      () => failed(new Error(`vnetd run is not ready after ${readyTimeoutMs / 1000} s:\n${said}`)),
+      readyTimeoutMs,
+    );
     const hear = (text) => {
       // read on, or the daemon would wait for us
       if (said.length < 65536) said += text;
@@ -242,7 +254,8 @@ function startDaemon(argv) {
       clearTimeout(timer);
       done(daemon);
     };
-    for (const stream of [daemon.stdout, daemon.stderr]) stream.setEncoding("utf8").on("data", hear);
+    for (const stream of [daemon.stdout, daemon.stderr])
+      stream.setEncoding("utf8").on("data", hear);
     daemon.on("error", failed);
     daemon.on("exit", (code) => failed(new Error(`vnetd run ended (${code}):\n${said}`)));
     daemon.unref();

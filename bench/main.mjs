@@ -2,13 +2,15 @@
 /**
  * The benchmark: bare veth, kernel VXLAN and vnetd, on the same two hosts, in the same minutes.
  *
- * For each state of the underlay ("offload", "wire") the paths are warmed up, so that vnetd's
- * `merge: auto` has seen the traffic and chosen; then come the rounds. A round measures every way
- * once for every kind of traffic, one directly after the other and each round beginning with
- * another one, so that what else the machine does hits all alike; ratios are made within a round.
+ * A series is one kind of traffic, from host to host or guest to guest, in one state of the
+ * underlay ("offload", "wire"). It begins with a warm-up of just that traffic, so that vnetd's
+ * `merge: auto` has seen it and chosen; then come the rounds. A round measures every way once, one
+ * directly after the other and each round beginning with another one, so that what else the
+ * machine does hits all alike; ratios are made within a round.
  *
  * A slow result is a result: the exit code says only whether it could be measured.
  */
+import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { Lab, targets, ways } from "./lab.mjs";
 import { echo, reachable, tcp, udp } from "./measure.mjs";
@@ -18,7 +20,7 @@ const usage = `usage: bench/run [options]      (root, in a built checkout)
   --rounds N     rounds for each state of the underlay (5)
   --seconds N    of each TCP and UDP measurement (2)
   --echoes N     round trips in each measurement (20000)
-  --warm-up N    seconds of TCP before the rounds (4)
+  --warm-up N    seconds of the same traffic before the rounds of each series (4)
   --only LIST    of offload,wire (both)
   --shared       VXLAN and the bare path use the device vnetd is attached to, and pay for its programs
   --note TEXT    put beside the table
@@ -28,25 +30,30 @@ const usage = `usage: bench/run [options]      (root, in a built checkout)
 
 const underlayModes = ["offload", "wire"];
 
-/** What issue of a measurement counts as reached, by row; vnetd over VXLAN. */
+/** What was set out to be reached, vnetd over VXLAN, by the rows it is said of. */
+const atLeast = (ratio) => ({ atLeast: ratio });
+const atMost = (ratio) => ({ atMost: ratio });
 const wanted = {
-  "offload host tcp": { atLeast: 1 },
-  "wire host tcp": { atLeast: 0.97 },
-  "offload host udp": { atLeast: 1.05 },
-  "offload host echo": { atMost: 1 },
+  "offload host tcp": atLeast(1),
+  "wire host tcp": atLeast(0.97),
+  "offload host udp": atLeast(1.05),
+  "wire host udp": atLeast(1.05),
+  "offload host echo": atMost(1),
+  "wire host echo": atMost(1),
 };
 
-const kinds = [
-  { kind: "tcp", name: "TCP", unit: "Gbit/s" },
-  { kind: "udp", name: "UDP, 64 bytes", unit: "1000 packets/s" },
-  { kind: "echo", name: "ping, median", unit: "µs" },
-  { kind: "echoP99", name: "ping, 99th percentile", unit: "µs" },
-];
+const labels = {
+  tcp: { name: "TCP", unit: "Gbit/s" },
+  udp: { name: "UDP 64 bytes", unit: "1000 packets/s" },
+  echo: { name: "ping median", unit: "µs" },
+  echoP99: { name: "ping 99th percentile", unit: "µs" },
+};
 
 function options() {
   const number = (text, name, least) => {
     const n = Number(text);
-    if (!Number.isInteger(n) || n < least) throw new Error(`--${name} ${text}: a whole number from ${least} is wanted`);
+    if (!Number.isInteger(n) || n < least)
+      throw new Error(`--${name} ${text}: a whole number from ${least} is wanted`);
     return n;
   };
   const { values } = parseArgs({
@@ -64,7 +71,8 @@ function options() {
   });
   const modes = values.only.split(",");
   for (const mode of modes) {
-    if (!underlayModes.includes(mode)) throw new Error(`--only ${mode}: it is one of ${underlayModes.join(", ")}`);
+    if (!underlayModes.includes(mode))
+      throw new Error(`--only ${mode}: it is one of ${underlayModes.join(", ")}`);
   }
   return {
     help: values.help,
@@ -79,36 +87,36 @@ function options() {
   };
 }
 
-/** Values by "mode place kind" and way, a slot for each round; what failed is NaN there. */
-class Results {
-  constructor(rounds) {
-    this.rounds = rounds;
+/** One row or two of the table: values by way, a slot for each round; what failed is NaN there. */
+class Series {
+  constructor(mode, place, kind, rounds) {
+    Object.assign(this, { mode, place, kind, rounds });
     this.values = new Map();
-    this.failures = [];
   }
 
-  series(key, way) {
-    if (!this.values.has(key)) this.values.set(key, {});
-    return (this.values.get(key)[way] ??= new Array(this.rounds).fill(NaN));
-  }
-
-  put(key, way, round, value) {
-    this.series(key, way)[round] = value;
-  }
-
-  rows(modes) {
-    const rows = [];
-    for (const place of ["host", "guest"]) {
-      for (const { kind, name, unit } of kinds) {
-        for (const mode of modes) {
-          const key = `${mode} ${place} ${kind}`;
-          const values = this.values.get(key);
-          const where = place === "host" ? "host to host" : "guest to guest";
-          if (values) rows.push({ name: `${where}, ${name}, ${mode}`, unit, target: wanted[key], values });
-        }
-      }
+  /** @param measured {value name: number} */
+  put(way, round, measured) {
+    for (const [name, value] of Object.entries(measured)) {
+      const series = this.values.get(name) ?? {};
+      series[way] ??= new Array(this.rounds).fill(NaN);
+      series[way][round] = value;
+      this.values.set(name, series);
     }
-    return rows;
+  }
+
+  rows() {
+    const where = `${this.place} to ${this.place}`;
+    return [...this.values].map(([name, values]) => ({
+      name: `${where}, ${labels[name].name}, ${this.mode}`,
+      unit: labels[name].unit,
+      target: wanted[`${this.mode} ${this.place} ${name}`],
+      merge: this.merge ? "on" : "off",
+      values,
+    }));
+  }
+
+  get title() {
+    return `${this.mode}, ${this.place} to ${this.place}, ${this.kind}`;
   }
 }
 
@@ -117,72 +125,87 @@ const say = (text) => process.stderr.write(text);
 /** Another way first in each round. */
 const turned = (list, by) => list.map((_, i) => list[(i + by) % list.length]);
 
-async function measureRound(lab, results, mode, round, o) {
-  for (const place of ["host", "guest"]) {
-    const [from, to] = place === "host" ? lab.hosts : lab.guests;
-    const there = turned(ways, round).filter((way) => targets[place][way] !== undefined);
-    for (const kind of ["tcp", "udp", "echo"]) {
-      for (const way of there) {
-        const key = `${mode} ${place} ${kind}`;
-        try {
-          const target = targets[place][way];
-          if (kind === "echo") {
-            const { median, p99 } = await echo(from, to, target, o.echoes);
-            results.put(key, way, round, median);
-            results.put(`${key}P99`, way, round, p99);
-          } else {
-            results.put(key, way, round, await (kind === "tcp" ? tcp : udp)(from, to, target, o.seconds));
-          }
-        } catch (error) {
-          results.failures.push(`${key}, ${way}, round ${round + 1}: ${error.message}`);
-        }
-        say(".");
-      }
-    }
-  }
+const ends = (lab, place) => (place === "host" ? lab.hosts : lab.guests);
+
+/** {value name: number} */
+async function measureOnce(lab, { place, kind }, way, o) {
+  const [from, to] = ends(lab, place);
+  const target = targets[place][way];
+  if (kind === "tcp") return { tcp: await tcp(from, to, target, o.seconds) };
+  if (kind === "udp") return { udp: await udp(from, to, target, o.seconds) };
+  const { median, p99 } = await echo(from, to, target, o.echoes);
+  return { echo: median, echoP99: p99 };
 }
 
-async function warmUp(lab, o) {
-  for (const place of ["host", "guest"]) {
-    const [from, to] = place === "host" ? lab.hosts : lab.guests;
-    for (const target of Object.values(targets[place])) {
-      await reachable(from, target);
-      // no round without it: the merging of a path that has carried nothing is undecided
-      if (o.warmUpSeconds > 0) await tcp(from, to, target, o.warmUpSeconds);
+/** vnetd alone needs it: the other ways choose nothing. */
+async function warmUp(lab, series, o) {
+  for (const end = Date.now() + o.warmUpSeconds * 1000; Date.now() < end;) {
+    await measureOnce(lab, series, "vnetd", o);
+  }
+  series.merge = lab.merging();
+}
+
+async function runSeries(lab, series, o, failures) {
+  say(`bench: ${series.title} `);
+  await warmUp(lab, series, o);
+  for (let round = 0; round < o.rounds; round += 1) {
+    for (const way of turned(ways, round)) {
+      if (targets[series.place][way] === undefined) continue;
+      try {
+        series.put(way, round, await measureOnce(lab, series, way, o));
+      } catch (error) {
+        failures.push(`${series.title}, ${way}, round ${round + 1}: ${error.message}`);
+      }
+      say(".");
     }
   }
+  if (lab.merging() !== series.merge) {
+    failures.push(`${series.title}: merging on receipt changed during the rounds`);
+  }
+  say(` (merging on receipt: ${series.merge ? "on" : "off"})\n`);
 }
 
 async function measure(lab, o) {
-  const results = new Results(o.rounds);
-  const merges = {};
+  const all = [];
+  const failures = [];
+  for (const place of ["host", "guest"]) {
+    for (const target of Object.values(targets[place]))
+      await reachable(ends(lab, place)[0], target);
+  }
   for (const mode of o.modes) {
     lab.setUnderlay(mode);
-    say(`bench: ${mode}: warming up ... `);
-    await warmUp(lab, o);
-    merges[mode] = lab.mergeStates();
-    say(`merging on receipt: ${merges[mode].map((on) => (on ? "on" : "off")).join(", ")} (host 1, host 2)\n`);
-    for (let round = 0; round < o.rounds; round += 1) {
-      say(`bench: ${mode}: round ${round + 1} of ${o.rounds} `);
-      await measureRound(lab, results, mode, round, o);
-      say("\n");
-    }
-    const after = lab.mergeStates();
-    if (after.join() !== merges[mode].join()) {
-      results.failures.push(`${mode}: merging on receipt changed during the rounds, to ${after.join(", ")}`);
+    for (const place of ["host", "guest"]) {
+      for (const kind of ["tcp", "udp", "echo"]) {
+        const series = new Series(mode, place, kind, o.rounds);
+        await runSeries(lab, series, o, failures);
+        all.push(series);
+      }
     }
   }
-  return { results, merges };
+  return { rows: inOrder(all), failures };
 }
 
-function facts(o, merges) {
-  const chosen = Object.entries(merges).map(([mode, states]) => `${mode}: ${states[1] ? "on" : "off"}`);
+/** The states of the underlay below one another, as they are compared. */
+function inOrder(all) {
+  const rows = all.flatMap((series) => series.rows());
+  const place = (row) => rows.findIndex(({ name }) => stem(name) === stem(row.name));
+  return rows.toSorted((a, b) => place(a) - place(b));
+}
+const stem = (name) => name.slice(0, name.lastIndexOf(","));
+
+function facts(o, load) {
   return [
-    ["taken", `${new Date().toISOString().slice(0, 10)}${o.note === undefined ? "" : ` (${o.note})`}`],
+    [
+      "taken",
+      `${new Date().toISOString().slice(0, 10)}${o.note === undefined ? "" : ` (${o.note})`}`,
+    ],
     ["machine", `${cpuModel()}, Linux ${kernel()}`],
+    ["load average when it began", load.toFixed(2)],
     ["rounds", `${o.rounds} of ${o.seconds} s, ${o.echoes} round trips`],
-    ["underlay of VXLAN and of the bare path", o.shared ? "vnetd's" : "a veth pair of their own, like vnetd's"],
-    ["merging on receipt, as `merge: auto` chose it", chosen.join(", ")],
+    [
+      "underlay of VXLAN and of the bare path",
+      o.shared ? "vnetd's" : "a veth pair of their own, like vnetd's",
+    ],
   ];
 }
 
@@ -198,15 +221,17 @@ async function main() {
     process.stdout.write(usage);
     return 0;
   }
-  if (process.getuid() !== 0) throw new Error("run it as root: it makes network namespaces and loads BPF programs");
+  if (process.getuid() !== 0)
+    throw new Error("run it as root: it makes network namespaces and loads BPF programs");
+  const [load] = loadavg();
   const lab = new Lab({ sharedUnderlay: o.shared });
   try {
     await lab.build();
-    const { results, merges } = await measure(lab, o);
-    const text = report(facts(o, merges), results.rows(o.modes), results.failures);
+    const { rows, failures } = await measure(lab, o);
+    const text = report(facts(o, load), rows, failures);
     process.stdout.write(`${text}\n`);
     if (o.write) say(`bench: written to ${write(text)}\n`);
-    return results.failures.length === 0 ? 0 : 1;
+    return failures.length === 0 ? 0 : 1;
   } finally {
     lab.close();
   }

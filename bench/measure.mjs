@@ -58,7 +58,10 @@ class Tool {
   /** Its output; throws when it failed. */
   async output() {
     const code = await this.ended;
-    if (code !== 0) throw new Error(`${this.argv.slice(3).join(" ")}: ${this.text.trim() || `ended with ${code}`}`);
+    if (code !== 0)
+      throw new Error(
+        `${this.argv.slice(3).join(" ")}: ${this.text.trim() || `ended with ${code}`}`,
+      );
     return this.text;
   }
 }
@@ -66,9 +69,20 @@ class Tool {
 /** Gbit/s that arrived. */
 export async function tcp(from, to, target, seconds) {
   const duration = (seconds + tcpOmitSeconds) * 1000 + graceMs;
-  const server = new Tool(to.argv(["iperf3", "-s", "-1", "-p", String(tcpPort), "--forceflush"], receiverCpu), duration);
+  const server = new Tool(
+    to.argv(["iperf3", "-s", "-1", "-p", String(tcpPort), "--forceflush"], receiverCpu),
+    duration,
+  );
   await server.says(/listening/);
-  const options = ["-p", String(tcpPort), "-t", String(seconds), "-O", String(tcpOmitSeconds), "-J"];
+  const options = [
+    "-p",
+    String(tcpPort),
+    "-t",
+    String(seconds),
+    "-O",
+    String(tcpOmitSeconds),
+    "-J",
+  ];
   const client = new Tool(from.argv(["iperf3", "-c", target, ...options], senderCpu), duration);
   try {
     const result = JSON.parse(await client.output());
@@ -82,7 +96,10 @@ export async function tcp(from, to, target, seconds) {
 /** Datagrams a second, in thousands, that arrived. */
 export async function udp(from, to, target, seconds) {
   const duration = seconds * 1000 + graceMs;
-  const receiver = new Tool(to.argv([packets, "receive", String(udpPort), String(seconds)], receiverCpu), duration);
+  const receiver = new Tool(
+    to.argv([packets, "receive", String(udpPort), String(seconds)], receiverCpu),
+    duration,
+  );
   await receiver.says(/ready/);
   const argv = [packets, "send", target, String(udpPort), String(udpBytes), String(seconds)];
   await new Tool(from.argv(argv, senderCpu), duration).output();
@@ -100,7 +117,10 @@ export async function echo(from, to, target, count) {
 
 /** Waits until a path carries packets: neighbours are found, bridges forward. */
 export async function reachable(from, target) {
-  const tool = new Tool(from.argv(["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-w", "10", target]), 12_000);
+  const tool = new Tool(
+    from.argv(["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-w", "10", target]),
+    12_000,
+  );
   const text = await tool.output();
   if (/100% packet loss/.test(text)) throw new Error(`${target} does not answer:\n${text}`);
 }

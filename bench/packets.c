@@ -60,7 +60,8 @@ static long number(const char *text, long least, long most)
 	long n = strtol(text, &end, 10);
 
 	if (*text == '\0' || *end != '\0' || n < least || n > most) {
-		fprintf(stderr, "packets: %s: a number from %ld to %ld is wanted\n", text, least, most);
+		fprintf(stderr, "packets: %s: a number from %ld to %ld is wanted\n", text, least,
+			most);
 		exit(2);
 	}
 	return n;
@@ -68,7 +69,7 @@ static long number(const char *text, long least, long most)
 
 static struct sockaddr_in address(const char *text, long port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
 
 	if (inet_pton(AF_INET, text, &a.sin_addr) != 1) {
 		fprintf(stderr, "packets: %s: an IPv4 address is wanted\n", text);
@@ -79,7 +80,7 @@ static struct sockaddr_in address(const char *text, long port)
 
 static void receive_timeout(int s, int ms)
 {
-	struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+	struct timeval t = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 
 	if (setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)))
 		fail("SO_RCVTIMEO");
@@ -91,7 +92,7 @@ static void batch(struct mmsghdr messages[BATCH], struct iovec parts[BATCH], siz
 
 	memset(messages, 0, sizeof(*messages) * BATCH);
 	for (int i = 0; i < BATCH; i++) {
-		parts[i] = (struct iovec){.iov_base = buffers[i], .iov_len = bytes};
+		parts[i] = (struct iovec){ .iov_base = buffers[i], .iov_len = bytes };
 		messages[i].msg_hdr.msg_iov = &parts[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
@@ -170,7 +171,7 @@ static uint16_t checksum(const void *data, size_t bytes)
 	for (size_t i = 0; i < bytes / 2; i++)
 		sum += word[i];
 	sum = (sum >> 16) + (sum & 0xffff);
-	return (uint16_t)~(sum + (sum >> 16));
+	return (uint16_t) ~(sum + (sum >> 16));
 }
 
 struct echo {
@@ -181,7 +182,7 @@ struct echo {
 /* One round trip; 0: no answer in time. */
 static uint64_t echo_once(int s, uint16_t id, uint16_t sequence)
 {
-	struct echo request = {.header = {.type = ICMP_ECHO}};
+	struct echo request = { .header = { .type = ICMP_ECHO } };
 	uint8_t answer[MAX_BYTES];
 	uint64_t start;
 
@@ -244,8 +245,9 @@ static int icmp_echo(const char *to, long count)
 	qsort(times, (size_t)got, sizeof(*times), ascending);
 	for (long i = 0; i < got; i++)
 		sum += times[i];
-	printf("{\"answers\":%ld,\"lost\":%ld,\"medianNs\":%llu,\"meanNs\":%llu,\"p99Ns\":%llu}\n", got, lost,
-	       (unsigned long long)times[got / 2], (unsigned long long)(sum / (uint64_t)got),
+	printf("{\"answers\":%ld,\"lost\":%ld,\"medianNs\":%llu,\"meanNs\":%llu,\"p99Ns\":%llu}\n",
+	       got, lost, (unsigned long long)times[got / 2],
+	       (unsigned long long)(sum / (uint64_t)got),
 	       (unsigned long long)times[got * 99 / 100]);
 	return 0;
 }

@@ -20,7 +20,9 @@ export function median(values) {
  */
 export function ratios(ours, theirs) {
   const each = ours.map((value, i) => value / theirs[i]).filter(Number.isFinite);
-  return each.length === 0 ? undefined : { median: median(each), min: Math.min(...each), max: Math.max(...each) };
+  return each.length === 0
+    ? undefined
+    : { median: median(each), min: Math.min(...each), max: Math.max(...each) };
 }
 
 const digits = (value) => (value >= 100 ? 0 : value >= 10 ? 1 : 2);
@@ -29,25 +31,35 @@ const absolute = (values) => {
   return there.length === 0 ? "–" : median(there).toFixed(digits(median(there)));
 };
 const ratioText = (ratio) =>
-  ratio === undefined ? "–" : `**${ratio.median.toFixed(2)}** (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`;
+  ratio === undefined
+    ? "–"
+    : `**${ratio.median.toFixed(2)}** (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`;
 
 function verdict(ratio, target) {
   if (target === undefined) return "";
   const text = `${target.atLeast === undefined ? "≤" : "≥"} ${(target.atLeast ?? target.atMost).toFixed(2)}`;
   if (ratio === undefined) return `${text}: not measured`;
-  const met = target.atLeast === undefined ? ratio.median <= target.atMost : ratio.median >= target.atLeast;
+  const met =
+    target.atLeast === undefined ? ratio.median <= target.atMost : ratio.median >= target.atLeast;
   return `${text}: ${met ? "met" : "**not met**"}`;
 }
 
-/** rows: [{name, unit, target?, values: {bare?, vxlan, vnetd}: number[]}] */
+/** rows: [{name, unit, target?, merge, values: {bare?, vxlan, vnetd}: number[]}] */
 export function table(rows) {
   const lines = [
-    "| | bare veth | VXLAN | vnetd | vnetd / VXLAN, median (least–most) | target |",
-    "|---|---:|---:|---:|---:|---|",
+    "| | bare veth | VXLAN | vnetd | merging | vnetd / VXLAN, median (least–most) | target |",
+    "|---|---:|---:|---:|---|---:|---|",
   ];
-  for (const { name, unit, target, values } of rows) {
+  for (const { name, unit, target, merge, values } of rows) {
     const ratio = ratios(values.vnetd, values.vxlan);
-    const cells = [absolute(values.bare), absolute(values.vxlan), absolute(values.vnetd), ratioText(ratio), verdict(ratio, target)];
+    const cells = [
+      absolute(values.bare),
+      absolute(values.vxlan),
+      absolute(values.vnetd),
+      merge,
+      ratioText(ratio),
+      verdict(ratio, target),
+    ];
     lines.push(`| ${name}, ${unit} | ${cells.join(" | ")} |`);
   }
   return lines.join("\n");
