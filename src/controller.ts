@@ -32,7 +32,7 @@ import {
   removeGeneration,
   writeMeta,
 } from "./dataplane/generation.js";
-import { Hooks } from "./dataplane/hooks.js";
+import { Hooks, type HookMode } from "./dataplane/hooks.js";
 import { VnetTable } from "./dataplane/vnet-table.js";
 import { isOurs } from "./host/bridge.js";
 import { kernelError } from "./host/errno.js";
@@ -48,6 +48,8 @@ export interface ControllerOptions {
   state: StateDirectory;
   bpffs: string;
   objectPath: string;
+  /** left out: what the kernel has */
+  hookMode?: HookMode;
 }
 
 /** Vnets that the daemon makes by itself. */
@@ -258,7 +260,7 @@ export class Controller {
 }
 
 function openContext(options: ControllerOptions): Context {
-  const { native, log, config, state, bpffs, objectPath } = options;
+  const { native, log, config, state, bpffs, objectPath, hookMode } = options;
   const { entries, hosts } = config.limits;
   const generation = openGeneration(native, {
     bpffs,
@@ -283,7 +285,7 @@ function openContext(options: ControllerOptions): Context {
     hostName: config.hostName ?? os.hostname(),
     generation,
     maps,
-    hooks: new Hooks(native, generation.dir),
+    hooks: new Hooks(native, generation.dir, hookMode),
     control,
     table: new VnetTable(native, maps),
   };

@@ -66,7 +66,10 @@ class Daemon {
     const objectPath =
       process.env["VNETD_BPF_OBJECT"] ?? path.join(packageRoot(), "build/bpf/vnetd.bpf.o");
     this.controller = kernelErrors("starting", () => {
-      return new Controller({ native, log, config, state, bpffs: run.bpffs, objectPath });
+      const options = { native, log, config, state, bpffs: run.bpffs, objectPath };
+      // For tests of what older kernels do: hooks as clsact filters where there is TCX.
+      const clsact = process.env["VNETD_HOOK_MODE"] === "clsact";
+      return new Controller(clsact ? { ...options, hookMode: "clsact" } : options);
     });
     const handlers = createHandlers(this.controller);
     const peerUid = (socket: Socket): number | undefined => uidOf(native, socket);

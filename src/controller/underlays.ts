@@ -219,7 +219,7 @@ export class Underlays {
     }
     underlay.ifindex = state.ifindex;
     this.writeRecord(underlay);
-    this.enlist(state.ifindex);
+    maps.setUnderlayListed(this.placeOf(state.ifindex), state.ifindex);
     if (state.address !== null) this.joinGroup(state);
     this.openSocket(underlay);
   }
@@ -236,17 +236,16 @@ export class Underlays {
       mac: macToBytes(state.mac),
       mtu: Math.min(state.mtuBytes, 0xffff),
       port: config.port,
+      index: this.placeOf(state.ifindex),
     });
   }
 
-  /** Gives the device a place in the list that the programs walk; it keeps the place it has. */
-  private enlist(ifindex: number): void {
-    const { maps } = this.context;
-    const list = maps.underlayList();
-    if (list.includes(ifindex)) return;
-    const free = list.indexOf(0);
-    if (free < 0) throw new VnetdError("DEVICE_UNSUITABLE", "no more devices fit");
-    maps.setUnderlayListed(free, ifindex);
+  /** The device's place in the list that the programs walk: the one it has, or a free one. */
+  private placeOf(ifindex: number): number {
+    const list = this.context.maps.underlayList();
+    const place = list.includes(ifindex) ? list.indexOf(ifindex) : list.indexOf(0);
+    if (place < 0) throw new VnetdError("DEVICE_UNSUITABLE", "no more devices fit");
+    return place;
   }
 
   private joinGroup({ ifindex, groupJoined }: UnderlayState): void {

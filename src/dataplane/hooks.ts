@@ -27,10 +27,14 @@ export interface Hook {
 export class Hooks {
   private knownMode: HookMode | undefined;
 
+  /** Without `mode` the kernel decides: TCX where it has it. */
   constructor(
     private readonly native: Native,
     private readonly linkDir: string,
-  ) {}
+    mode?: HookMode,
+  ) {
+    this.knownMode = mode;
+  }
 
   /** How hooks are made on this kernel; known once one was made. */
   get mode(): HookMode {
@@ -45,6 +49,8 @@ export class Hooks {
     }
     this.native.clsactAttach(programFd, ifindex, direction, filterPriority, filterHandle);
     this.knownMode = "clsact";
+    const pin = this.pinPath({ ifindex, direction });
+    if (existsSync(pin)) unlinkSync(pin);
   }
 
   remove({ ifindex, direction }: Hook): void {
@@ -71,13 +77,7 @@ export class Hooks {
   /** Whether the hook is there: its link holds on to the device, or its filter is not removed. */
   present(hook: Hook): boolean {
     if (this.knownMode !== "clsact") return existsSync(this.pinPath(hook)) && this.alive(hook);
-    const { ifindex, direction } = hook;
-    try {
-      return this.native.clsactQuery(ifindex, direction, filterPriority, filterHandle) !== 0;
-    } catch {
-      // No such qdisc, or no such device: no hook.
-      return false;
-    }
+    return this.hasFilter(hook);
   }
 
   /** Whether a pinned link still holds on to its device. */
@@ -87,6 +87,15 @@ export class Hooks {
 
   pinPath({ ifindex, direction }: Hook): string {
     return path.join(this.linkDir, `link-${String(ifindex)}-${direction}`);
+  }
+
+  private hasFilter({ ifindex, direction }: Hook): boolean {
+    try {
+      return this.native.clsactQuery(ifindex, direction, filterPriority, filterHandle) !== 0;
+    } catch {
+      // No such qdisc, or no such device: no filter.
+      return false;
+    }
   }
 
   private ensureTcx(hook: Hook, programFd: number): boolean {
@@ -100,6 +109,9 @@ export class Hooks {
     }
     try {
       this.native.tcxAttach(programFd, hook.ifindex, hook.direction, pin);
+      if (this.hasFilter(hook)) {
+        this.native.clsactDetach(hook.ifindex, hook.direction, filterPriority, filterHandle);
+      }
       return true;
     } catch (error) {
       if (this.knownMode === undefined && noTcx.has(errnoName(error))) return false;

@@ -17,7 +17,7 @@ export interface UnderlayState {
   up: boolean;
   /** why it carries no traffic now, or "" */
   problem: string;
-  /** the group's address is there, and stands behind the device's own */
+  /** the group's address is there, and the kernel joins for it */
   groupJoined: boolean;
 }
 
@@ -33,12 +33,10 @@ export function underlayState(
   if (link === undefined) return absent(device);
   const own = addresses.filter((entry) => entry.ifindex === link.ifindex && entry.family === 4);
   const address = own.find(isUsable)?.address ?? null;
-  const groupAt = own.findIndex((entry) => entry.address === group && entry.autojoin);
-  const addressAt = own.findIndex((entry) => entry.address === address);
   const { ifindex, mac, mtuBytes, kind } = link;
   const up = link.up && link.carrier;
   const problem = problemOf(link, address);
-  const groupJoined = groupAt >= 0 && groupAt > addressAt;
+  const groupJoined = own.some((entry) => entry.address === group && entry.autojoin);
   return { device, ifindex, address, mac, mtuBytes, kind, up, problem, groupJoined };
 }
 

@@ -75,11 +75,11 @@ describe("an underlay device", () => {
     expect(state([link], addresses).address).toBe("10.0.0.1");
   });
 
-  it("has joined only if the group stands behind its own address, with autojoin", () => {
-    expect(state([link], [joined, address("10.0.0.1")]).groupJoined).toBe(false);
-    expect(state([link], [address("10.0.0.1"), { ...joined, autojoin: false }]).groupJoined).toBe(
-      false,
-    );
+  it("has joined when the group is there with autojoin, in whatever order", () => {
+    expect(state([link], [joined, address("10.0.0.1")]).groupJoined).toBe(true);
+    expect(state([link], [address("10.0.0.1"), joined]).groupJoined).toBe(true);
+    const plain = { ...joined, autojoin: false };
+    expect(state([link], [address("10.0.0.1"), plain]).groupJoined).toBe(false);
   });
 
   it("can be no loopback, no tunnel without Ethernet, none of our own", () => {
