@@ -5,41 +5,28 @@
  * A packet on its way in:
  *   1. outer_read()      is it for us; everything else goes on to the stack untouched
  *   2. receive_vudp()    which vnet, may it come in, learn where its source lives
+ *      first_fragment()  of a packet in fragments: to the stack, which reassembles it
+ *                        (then bpf/reassembled.bpf.c)
  *      receive_varp()    to the daemon
- *   3. decap()           take the outer headers off
+ *   3. strip()           take the outer headers off
  *   4. deliver()         into the vnetif, or through its GRO
  *
  * The program sits on the inner end of the segmenting veth pair too: a super-frame that cannot be
  * decapsulated whole is sent through that pair and comes back as single packets.
  */
-#include "lib/fdb.h"
-#include "lib/frame.h"
+#include "lib/reassembly.h"
+#include "lib/receive.h"
 
 /* up to this much of a packet's beginning is read: Ethernet, IPv4 with options, UDP, VUDP, inner
  * Ethernet */
 #define IPV4_MIN 20
-#define INNER_MIN_AFTER_ETH 20
 #define ICMP_ECHO_REQUEST 8
 #define PING_INTERVAL_NS 1000000ULL
-
-struct received {
-	struct vnetd_underlay *underlay;
-	struct vnetd_vnet *vnet;
-	__u32 vnif_ok;
-	/* from the start of the packet to the UDP header */
-	__u32 udp_offset;
-	/* UDP payload */
-	__u32 payload;
-	__be32 source;
-	__be32 destination;
-	__be16 source_port;
-	bool to_group;
-	bool segmented;
-};
 
 /* verdicts beside the reasons */
 #define NOT_OURS ((__u32)VNETD_REASON_COUNT)
 #define PING ((__u32)VNETD_REASON_COUNT + 1)
+#define FIRST_FRAGMENT ((__u32)VNETD_REASON_COUNT + 2)
 
 /* The underlay device that a packet came by, also when it came through the segmenting pair. */
 static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb, bool *segmented)
@@ -53,7 +40,7 @@ static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb,
 	if (!m || skb->ifindex != m->segment_in)
 		return underlay_by_ifindex(skb->ifindex);
 	*segmented = true;
-	return underlay_by_index(skb->mark & VNETD_MARK_INDEX);
+	return underlay_by_index(skb->mark & VNETD_MARK_VALUE);
 }
 
 /*
@@ -67,7 +54,7 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	struct udphdr *udp;
 	__u32 ihl, total;
 	__be32 group;
-	bool right;
+	bool right, fragment;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
 		return NOT_OURS;
@@ -86,9 +73,10 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 		return NOT_OURS;
 	if (ip->version != 4 || ip->ihl < 5)
 		return NOT_OURS;
-	/* fragments go to the stack */
-	if (ip->frag_off & bpf_htons(0x3fff))
+	/* later fragments go to the stack as they are */
+	if (ip->frag_off & bpf_htons(IPV4_OFFSET))
 		return NOT_OURS;
+	fragment = ip->frag_off & bpf_htons(IPV4_MF);
 	r->underlay = underlay_of(skb, &r->segmented);
 	if (!r->underlay || !(r->underlay->flags & VNETD_UNDERLAY_UP))
 		return NOT_OURS;
@@ -99,7 +87,7 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	if (!r->to_group && ip->daddr != ipv4_of(r->underlay->addr))
 		return NOT_OURS;
 	if (ip->protocol == IPPROTO_ICMP)
-		return r->to_group && ip->ihl == 5 ? PING : NOT_OURS;
+		return r->to_group && ip->ihl == 5 && !fragment ? PING : NOT_OURS;
 
 	ihl = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
@@ -126,6 +114,8 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	if (!right)
 		return VNETD_DROP_BAD_HEADER_CHECKSUM;
 	r->source_port = udp->source;
+	if (fragment)
+		return FIRST_FRAGMENT;
 	r->payload = bpf_ntohs(udp->len);
 	if (r->payload < sizeof(*udp) || ihl + r->payload > total)
 		return VNETD_DROP_BAD_UDP_LENGTH;
@@ -161,8 +151,8 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 	    varp.msg.opcode != bpf_htons(VNETD_VARP_ANNOUNCE))
 		return VNETD_DROP_VARP_BAD_OPCODE;
 	/* a request's address says nothing: the answer goes to whom the packet came from */
-	if (varp.msg.opcode == bpf_htons(VNETD_VARP_ANNOUNCE) &&
-	    varp.family != VNETD_VARP_INET && varp.family != VNETD_VARP_INET6)
+	if (varp.msg.opcode == bpf_htons(VNETD_VARP_ANNOUNCE) && varp.family != VNETD_VARP_INET &&
+	    varp.family != VNETD_VARP_INET6)
 		return VNETD_DROP_VARP_BAD_FAMILY;
 
 	if (bpf_ringbuf_query(&control, BPF_RB_AVAIL_DATA) > VARP_RING_SHARE)
@@ -187,69 +177,6 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 }
 
 /* ---- VUDP --------------------------------------------------------------------------------- */
-
-/*
- * Learns that the source MAC lives behind the sender. Returns a reason to drop the frame; why it
- * was not learned, where the frame itself is fine, goes to v->refused.
- */
-static __always_inline __u32 learn_remote(const struct received *r, const __u8 *mac,
-					  struct verdict *v)
-{
-	struct vnetd_nexthop_key hop_key = {
-		.handle = v->handle,
-		.ifindex = r->underlay->ifindex,
-	};
-	struct fdb_news news = {
-		.key.handle = v->handle,
-		.slot = v->slot,
-		.now = now_ns(),
-	};
-	struct vnetd_nexthop *hop;
-	__u32 reason = VNETD_OK;
-
-	ipv4_to(hop_key.addr, r->source);
-	news.nexthop = nexthop_heard(&hop_key, v->slot, &reason);
-	if (!news.nexthop) {
-		if (reason == VNETD_DROP_OWN_ECHO)
-			return reason;
-		v->refused = reason;
-		return VNETD_OK;
-	}
-	hop = nexthop_by_id(news.nexthop);
-	if (!hop)
-		return VNETD_OK;
-	if (unlikely(r->to_group && hop->flags & VNETD_NEXTHOP_SECONDARY))
-		return VNETD_DROP_DUPLICATE_PATH;
-	if ((__s64)(news.now - hop->heard_ns) > (__s64)REFRESH_NS)
-		hop->heard_ns = news.now;
-	if (unlikely(is_group_mac(mac))) {
-		v->refused = VNETD_REFUSED_GROUP_MAC;
-		return VNETD_OK;
-	}
-	__builtin_memcpy(news.key.mac, mac, VNETD_MAC_LEN);
-	news.gen = hop->gen;
-	v->refused = fdb_learn(&news, r->vnet);
-	return VNETD_OK;
-}
-
-static __always_inline void count_device(const struct received *r, struct __sk_buff *skb)
-{
-	__u32 ifindex = r->underlay->ifindex;
-	struct vnetd_device_stats *stats = bpf_map_lookup_elem(&device_stats, &ifindex);
-
-	if (!stats) {
-		struct vnetd_device_stats none = {};
-
-		bpf_map_update_elem(&device_stats, &ifindex, &none, BPF_NOEXIST);
-		return;
-	}
-	stats->frames += 1;
-	stats->bytes += r->payload;
-	if (skb->gso_size)
-		stats->super_frames += 1;
-	else if (r->payload * 2 > r->underlay->mtu)
-		stats->large_frames += 1;
-}
 
 /*
  * A super-frame can be decapsulated whole if the kernel will segment it as the inner TCP that it
@@ -297,79 +224,27 @@ static __always_inline __u32 segment(struct __sk_buff *skb, const struct receive
 
 	if (r->segmented || !m || !m->segment_out)
 		return VNETD_DROP_BAD_SUPERFRAME;
-	for (__u32 i = 0; i < VNETD_MAX_UNDERLAYS; i++) {
-		__u32 key = i, *ifindex = bpf_map_lookup_elem(&underlay_list, &key);
-
-		if (ifindex && *ifindex == r->underlay->ifindex) {
-			skb->mark = VNETD_MARK_SEGMENTED | i;
-			*action = bpf_redirect(m->segment_out, 0);
-			return VNETD_OK;
-		}
-	}
-	return VNETD_DROP_BAD_SUPERFRAME;
-}
-
-/* Takes the outer headers off; the inner Ethernet header is put where the outer one was. */
-static __always_inline __u32 decap(struct __sk_buff *skb, const struct received *r,
-				   const __u8 *inner_eth, __u32 inner_len)
-{
-	__u32 offset = r->udp_offset + sizeof(struct udphdr) + VNETD_VUDP_HDR_LEN;
-	__u32 end = offset + inner_len;
-	/* the kernel leaves at least an IPv4 header behind the Ethernet header */
-	bool tiny = inner_len < ETH_HLEN + INNER_MIN_AFTER_ETH;
-
-	if (unlikely(tiny))
-		end = offset + ETH_HLEN + INNER_MIN_AFTER_ETH;
-	/* bytes behind the IP packet (an Ethernet trailer) are not the frame's */
-	if (unlikely(skb->len != end) && bpf_skb_change_tail(skb, end, 0))
-		return VNETD_DROP_NO_MEMORY;
-	if (bpf_skb_adjust_room(skb, -(__s32)offset, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
-		return VNETD_DROP_NO_MEMORY;
-	if (bpf_skb_store_bytes(skb, 0, inner_eth, ETH_HLEN, 0))
-		return VNETD_DROP_NO_MEMORY;
+	skb->mark = VNETD_MARK_SEGMENTED | (r->underlay->index & VNETD_MARK_VALUE);
+	*action = bpf_redirect(m->segment_out, 0);
 	return VNETD_OK;
 }
 
-/*
- * Straight into the vnetif; or, where packets come at wire size, out of the vnetif's veth peer, so
- * that the vnetif's GRO merges them. A vnetif that was moved into another namespace is not found
- * here (ENODEV) and is always reached through its peer.
- */
-static __always_inline int deliver(struct __sk_buff *skb, const struct received *r)
+struct vudp_start {
+	struct vnetd_vudp_hdr vudp;
+	__u8 eth[ETH_HLEN];
+} VNETD_PACKED;
+
+/* Which vnet is the frame for, and may it come in? Fills in r->vnet and begins the count. */
+static __always_inline __u32 admit(const struct vnetd_vudp_hdr *vudp, struct received *r,
+				   struct verdict *v)
 {
-	__u32 mtu = 0;
+	__u32 id[VNETD_ID_LEN / 4], *slot;
 
-	skb->mark = VNETD_MARK_NONE;
-	if (r->underlay->flags & VNETD_UNDERLAY_MERGE)
-		return bpf_redirect(r->vnet->vnif_peer, 0);
-	if (bpf_check_mtu(skb, r->vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV */)
-		return bpf_redirect(r->vnet->vnif_peer, 0);
-	return bpf_redirect(r->vnet->vnif, BPF_F_INGRESS);
-}
-
-static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received *r,
-					  struct verdict *v, int *action)
-{
-	__u32 offset = r->udp_offset + sizeof(struct udphdr), inner_len, *slot, reason;
-	struct {
-		struct vnetd_vudp_hdr vudp;
-		__u8 eth[ETH_HLEN];
-	} VNETD_PACKED in;
-	__u32 id[VNETD_ID_LEN / 4];
-
-	if (r->payload < VNETD_VUDP_HDR_LEN)
-		return VNETD_DROP_TRUNCATED;
-	inner_len = r->payload - VNETD_VUDP_HDR_LEN;
-	v->len = inner_len;
-	if (inner_len < ETH_HLEN)
-		return VNETD_DROP_SHORT_FRAME;
-	if (bpf_skb_load_bytes(skb, offset, &in, sizeof(in)))
-		return VNETD_DROP_TRUNCATED;
 	/* the original tests the high nibble of the second byte; a big-endian host's is the first */
-	if ((in.vudp.etherip & bpf_htons(0x00f0)) != bpf_htons(VNETD_ETHERIP_VERSION) &&
-	    in.vudp.etherip != bpf_htons(VNETD_ETHERIP_VERSION_BE_HOST))
+	if ((vudp->etherip & bpf_htons(0x00f0)) != bpf_htons(VNETD_ETHERIP_VERSION) &&
+	    vudp->etherip != bpf_htons(VNETD_ETHERIP_VERSION_BE_HOST))
 		return VNETD_DROP_BAD_VERSION;
-	__builtin_memcpy(id, in.vudp.vnet, VNETD_ID_LEN);
+	__builtin_memcpy(id, vudp->vnet, VNETD_ID_LEN);
 	if (!(id[0] | id[1] | id[2]) && (id[3] & bpf_htonl(0xfffffffe)) == 0)
 		return VNETD_DROP_BAD_VNET_ID;
 	slot = bpf_map_lookup_elem(&vnet_ids, id);
@@ -384,6 +259,26 @@ static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received
 	/* a secure vnet's frames come through its security associations, never in clear */
 	if (r->vnet->security != VNETD_SECURITY_NONE)
 		return VNETD_DROP_SECURITY;
+	return VNETD_OK;
+}
+
+static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received *r,
+					  struct verdict *v, int *action)
+{
+	__u32 offset = r->udp_offset + sizeof(struct udphdr), inner_len, reason;
+	struct vudp_start in;
+
+	if (r->payload < VNETD_VUDP_HDR_LEN)
+		return VNETD_DROP_TRUNCATED;
+	inner_len = r->payload - VNETD_VUDP_HDR_LEN;
+	v->len = inner_len;
+	if (inner_len < ETH_HLEN)
+		return VNETD_DROP_SHORT_FRAME;
+	if (bpf_skb_load_bytes(skb, offset, &in, sizeof(in)))
+		return VNETD_DROP_TRUNCATED;
+	reason = admit(&in.vudp, r, v);
+	if (reason)
+		return reason;
 
 	if (skb->gso_size) {
 		if (r->segmented)
@@ -400,10 +295,47 @@ static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received
 		return reason;
 	count_device(r, skb);
 	v->flooded = r->to_group;
-	reason = decap(skb, r, in.eth, inner_len);
+	reason = strip(skb, offset + VNETD_VUDP_HDR_LEN, in.eth, inner_len);
 	if (reason)
 		return reason;
 	*action = deliver(skb, r);
+	return VNETD_OK;
+}
+
+/* ---- the first of several fragments ------------------------------------------------------- */
+
+/*
+ * Sends it on to the stack in the form that brings the reassembled packet back to us
+ * (bpf/lib/reassembly.h). What does not hold a frame's beginning stays as it is; the stack finds
+ * nobody who wants it. Counted when it comes back.
+ */
+static __always_inline __u32 first_fragment(struct __sk_buff *skb, struct received *r,
+					    struct verdict *v, int *action)
+{
+	__u32 offset = r->udp_offset + sizeof(struct udphdr), zero = 0, reason, slot;
+	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
+	struct reassembly_hdr hdr = {};
+	struct vudp_start in;
+
+	*action = TC_ACT_OK;
+	if (!m || !m->reassembly || bpf_skb_load_bytes(skb, offset, &in, sizeof(in)) ||
+	    in.vudp.msg.id != bpf_htons(VNETD_MSG_VUDP))
+		return VNETD_OK;
+	reason = admit(&in.vudp, r, v);
+	slot = v->slot;
+	v->traffic = NULL;
+	if (reason)
+		return reason;
+	if (bpf_skb_load_bytes(skb, r->udp_offset, &hdr.udp, sizeof(hdr.udp)))
+		return VNETD_DROP_TRUNCATED;
+	hdr.udp.dest = bpf_htons(VNETD_REASSEMBLY_PORT);
+	hdr.udp.check = 0;
+	hdr.vxlan_flags = VXLAN_FLAG_VNI;
+	hdr.vxlan_id = bpf_htonl(reassembly_id(slot, r->underlay->index & 7, r->to_group) << 8);
+	__builtin_memcpy(hdr.secret, m->reassembly_secret, sizeof(hdr.secret));
+	hdr.type = bpf_htons(ETH_P_IP);
+	if (bpf_skb_store_bytes(skb, r->udp_offset, &hdr, sizeof(hdr), BPF_F_RECOMPUTE_CSUM))
+		return VNETD_DROP_NO_MEMORY;
 	return VNETD_OK;
 }
 
@@ -422,7 +354,7 @@ SUBPROGRAM int answer_ping(struct __sk_buff *skb, const struct received *r)
 	struct {
 		__u8 type, code;
 		__u16 check;
-	} *icmp;
+	} * icmp;
 	__u32 zero = 0, sum;
 	struct ping_pace *pace = bpf_map_lookup_elem(&ping_pace, &zero);
 	__u64 now = bpf_ktime_get_ns();
@@ -469,6 +401,10 @@ int vnetd_decap(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (reason == PING)
 		return answer_ping(skb, &r);
+	if (unlikely(reason == FIRST_FRAGMENT)) {
+		reason = first_fragment(skb, &r, &v, &action);
+		goto count;
+	}
 	if (unlikely(reason))
 		goto count;
 	if (bpf_skb_load_bytes(skb, r.udp_offset + sizeof(struct udphdr), &id, sizeof(id))) {
@@ -490,14 +426,7 @@ int vnetd_decap(struct __sk_buff *skb)
 		reason = VNETD_DROP_UNKNOWN_MESSAGE;
 	}
 count:
-	if (unlikely(v.refused))
-		count_drop(v.handle, VNETD_DIR_DECAP, v.refused, v.len);
-	if (unlikely(reason)) {
-		count_drop(v.handle, VNETD_DIR_DECAP, reason, v.len);
-		return TC_ACT_SHOT;
-	}
-	count_forwarded(&v, VNETD_DIR_DECAP);
-	return action;
+	return finish_received(&v, reason, action);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -5,14 +5,24 @@
 
 #include "outer.h"
 
-/* an Ethernet header followed by the tags that the kernel keeps beside the packet */
+/*
+ * What is written in front of a frame's payload, as it lies in the packet: the outer headers and
+ * then the inner Ethernet header, with the tags that the kernel keeps beside the packet in it.
+ */
 struct frame {
+	struct outer outer;
 	__u8 dst[ETH_ALEN];
 	__u8 src[ETH_ALEN];
 	/* the tags, outermost first, and then the type */
 	__be16 words[2 * MAX_TAGS + 1];
-	__u32 tags;
-};
+	/* not part of the packet */
+	__u8 tags;
+} VNETD_PACKED;
+
+#define FRAME_HEADERS (sizeof(struct outer) + ETH_HLEN)
+#define FRAME_HEADERS_MAX (FRAME_HEADERS + MAX_TAGS * TAG_LEN)
+
+_Static_assert(offsetof(struct frame, tags) == FRAME_HEADERS_MAX, "as it lies in the packet");
 
 static __always_inline bool is_ip(const struct __sk_buff *skb)
 {

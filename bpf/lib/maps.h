@@ -40,8 +40,8 @@ VNETD_MAP(ports, BPF_MAP_TYPE_HASH, __u32, struct vnetd_port, 2 * VNETD_MAX_VNET
 VNETD_MAP(underlays, BPF_MAP_TYPE_HASH, __u32, struct vnetd_underlay, VNETD_MAX_UNDERLAYS, 0);
 VNETD_MAP(underlay_list, BPF_MAP_TYPE_ARRAY, __u32, __u32, VNETD_MAX_UNDERLAYS, 0);
 
-VNETD_MAP(nexthop_ids, BPF_MAP_TYPE_HASH, struct vnetd_nexthop_key, __u32,
-	  VNETD_DEFAULT_NEXTHOPS, 0);
+VNETD_MAP(nexthop_ids, BPF_MAP_TYPE_HASH, struct vnetd_nexthop_key, __u32, VNETD_DEFAULT_NEXTHOPS,
+	  0);
 VNETD_MAP(nexthops, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_nexthop, VNETD_DEFAULT_NEXTHOPS, 0);
 VNETD_QUEUE(nexthop_free, __u32, VNETD_DEFAULT_NEXTHOPS);
 

@@ -41,7 +41,7 @@ struct nexthop_made {
 
 /* Makes a record for a key that has none. The slot's vnet must be the key's. */
 SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
-				   struct nexthop_made *made)
+			    struct nexthop_made *made)
 {
 	struct vnetd_vnet_counts *counts;
 	struct vnetd_nexthop *nexthop;

@@ -5,6 +5,11 @@
 
 #include "maps.h"
 
+/* the fields of frag_off, host byte order (RFC 791 section 3.1) */
+#define IPV4_DF 0x4000
+#define IPV4_MF 0x2000
+#define IPV4_OFFSET 0x1fff
+
 #define IPV4_MAPPED_WORD bpf_htonl(0x0000ffff)
 
 /* up to this many VLAN tags are written in front of a frame's own type */
@@ -95,8 +100,7 @@ SUBPROGRAM bool ipv4_options_checksum_right(struct __sk_buff *skb, __u32 len)
 static __always_inline void outer_build(struct outer *out, const struct vnetd_underlay *underlay,
 					const struct vnetd_vnet *vnet, __u32 inner_len, __u32 hash)
 {
-	__u32 port = VNETD_SPORT_BASE +
-		     ((hash ^ (hash >> 16)) & (VNETD_SPORT_SPAN - 1));
+	__u32 port = VNETD_SPORT_BASE + ((hash ^ (hash >> 16)) & (VNETD_SPORT_SPAN - 1));
 
 	out->eth.h_proto = bpf_htons(ETH_P_IP);
 	__builtin_memcpy(out->eth.h_source, underlay->mac, ETH_ALEN);

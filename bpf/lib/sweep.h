@@ -29,8 +29,8 @@ VNETD_MAP(sweeper, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_sweeper, 1, 0);
 const volatile __u32 fdb_capacity = VNETD_DEFAULT_FDB_ENTRIES;
 const volatile __u32 nexthop_capacity = VNETD_DEFAULT_NEXTHOPS;
 
-SUBPROGRAM bool fdb_dead(const struct vnetd_fdb_key *key,
-				const struct vnetd_fdb_entry *entry, __u64 now)
+SUBPROGRAM bool fdb_dead(const struct vnetd_fdb_key *key, const struct vnetd_fdb_entry *entry,
+			 __u64 now)
 {
 	struct vnetd_vnet *vnet = vnet_by_slot(entry->slot);
 	struct vnetd_nexthop *hop;

@@ -35,6 +35,9 @@ enum vnetd_limits {
 	VNETD_DEFAULT_FDB_PER_VNET = 16384,
 	VNETD_DEFAULT_FDB_PER_HOST = 4096,
 	VNETD_DEFAULT_HOSTS_PER_VNET = 1024,
+	VNETD_SECRET_LEN = 12,
+	/* UDP port of the device `reassembly` */
+	VNETD_REASSEMBLY_PORT = 4790,
 	VNETD_MAX_DROP_KEYS = 65536,
 	VNETD_RING_BYTES = 1 << 20,
 };
@@ -51,6 +54,15 @@ struct vnetd_meta {
 	 * bpf/decap.bpf.c is attached to the second. 0: there is none. */
 	__u32 segment_out;
 	__u32 segment_in;
+	/* another: frames that are too large for the underlay pass it, single and with their
+	 * checksums filled in; bpf/oversize.bpf.c is attached to the second */
+	__u32 oversize_out;
+	__u32 oversize_in;
+	/* a VXLAN device without a remote: the kernel delivers reassembled packets to it;
+	 * bpf/reassembled.bpf.c is attached to it */
+	__u32 reassembly;
+	/* random: tells packets that bpf/decap.bpf.c let through from what others send there */
+	__u8 reassembly_secret[VNETD_SECRET_LEN];
 };
 
 /* ---- vnets ---------------------------------------------------------------------------- */
@@ -130,7 +142,9 @@ struct vnetd_underlay {
 	__u16 mtu;
 	__be16 port;
 	__u16 pad;
-	__u32 reserved[4];
+	/* where it stands in underlay_list */
+	__u32 index;
+	__u32 reserved[3];
 };
 
 /* ---- hosts: next hops ----------------------------------------------------------------- */
@@ -212,6 +226,8 @@ struct vnetd_traffic {
 	/* of the frames above: sent to the group */
 	__u64 flooded_frames;
 	__u64 flooded_bytes;
+	/* of the frames above, by direction: whose outer packet was, or came, in fragments */
+	__u64 fragmented[2];
 };
 
 /* map drops: PERCPU_HASH, this -> vnetd_drop_count. handle 0: before the vnet was known */
@@ -323,7 +339,7 @@ struct vnetd_control {
 #define VNETD_SIZE(type, n) _Static_assert(sizeof(struct type) == (n), #type)
 VNETD_SIZE(vnetd_vudp_hdr, VNETD_VUDP_HDR_LEN);
 VNETD_SIZE(vnetd_varp, VNETD_VARP_LEN);
-VNETD_SIZE(vnetd_meta, 16);
+VNETD_SIZE(vnetd_meta, 40);
 VNETD_SIZE(vnetd_vnet, 104);
 VNETD_SIZE(vnetd_vnet_counts, 16);
 VNETD_SIZE(vnetd_underlay, 68);

@@ -11,14 +11,22 @@
 
 enum vnetd_mark {
 	VNETD_MARK_NONE = 0,
-	/* the bits that say what a value of ours means; the low byte is an index into
-	 * underlay_list */
-	VNETD_MARK_KIND = 0xffffff00,
-	VNETD_MARK_INDEX = 0x000000ff,
-	/* encapsulated already; the second pass only resolves the neighbour (bpf/encap.bpf.c) */
-	VNETD_MARK_SECOND_PASS = 0x764e0100,
-	/* an outer packet on its way through the segmenting veth pair (bpf/decap.bpf.c) */
-	VNETD_MARK_SEGMENTED = 0x764e0200,
+	/* the bits that say what a value of ours means, and those that say of what */
+	VNETD_MARK_KIND = 0xfffff000,
+	VNETD_MARK_VALUE = 0x00000fff,
+	/* encapsulated already; the second pass only resolves the neighbour (bpf/encap.bpf.c).
+	 * Value: index into underlay_list */
+	VNETD_MARK_SECOND_PASS = 0x764e1000,
+	/* an outer packet on its way through the segmenting veth pair (bpf/decap.bpf.c).
+	 * Value: index into underlay_list */
+	VNETD_MARK_SEGMENTED = 0x764e2000,
+	/* an inner frame too large for the underlay, on its way through the fragmenting veth pair
+	 * (bpf/oversize.bpf.c). Value: the vnet's slot */
+	VNETD_MARK_OVERSIZE = 0x764e3000,
+	/* a copy of an outer packet that is to become one fragment (bpf/oversize.bpf.c).
+	 * Value: number of the fragment, index into underlay_list << VNETD_MARK_FRAGMENT_SHIFT */
+	VNETD_MARK_FRAGMENT = 0x764e4000,
+	VNETD_MARK_FRAGMENT_SHIFT = 6,
 };
 
 #endif

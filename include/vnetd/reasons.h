@@ -45,6 +45,9 @@ enum vnetd_reason {
 	VNETD_DROP_VARP_BAD_FAMILY,
 	VNETD_DROP_VARP_QUEUE_FULL,
 
+	/* from the underlay: reassembled by the kernel */
+	VNETD_DROP_REASSEMBLY_FORGED,
+
 	/* from the underlay: VFWD */
 	VNETD_DROP_VFWD_NOT_PEER,
 

@@ -40,6 +40,8 @@ export const vnetdLimits = {
   DEFAULT_FDB_PER_VNET: 16384,
   DEFAULT_FDB_PER_HOST: 4096,
   DEFAULT_HOSTS_PER_VNET: 1024,
+  SECRET_LEN: 12,
+  REASSEMBLY_PORT: 4790,
   MAX_DROP_KEYS: 65536,
   RING_BYTES: 1048576,
 } as const;
@@ -115,10 +117,13 @@ export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp
 /** enum vnetd_mark; VNETD_ left out of the names */
 export const vnetdMark = {
   MARK_NONE: 0,
-  MARK_KIND: 4294967040,
-  MARK_INDEX: 255,
-  MARK_SECOND_PASS: 1984823552,
-  MARK_SEGMENTED: 1984823808,
+  MARK_KIND: 4294963200,
+  MARK_VALUE: 4095,
+  MARK_SECOND_PASS: 1984827392,
+  MARK_SEGMENTED: 1984831488,
+  MARK_OVERSIZE: 1984835584,
+  MARK_FRAGMENT: 1984839680,
+  MARK_FRAGMENT_SHIFT: 6,
 } as const;
 export type VnetdMark = (typeof vnetdMark)[keyof typeof vnetdMark];
 
@@ -150,20 +155,21 @@ export const vnetdReason = {
   DROP_VARP_BAD_OPCODE: 16,
   DROP_VARP_BAD_FAMILY: 17,
   DROP_VARP_QUEUE_FULL: 18,
-  DROP_VFWD_NOT_PEER: 19,
-  DROP_NO_UNDERLAY: 20,
-  DROP_TOO_BIG: 21,
-  DROP_SUPERFRAME_TOO_LONG: 22,
-  DROP_ENCAP_FAILED: 23,
-  DROP_STALE_PASS: 24,
-  DROP_NO_MEMORY: 25,
-  REFUSED_GROUP_MAC: 26,
-  REFUSED_HOST_LIMIT: 27,
-  REFUSED_VNET_LIMIT: 28,
-  REFUSED_TABLE_FULL: 29,
-  REFUSED_VNET_HOSTS: 30,
-  REFUSED_HOSTS_FULL: 31,
-  REASON_COUNT: 32,
+  DROP_REASSEMBLY_FORGED: 19,
+  DROP_VFWD_NOT_PEER: 20,
+  DROP_NO_UNDERLAY: 21,
+  DROP_TOO_BIG: 22,
+  DROP_SUPERFRAME_TOO_LONG: 23,
+  DROP_ENCAP_FAILED: 24,
+  DROP_STALE_PASS: 25,
+  DROP_NO_MEMORY: 26,
+  REFUSED_GROUP_MAC: 27,
+  REFUSED_HOST_LIMIT: 28,
+  REFUSED_VNET_LIMIT: 29,
+  REFUSED_TABLE_FULL: 30,
+  REFUSED_VNET_HOSTS: 31,
+  REFUSED_HOSTS_FULL: 32,
+  REASON_COUNT: 33,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -259,6 +265,7 @@ export const reasonNames: readonly string[] = [
   "varp_bad_opcode",
   "varp_bad_family",
   "varp_queue_full",
+  "reassembly_forged",
   "vfwd_not_peer",
   "no_underlay",
   "too_big",
@@ -286,15 +293,23 @@ export interface VnetdMeta {
   nextHandle: number;
   segmentOut: number;
   segmentIn: number;
+  oversizeOut: number;
+  oversizeIn: number;
+  reassembly: number;
+  reassemblySecret: Uint8Array;
 }
 
 export const VnetdMeta = {
-  size: 16,
+  size: 40,
   fields: {
     layout: { offset: 0, size: 4, type: "u32" },
     nextHandle: { offset: 4, size: 4, type: "u32" },
     segmentOut: { offset: 8, size: 4, type: "u32" },
     segmentIn: { offset: 12, size: 4, type: "u32" },
+    oversizeOut: { offset: 16, size: 4, type: "u32" },
+    oversizeIn: { offset: 20, size: 4, type: "u32" },
+    reassembly: { offset: 24, size: 4, type: "u32" },
+    reassemblySecret: { offset: 28, size: 12, type: "u8", count: 12 },
   },
 } as const;
 
@@ -303,21 +318,29 @@ export function writeVnetdMeta(out: Buffer, value: VnetdMeta, offset = 0): void 
   out.writeUInt32LE(value.nextHandle, offset + 4);
   out.writeUInt32LE(value.segmentOut, offset + 8);
   out.writeUInt32LE(value.segmentIn, offset + 12);
+  out.writeUInt32LE(value.oversizeOut, offset + 16);
+  out.writeUInt32LE(value.oversizeIn, offset + 20);
+  out.writeUInt32LE(value.reassembly, offset + 24);
+  putBytes(out, value.reassemblySecret, offset + 28, 12, "reassemblySecret");
 }
 
 export function encodeVnetdMeta(value: VnetdMeta): Buffer {
-  const out = Buffer.alloc(16);
+  const out = Buffer.alloc(40);
   writeVnetdMeta(out, value);
   return out;
 }
 
 export function decodeVnetdMeta(buf: Buffer, offset = 0): VnetdMeta {
-  atLeast(buf, offset, 16, "vnetd_meta");
+  atLeast(buf, offset, 40, "vnetd_meta");
   return {
     layout: buf.readUInt32LE(offset),
     nextHandle: buf.readUInt32LE(offset + 4),
     segmentOut: buf.readUInt32LE(offset + 8),
     segmentIn: buf.readUInt32LE(offset + 12),
+    oversizeOut: buf.readUInt32LE(offset + 16),
+    oversizeIn: buf.readUInt32LE(offset + 20),
+    reassembly: buf.readUInt32LE(offset + 24),
+    reassemblySecret: Buffer.from(buf.subarray(offset + 28, offset + 40)),
   };
 }
 
@@ -505,6 +528,7 @@ export interface VnetdUnderlay {
   mac: Uint8Array;
   mtu: number;
   port: number;
+  index: number;
 }
 
 export const VnetdUnderlay = {
@@ -518,7 +542,8 @@ export const VnetdUnderlay = {
     mtu: { offset: 46, size: 2, type: "u16" },
     port: { offset: 48, size: 2, type: "u16", endian: "be" },
     pad: { offset: 50, size: 2, type: "u16" },
-    reserved: { offset: 52, size: 16, type: "u32", count: 4 },
+    index: { offset: 52, size: 4, type: "u32" },
+    reserved: { offset: 56, size: 12, type: "u32", count: 3 },
   },
 } as const;
 
@@ -530,6 +555,7 @@ export function writeVnetdUnderlay(out: Buffer, value: VnetdUnderlay, offset = 0
   putBytes(out, value.mac, offset + 40, 6, "mac");
   out.writeUInt16LE(value.mtu, offset + 46);
   out.writeUInt16BE(value.port, offset + 48);
+  out.writeUInt32LE(value.index, offset + 52);
 }
 
 export function encodeVnetdUnderlay(value: VnetdUnderlay): Buffer {
@@ -548,6 +574,7 @@ export function decodeVnetdUnderlay(buf: Buffer, offset = 0): VnetdUnderlay {
     mac: Buffer.from(buf.subarray(offset + 40, offset + 46)),
     mtu: buf.readUInt16LE(offset + 46),
     port: buf.readUInt16BE(offset + 48),
+    index: buf.readUInt32LE(offset + 52),
   };
 }
 
@@ -743,15 +770,17 @@ export interface VnetdTraffic {
   bytes: bigint[];
   floodedFrames: bigint;
   floodedBytes: bigint;
+  fragmented: bigint[];
 }
 
 export const VnetdTraffic = {
-  size: 48,
+  size: 64,
   fields: {
     frames: { offset: 0, size: 16, type: "u64", count: 2 },
     bytes: { offset: 16, size: 16, type: "u64", count: 2 },
     floodedFrames: { offset: 32, size: 8, type: "u64" },
     floodedBytes: { offset: 40, size: 8, type: "u64" },
+    fragmented: { offset: 48, size: 16, type: "u64", count: 2 },
   },
 } as const;
 
@@ -760,21 +789,23 @@ export function writeVnetdTraffic(out: Buffer, value: VnetdTraffic, offset = 0):
   elements(value.bytes, 2, "bytes").forEach((element, i) => out.writeBigUInt64LE(element, offset + 16 + i * 8));
   out.writeBigUInt64LE(value.floodedFrames, offset + 32);
   out.writeBigUInt64LE(value.floodedBytes, offset + 40);
+  elements(value.fragmented, 2, "fragmented").forEach((element, i) => out.writeBigUInt64LE(element, offset + 48 + i * 8));
 }
 
 export function encodeVnetdTraffic(value: VnetdTraffic): Buffer {
-  const out = Buffer.alloc(48);
+  const out = Buffer.alloc(64);
   writeVnetdTraffic(out, value);
   return out;
 }
 
 export function decodeVnetdTraffic(buf: Buffer, offset = 0): VnetdTraffic {
-  atLeast(buf, offset, 48, "vnetd_traffic");
+  atLeast(buf, offset, 64, "vnetd_traffic");
   return {
     frames: Array.from({ length: 2 }, (_, i) => buf.readBigUInt64LE(offset + i * 8)),
     bytes: Array.from({ length: 2 }, (_, i) => buf.readBigUInt64LE(offset + 16 + i * 8)),
     floodedFrames: buf.readBigUInt64LE(offset + 32),
     floodedBytes: buf.readBigUInt64LE(offset + 40),
+    fragmented: Array.from({ length: 2 }, (_, i) => buf.readBigUInt64LE(offset + 48 + i * 8)),
   };
 }
 

@@ -105,7 +105,7 @@ const kinds: Row[] = Object.entries(ENCAP_KINDS).map(([kind, { frame, secondPass
   learned,
   events: localNew,
   check: ({ lab, output, mark }) => {
-    expect(mark & 0xffffff00).toBe(secondPass ? vnetdMark.MARK_SECOND_PASS : 0);
+    expect(mark & 0xfffff000).toBe(secondPass ? vnetdMark.MARK_SECOND_PASS : 0);
     if (!secondPass) return;
     const second = lab.run("vnetd_encap", output, { mark });
     expect(second).toMatchObject({ verdict: "redirect", mark: 0, drops: [] });

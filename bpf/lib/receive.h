@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A frame that came in, once its vnet is known: learn where its source lives, take off what is in
+ * front of it, hand it over. Shared by bpf/decap.bpf.c and bpf/reassembled.bpf.c.
+ */
+#ifndef VNETD_RECEIVE_H
+#define VNETD_RECEIVE_H
+
+#include "fdb.h"
+#include "frame.h"
+
+#define INNER_MIN_AFTER_ETH 20
+
+/* What is known of a frame that came in. */
+struct received {
+	struct vnetd_underlay *underlay;
+	struct vnetd_vnet *vnet;
+	/* from the start of the packet to the UDP header */
+	__u32 udp_offset;
+	/* UDP payload */
+	__u32 payload;
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	bool to_group;
+	bool segmented;
+};
+
+/*
+ * Learns that the source MAC lives behind the sender. Returns a reason to drop the frame; why it
+ * was not learned, where the frame itself is fine, goes to v->refused.
+ */
+static __always_inline __u32 learn_remote(const struct received *r, const __u8 *mac,
+					  struct verdict *v)
+{
+	struct vnetd_nexthop_key hop_key = {
+		.handle = v->handle,
+		.ifindex = r->underlay->ifindex,
+	};
+	struct fdb_news news = {
+		.key.handle = v->handle,
+		.slot = v->slot,
+		.now = now_ns(),
+	};
+	struct vnetd_nexthop *hop;
+	__u32 reason = VNETD_OK;
+
+	ipv4_to(hop_key.addr, r->source);
+	news.nexthop = nexthop_heard(&hop_key, v->slot, &reason);
+	if (!news.nexthop) {
+		if (reason == VNETD_DROP_OWN_ECHO)
+			return reason;
+		v->refused = reason;
+		return VNETD_OK;
+	}
+	hop = nexthop_by_id(news.nexthop);
+	if (!hop)
+		return VNETD_OK;
+	if (unlikely(r->to_group && hop->flags & VNETD_NEXTHOP_SECONDARY))
+		return VNETD_DROP_DUPLICATE_PATH;
+	if ((__s64)(news.now - hop->heard_ns) > (__s64)REFRESH_NS)
+		hop->heard_ns = news.now;
+	if (unlikely(is_group_mac(mac))) {
+		v->refused = VNETD_REFUSED_GROUP_MAC;
+		return VNETD_OK;
+	}
+	__builtin_memcpy(news.key.mac, mac, VNETD_MAC_LEN);
+	news.gen = hop->gen;
+	v->refused = fdb_learn(&news, r->vnet);
+	return VNETD_OK;
+}
+
+static __always_inline void count_device(const struct received *r, struct __sk_buff *skb)
+{
+	__u32 ifindex = r->underlay->ifindex;
+	struct vnetd_device_stats *stats = bpf_map_lookup_elem(&device_stats, &ifindex);
+
+	if (!stats) {
+		struct vnetd_device_stats none = {};
+
+		bpf_map_update_elem(&device_stats, &ifindex, &none, BPF_NOEXIST);
+		return;
+	}
+	stats->frames += 1;
+	stats->bytes += r->payload;
+	if (skb->gso_size)
+		stats->super_frames += 1;
+	else if (r->payload * 2 > r->underlay->mtu)
+		stats->large_frames += 1;
+}
+
+/*
+ * Takes off what is in front of the inner frame, offset bytes; the inner Ethernet header is put
+ * where the outer one was.
+ */
+static __always_inline __u32 strip(struct __sk_buff *skb, __u32 offset, const __u8 *inner_eth,
+				   __u32 inner_len)
+{
+	__u32 end = offset + inner_len;
+	/* the kernel leaves at least an IPv4 header behind the Ethernet header */
+	bool tiny = inner_len < ETH_HLEN + INNER_MIN_AFTER_ETH;
+
+	if (unlikely(tiny))
+		end = offset + ETH_HLEN + INNER_MIN_AFTER_ETH;
+	/* bytes behind the IP packet (an Ethernet trailer) are not the frame's */
+	if (unlikely(skb->len != end) && bpf_skb_change_tail(skb, end, 0))
+		return VNETD_DROP_NO_MEMORY;
+	if (bpf_skb_adjust_room(skb, -(__s32)offset, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return VNETD_DROP_NO_MEMORY;
+	if (bpf_skb_store_bytes(skb, 0, inner_eth, ETH_HLEN, 0))
+		return VNETD_DROP_NO_MEMORY;
+	return VNETD_OK;
+}
+
+/*
+ * Straight into the vnetif; or, where packets come at wire size, out of the vnetif's veth peer, so
+ * that the vnetif's GRO merges them. A vnetif that was moved into another namespace is not found
+ * here (ENODEV) and is always reached through its peer.
+ */
+static __always_inline int deliver(struct __sk_buff *skb, const struct received *r)
+{
+	__u32 mtu = 0;
+
+	skb->mark = VNETD_MARK_NONE;
+	if (r->underlay->flags & VNETD_UNDERLAY_MERGE)
+		return bpf_redirect(r->vnet->vnif_peer, 0);
+	if (bpf_check_mtu(skb, r->vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV */)
+		return bpf_redirect(r->vnet->vnif_peer, 0);
+	return bpf_redirect(r->vnet->vnif, BPF_F_INGRESS);
+}
+
+/* Counts what became of a frame and gives the program's return value. */
+static __always_inline int finish_received(const struct verdict *v, __u32 reason, int action)
+{
+	if (unlikely(v->refused))
+		count_drop(v->handle, VNETD_DIR_DECAP, v->refused, v->len);
+	if (unlikely(reason)) {
+		count_drop(v->handle, VNETD_DIR_DECAP, reason, v->len);
+		return TC_ACT_SHOT;
+	}
+	count_forwarded(v, VNETD_DIR_DECAP);
+	return action;
+}
+
+#endif
