@@ -3,8 +3,12 @@
  * Where the BPF programs hang: pinned TCX links (Linux 6.6), else clsact filters.
  *
  * Both live without a process. A hook that is there already is changed in place, so traffic never
- * passes a device without a program. A link whose device is gone or was moved to another network
- * namespace is defunct (the kernel says ifindex 0) and is removed.
+ * passes a device without a program. A link whose device is gone is defunct (the kernel says
+ * ifindex 0) and is removed.
+ *
+ * On egress, where vnetifs have their shortcut, a clsact filter is used on every kernel: it is lost
+ * when somebody moves the device to another network namespace. A TCX link would stay (seen on
+ * 6.18), and its program send frames to devices of that namespace that have the numbers of ours.
  */
 import { existsSync, readdirSync, unlinkSync } from "node:fs";
 import path from "node:path";
@@ -43,12 +47,12 @@ export class Hooks {
 
   /** Makes the hook run the program, whatever was there of ours before. */
   ensure({ ifindex, direction }: Hook, programFd: number): void {
-    if (this.knownMode !== "clsact" && this.ensureTcx({ ifindex, direction }, programFd)) {
+    if (this.mayBeTcx({ direction }) && this.ensureTcx({ ifindex, direction }, programFd)) {
       this.knownMode = "tcx";
       return;
     }
     this.native.clsactAttach(programFd, ifindex, direction, filterPriority, filterHandle);
-    this.knownMode = "clsact";
+    if (direction === "ingress") this.knownMode = "clsact";
     const pin = this.pinPath({ ifindex, direction });
     if (existsSync(pin)) unlinkSync(pin);
   }
@@ -56,7 +60,7 @@ export class Hooks {
   remove({ ifindex, direction }: Hook): void {
     const pin = this.pinPath({ ifindex, direction });
     if (existsSync(pin)) unlinkSync(pin);
-    if (this.knownMode !== "clsact") return;
+    if (this.mayBeTcx({ direction })) return;
     try {
       this.native.clsactDetach(ifindex, direction, filterPriority, filterHandle);
     } catch (error) {
@@ -76,7 +80,7 @@ export class Hooks {
 
   /** Whether the hook is there: its link holds on to the device, or its filter is not removed. */
   present(hook: Hook): boolean {
-    if (this.knownMode !== "clsact") return existsSync(this.pinPath(hook)) && this.alive(hook);
+    if (this.mayBeTcx(hook)) return existsSync(this.pinPath(hook)) && this.alive(hook);
     return this.hasFilter(hook);
   }
 
@@ -87,6 +91,10 @@ export class Hooks {
 
   pinPath({ ifindex, direction }: Hook): string {
     return path.join(this.linkDir, `link-${String(ifindex)}-${direction}`);
+  }
+
+  private mayBeTcx({ direction }: Pick<Hook, "direction">): boolean {
+    return direction === "ingress" && this.knownMode !== "clsact";
   }
 
   private hasFilter({ ifindex, direction }: Hook): boolean {

@@ -185,6 +185,30 @@ describe("a vnetif that is moved into a container", () => {
   });
 });
 
+describe("a vnetif that is moved while no daemon runs", () => {
+  it("works in the container: frames find it through its peer", async () => {
+    await a.vnetd(["vnet-create", "-b", "none", "78"]);
+    await b.vnetd(["vnet-create", "-b", "none", "78"]);
+    await b.exec("ip addr add 10.8.0.2/24 dev vnif0078");
+    await a.exec("ip addr add 10.8.0.1/24 dev vnif0078");
+    await eventually(async () => (await a.ping("10.8.0.2", { count: 1, waitMs: 200 })).received === 1);
+    const container = await lab.host("box2");
+    await a.killDaemon("SIGKILL");
+    await a.exec(["ip", "link", "set", "vnif0078", "netns", container.netns]);
+    await container.exec("ip addr add 10.8.0.1/24 dev vnif0078 && ip link set vnif0078 up");
+    await eventually(
+      async () => (await container.ping("10.8.0.2", { count: 1, waitMs: 200 })).received === 1,
+    );
+    const ping = await container.ping("10.8.0.2", { count: 50, intervalMs: 10 });
+    expect(ping.lost).toBe(0);
+    await startDaemon(a);
+    await run(["ip", "netns", "delete", container.netns]);
+    await eventually(async () => (await a.tryExec("ip link show vnif0078")).code === 0, {
+      what: "vnif0078 to be made anew",
+    });
+  });
+});
+
 describe("an upgrade to another layout of the maps", () => {
   const layouts = (): string[] => readdirSync(a.bpffs).filter((name) => name.startsWith("layout-"));
   const drops = async (): Promise<number> =>
