@@ -36,7 +36,8 @@ import { Hooks, type HookMode } from "./dataplane/hooks.js";
 import { VnetTable } from "./dataplane/vnet-table.js";
 import { isOurs } from "./host/bridge.js";
 import { kernelError } from "./host/errno.js";
-import { defaultMtuBytes, ensureSegmentPair } from "./host/vnetif.js";
+import { ensureHelperPair } from "./host/helper-pair.js";
+import { defaultMtuBytes } from "./host/vnetif.js";
 import type { Log } from "./log.js";
 import type { Closable, Native, NetlinkEvent } from "./native/contract.js";
 import type { StateDirectory } from "./store/state-directory.js";
@@ -112,7 +113,7 @@ export class Controller {
     const { native, maps, control, log, generation } = this.context;
     this.closables.push(native.netlinkMonitor((event) => this.onNetlink(event)));
     adoptLinks(generation);
-    this.ensureSegmenting();
+    this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
     this.underlays.reconcile(this.wantedDevices());
     this.sweepHooks();
@@ -179,15 +180,26 @@ export class Controller {
     return [...new Set([...this.state.state.attached, ...this.context.config.attach])];
   }
 
-  private ensureSegmenting(): void {
+  /** The devices through which frames pass between two programs; meta tells the programs. */
+  private ensureHelpers(): void {
     const { native, maps, hooks } = this.context;
-    const pair = ensureSegmentPair(native);
-    hooks.ensure(
-      { ifindex: pair.in.ifindex, direction: "ingress" },
-      programOf(this.context, "vnetd_decap"),
-    );
-    const meta = readMeta(native, maps);
-    writeMeta(native, maps, { ...meta, segmentOut: pair.out.ifindex, segmentIn: pair.in.ifindex });
+    const segment = ensureHelperPair(native, "segment");
+    const oversize = ensureHelperPair(native, "oversize");
+    const programs = [
+      [segment, "vnetd_decap"],
+      [oversize, "vnetd_oversize"],
+    ] as const;
+    for (const [pair, program] of programs) {
+      const hook = { ifindex: pair.in.ifindex, direction: "ingress" } as const;
+      hooks.ensure(hook, programOf(this.context, program));
+    }
+    writeMeta(native, maps, {
+      ...readMeta(native, maps),
+      segmentOut: segment.out.ifindex,
+      segmentIn: segment.in.ifindex,
+      oversizeOut: oversize.out.ifindex,
+      oversizeIn: oversize.in.ifindex,
+    });
   }
 
   /** Pinned links of devices that are gone, or no longer ours to hook. */
@@ -195,8 +207,8 @@ export class Controller {
     const { hooks, native, log } = this.context;
     if (hooks.mode !== "tcx") return;
     const wanted = new Set<string>();
-    const { segmentIn } = readMeta(native, this.context.maps);
-    wanted.add(`${String(segmentIn)} ingress`);
+    const { segmentIn, oversizeIn } = readMeta(native, this.context.maps);
+    for (const ifindex of [segmentIn, oversizeIn]) wanted.add(`${String(ifindex)} ingress`);
     for (const { ifindex } of this.underlays.list()) wanted.add(`${String(ifindex)} ingress`);
     for (const { peer, vnif } of this.vnets.running()) {
       wanted.add(`${String(peer.ifindex)} ingress`);
@@ -233,6 +245,7 @@ export class Controller {
   }
 
   private followDevices(withHooks: boolean): void {
+    if (withHooks) this.ensureHelpers();
     this.underlays.sync();
     this.vnets.followLinks(this.context.native.linkList());
     const repaired = this.vnets.repair(withHooks);

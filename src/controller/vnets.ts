@@ -14,7 +14,7 @@ import type { PlacedVnet, VnetConfig } from "../config/vnet-file.js";
 import { maxVnets, type VnetSlot } from "../dataplane/vnet-table.js";
 import { checkBridgeName, ensureBridge, isOurs, removeBridge } from "../host/bridge.js";
 import { kernel } from "../host/errno.js";
-import { macOf, peerNameOf, segmentAlias, vnetOfAlias } from "../host/names.js";
+import { isHelperAlias, macOf, peerNameOf, vnetOfAlias } from "../host/names.js";
 import {
   checkVnetifName,
   defaultMtuBytes,
@@ -382,7 +382,7 @@ export class Vnets {
       if (!wanted.has(id)) table.remove(id, slot);
     }
     for (const link of native.linkList()) {
-      const id = link.alias === segmentAlias ? undefined : vnetOfAlias(link.alias);
+      const id = isHelperAlias(link.alias) ? undefined : vnetOfAlias(link.alias);
       if (id === undefined || wanted.has(id)) continue;
       this.quietly(() => {
         if (link.kind === "bridge") removeBridge(native, link.name, id);

@@ -11,7 +11,7 @@ import { vnetdControlOp, vnetdNexthopFlags, type VnetdNexthop } from "../generat
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
 import type { Control } from "./control.js";
-import { openOther, readMeta, type Generation } from "./generation.js";
+import { openOther, type Generation } from "./generation.js";
 import { isFresh, isLocal, nowNs } from "./tables.js";
 import { range, u32, type Maps } from "./maps.js";
 
@@ -35,7 +35,7 @@ export function carryOver(native: Native, parts: CarryOverParts): number {
   const { maps: from, close } = openOther(native, newest.dir);
   try {
     const transfer: Transfer = { ...parts, native, from, to: parts.generation.maps };
-    const nextHandle = same(transfer, "meta") ? readMeta(native, from).nextHandle : 0;
+    const nextHandle = nextHandleOf(transfer);
     if (nextHandle === 0 || !same(transfer, "vnets")) {
       log.warn(`layout ${String(newest.layout)} cannot be read: tables and counters start afresh`);
       return 1;
@@ -54,6 +54,12 @@ export function carryOver(native: Native, parts: CarryOverParts): number {
   } finally {
     close();
   }
+}
+
+/** The beginning of `meta` (layout, next handle) is the same in every layout. */
+function nextHandleOf({ native, from }: Transfer): number {
+  const meta = from.has("meta") ? native.mapLookup(from.fd("meta"), u32(0)) : undefined;
+  return meta === undefined || meta.length < 8 ? 0 : meta.readUInt32LE(4);
 }
 
 /** Both have the map, with keys and values of the same sizes. */

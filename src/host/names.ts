@@ -20,8 +20,15 @@ export function vnetOfAlias(alias: string | undefined): VnetId | undefined {
   return alias?.startsWith(aliasPrefix) === true ? alias.slice(aliasPrefix.length) : undefined;
 }
 
-export const segmentAlias = `${aliasPrefix}segment`;
-export const segmentNames = { out: "vn-segment0", in: "vn-segment1" } as const;
+/** Veth pairs that belong to no vnet: frames pass them on their way between two programs. */
+export const helperPairs = {
+  segment: { alias: `${aliasPrefix}segment`, out: "vn-segment0", in: "vn-segment1" },
+  oversize: { alias: `${aliasPrefix}oversize`, out: "vn-oversize0", in: "vn-oversize1" },
+} as const;
+
+export function isHelperAlias(alias: string | undefined): boolean {
+  return Object.values(helperPairs).some((pair) => pair.alias === alias);
+}
 
 /** The other end of the vnetif's veth pair: 14 characters, told apart by 44 bits of a hash. */
 export function peerNameOf(id: VnetId): string {

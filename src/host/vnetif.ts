@@ -12,11 +12,11 @@ import type { Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
 import type { LinkChange, LinkInfo, Native, VethOptions } from "../native/contract.js";
 import { kernel } from "./errno.js";
-import { aliasOf, macOf, peerNameOf, segmentAlias, segmentNames } from "./names.js";
+import { aliasOf, macOf, peerNameOf } from "./names.js";
 
 /** Encapsulated super-frames must stay below 64 KiB. */
 const gsoMaxSizeBytes = 65_400;
-const peerMtuBytes = 65_535;
+export const peerMtuBytes = 65_535;
 /** outer IPv4, UDP, VUDP and the inner Ethernet header */
 export const overheadBytes = 64;
 export const defaultMtuBytes = 1500 - overheadBytes;
@@ -79,42 +79,6 @@ export function checkVnetifName(native: Native, id: VnetId, name: string): void 
   });
 }
 
-/**
- * The pair through which super-frames go that cannot be decapsulated whole: its first end makes
- * single packets of them, since its segmentation offloads are off.
- */
-export function ensureSegmentPair(native: Native): {
-  out: LinkInfo;
-  in: LinkInfo;
-  created: boolean;
-} {
-  const existing = native.linkGet(segmentNames.out);
-  if (existing !== undefined && existing.alias !== segmentAlias) {
-    throw new VnetdError("NAME_IN_USE", `${segmentNames.out} is a device that vnetd did not make`, {
-      hint: "Remove or rename it.",
-    });
-  }
-  if (existing === undefined) {
-    const options = {
-      name: segmentNames.out,
-      peerName: segmentNames.in,
-      mac: "02:76:6e:65:74:00",
-      peerMac: "02:76:6e:65:74:01",
-      mtuBytes: peerMtuBytes,
-      peerMtuBytes,
-      alias: segmentAlias,
-    };
-    kernel(`making ${segmentNames.out}`, () => native.linkAddVeth(options));
-  }
-  for (const name of Object.values(segmentNames)) {
-    const link = mustGet(native, name);
-    quiet(native, link, segmentAlias);
-  }
-  setFeatures(native, segmentNames.out, segmentationOff);
-  const out = mustGet(native, segmentNames.out);
-  return { out, in: mustGet(native, segmentNames.in), created: existing === undefined };
-}
-
 function createPair(native: Native, spec: VnetifSpec, peerName: string): void {
   checkVnetifName(native, spec.id, spec.name);
   const options: VethOptions = {
@@ -152,7 +116,7 @@ function setUp(native: Native, spec: VnetifSpec, { vnif, peer, created }: Vnetif
 }
 
 /** Up, and without addresses or neighbours of its own. */
-function quiet(native: Native, link: LinkInfo, alias: string): void {
+export function quiet(native: Native, link: LinkInfo, alias: string): void {
   const change: LinkChange = {};
   if (link.alias !== alias) change.alias = alias;
   if (link.mtuBytes !== peerMtuBytes) change.mtuBytes = peerMtuBytes;
@@ -162,20 +126,19 @@ function quiet(native: Native, link: LinkInfo, alias: string): void {
   if (!link.up) native.linkSet(link.ifindex, { up: true });
 }
 
-const tsoOff = {
+export const tsoOff = {
   "tx-tcp-segmentation": false,
   "tx-tcp6-segmentation": false,
   "tx-tcp-ecn-segmentation": false,
   "tx-tcp-mangleid-segmentation": false,
 };
-const tunnelSegmentationOff = {
+export const tunnelSegmentationOff = {
   "tx-udp_tnl-segmentation": false,
   "tx-udp_tnl-csum-segmentation": false,
 };
-const segmentationOff = { ...tsoOff, ...tunnelSegmentationOff, "tx-udp-segmentation": false };
 
 /** Sets what the kernel knows and what is not so already. */
-function setFeatures(native: Native, device: string, wanted: Record<string, boolean>): void {
+export function setFeatures(native: Native, device: string, wanted: Record<string, boolean>): void {
   const now = native.featuresGet(device);
   const changes = Object.entries(wanted).filter(
     ([name, value]) => now[name] !== undefined && now[name] !== value,
@@ -196,7 +159,7 @@ export function describe(link: LinkInfo): string {
   return link.kind === "" ? "a network device" : `a device of kind ${link.kind}`;
 }
 
-function mustGet(native: Native, name: string): LinkInfo {
+export function mustGet(native: Native, name: string): LinkInfo {
   const link = native.linkGet(name);
   if (link === undefined) throw new VnetdError("KERNEL", `${name} vanished while it was set up`);
   return link;

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The veth pairs through which frames pass on their way between two of our programs. The sending
+ * end has its offloads off, so that the kernel makes single packets of super-frames there:
+ *
+ *   segment   outer super-frames that cannot be decapsulated whole   (bpf/decap.bpf.c)
+ *   oversize  inner frames too large for the underlay, whose checksums must be filled in as well
+ *             (bpf/oversize.bpf.c)
+ *
+ * One of each for a network namespace; they stay when the daemon goes.
+ */
+import { VnetdError } from "../base/errors.js";
+import type { LinkInfo, Native } from "../native/contract.js";
+import { kernel } from "./errno.js";
+import { helperPairs } from "./names.js";
+import {
+  mustGet,
+  peerMtuBytes,
+  quiet,
+  setFeatures,
+  tsoOff,
+  tunnelSegmentationOff,
+} from "./vnetif.js";
+
+export type HelperKind = keyof typeof helperPairs;
+
+export interface HelperPair {
+  out: LinkInfo;
+  in: LinkInfo;
+}
+
+const segmentationOff = { ...tsoOff, ...tunnelSegmentationOff, "tx-udp-segmentation": false };
+const featuresOf: Record<HelperKind, Record<string, boolean>> = {
+  segment: segmentationOff,
+  oversize: { ...segmentationOff, "tx-checksum-ip-generic": false },
+};
+/** locally administered; the last byte tells the ends apart */
+const macPrefixOf: Record<HelperKind, string> = {
+  segment: "02:76:6e:65:74:0",
+  oversize: "02:76:6e:65:74:1",
+};
+
+export function ensureHelperPair(native: Native, kind: HelperKind): HelperPair {
+  const names = helperPairs[kind];
+  const existing = native.linkGet(names.out);
+  if (existing === undefined) create(native, kind);
+  else if (existing.alias !== names.alias) {
+    throw new VnetdError("NAME_IN_USE", `${names.out} is a device that vnetd did not make`, {
+      hint: "Remove or rename it.",
+    });
+  }
+  return kernel(`setting up ${names.out}`, () => {
+    for (const name of [names.out, names.in]) quiet(native, mustGet(native, name), names.alias);
+    setFeatures(native, names.out, featuresOf[kind]);
+    return { out: mustGet(native, names.out), in: mustGet(native, names.in) };
+  });
+}
+
+function create(native: Native, kind: HelperKind): void {
+  const names = helperPairs[kind];
+  const options = {
+    name: names.out,
+    peerName: names.in,
+    mac: `${macPrefixOf[kind]}0`,
+    peerMac: `${macPrefixOf[kind]}1`,
+    mtuBytes: peerMtuBytes,
+    peerMtuBytes,
+    alias: names.alias,
+  };
+  kernel(`making ${names.out}`, () => native.linkAddVeth(options));
+}
