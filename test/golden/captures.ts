@@ -64,3 +64,9 @@ function outerOf(
   if (udp?.dst !== 1798 || ipv4 === undefined) return undefined;
   return { src: ipv4.src, dst: ipv4.dst, ttl: ipv4.ttl, srcPort: udp.src };
 }
+
+/** the IPv4 fragments of a capture, as they were on the wire */
+export function fragmentsOf(capture: Capture): Buffer[] {
+  const { packets } = readPcap(capturePath(capture));
+  return packets.map(({ data }) => data).filter((data) => (data.readUInt16BE(20) & 0x3fff) !== 0);
+}

@@ -6,6 +6,8 @@
  *   vn0 ==veth== vn0p        the vnetif and its peer; all vnets of a lab share them, one at a time
  *   ul0 ==veth== ul0w        the first underlay device, 10.66.1.1/24
  *   ul1 ==veth== ul1w        the second, 10.66.2.1/24, attached only when a test says so
+ *   os0 ==veth== os1         the pair that fragments, and vx0, where reassembled packets come out;
+ *                            not used before fragments() says so
  *
  * A test run happens in the network namespace of this process, so it must be a fresh one
  * (test/packet/README.md): open() refuses one that has other devices. Nothing is hooked, no timer
@@ -59,11 +61,22 @@ const OBJECT =
   process.env["VNETD_BPF_OBJECT"] ??
   fileURLToPath(new URL("../../build/bpf/vnetd.bpf.o", import.meta.url));
 const BPFFS = "/sys/fs/bpf";
-const DEVICES = ["vn0", "vn0p", "ul0", "ul0w", "ul1", "ul1w"] as const;
+const DEVICES = ["vn0", "vn0p", "ul0", "ul0w", "ul1", "ul1w", "os0", "os1", "vx0"] as const;
 type Device = (typeof DEVICES)[number];
 const EVENT_TIMEOUT_MS = 2000;
+export const REASSEMBLY_PORT = 4790;
+export const REASSEMBLY_SECRET = Buffer.from("02c0ffee000102c0ffee0002", "hex");
 
-export type ProgramName = "vnetd_encap" | "vnetd_encap_fast" | "vnetd_decap" | "vnetd_control";
+/** the device whose hook a program is made for */
+const PROGRAM_DEVICES = {
+  vnetd_encap: "vn0p",
+  vnetd_encap_fast: "vn0",
+  vnetd_oversize: "os1",
+  vnetd_decap: "ul0",
+  vnetd_reassembled: "vx0",
+  vnetd_control: "vn0",
+} as const;
+export type ProgramName = keyof typeof PROGRAM_DEVICES;
 /** TC_ACT_*: what the kernel would do with the packet */
 export type Verdict = "pass" | "drop" | "redirect";
 const VERDICTS: Record<number, Verdict> = { 0: "pass", 2: "drop", 7: "redirect" };
@@ -82,6 +95,8 @@ export interface Traffic {
   encapBytes: number;
   decapBytes: number;
   floodedFrames: number;
+  fragmentedOut: number;
+  fragmentedIn: number;
 }
 
 export interface Run {
@@ -273,10 +288,10 @@ export class BpfLab {
       mac: macBytes(options.mac ?? this.mac(device)),
       mtu: options.mtuBytes ?? 1500,
       port: options.port ?? VNETD_PORT,
+      index: device === "ul0" ? 0 : 1,
     };
     this.native.mapUpdate(this.map("underlays"), u32(record.ifindex), encodeVnetdUnderlay(record));
-    const index = device === "ul0" ? 0 : 1;
-    this.native.mapUpdate(this.map("underlay_list"), u32(index), u32(record.ifindex));
+    this.native.mapUpdate(this.map("underlay_list"), u32(record.index), u32(record.ifindex));
   }
 
   detach(device: "ul0" | "ul1"): void {
@@ -284,8 +299,18 @@ export class BpfLab {
     this.native.mapUpdate(this.map("underlay_list"), u32(device === "ul0" ? 0 : 1), u32(0));
   }
 
-  segmentPair(out: number, into: number): void {
-    const meta = { layout: 1, nextHandle: this.nextHandle, segmentOut: out, segmentIn: into };
+  /** Whether frames that are too large are fragmented, and fragments received. */
+  fragments(on: boolean): void {
+    const meta = {
+      layout: 1,
+      nextHandle: 1,
+      segmentOut: 0,
+      segmentIn: 0,
+      oversizeOut: on ? this.ifindex("os0") : 0,
+      oversizeIn: on ? this.ifindex("os1") : 0,
+      reassembly: on ? this.ifindex("vx0") : 0,
+      reassemblySecret: REASSEMBLY_SECRET,
+    };
     this.native.mapUpdate(this.map("meta"), u32(0), encodeVnetdMeta(meta));
   }
 
@@ -358,8 +383,7 @@ export class BpfLab {
 
   run(name: ProgramName, input: Uint8Array, options: TestRunOptions = {}): Run {
     const before = this.dropCounters();
-    const device: Device = name === "vnetd_decap" ? "ul0" : name === "vnetd_encap" ? "vn0p" : "vn0";
-    const ifindex = this.ifindex(device);
+    const ifindex = this.ifindex(PROGRAM_DEVICES[name]);
     const result = this.native.progTestRun(this.program(name), input, { ifindex, ...options });
     const verdict = VERDICTS[result.retval];
     if (verdict === undefined) throw new Error(`${name} returned ${result.retval}`);
@@ -389,13 +413,15 @@ export class BpfLab {
 
   traffic(vnet: LabVnet): Traffic {
     const value = this.native.mapLookup(this.map("traffic"), u32(vnet.slot))!;
-    const { frames, bytes, floodedFrames } = decodeVnetdTraffic(value);
+    const { frames, bytes, floodedFrames, fragmented } = decodeVnetdTraffic(value);
     return {
       encapFrames: Number(frames[0]),
       decapFrames: Number(frames[1]),
       encapBytes: Number(bytes[0]),
       decapBytes: Number(bytes[1]),
       floodedFrames: Number(floodedFrames),
+      fragmentedOut: Number(fragmented[0]),
+      fragmentedIn: Number(fragmented[1]),
     };
   }
 
@@ -502,13 +528,26 @@ function sentinelNumber(event: LabEvent): number {
 }
 
 function makeDevices(): void {
-  for (const name of ["vn0", "ul0", "ul1"]) {
+  for (const name of ["vn0", "ul0", "ul1", "os0", "vx0"]) {
     if (existsSync(`/proc/self/net/dev_snmp6/${name}`)) ip("link", "delete", name);
   }
   ip("link", "set", "lo", "up");
   ip("link", "add", "vn0", "type", "veth", "peer", "name", "vn0p");
   ip("link", "add", "ul0", "address", "02:00:0a:42:01:01", "type", "veth", "peer", "name", "ul0w");
   ip("link", "add", "ul1", "address", "02:00:0a:42:02:01", "type", "veth", "peer", "name", "ul1w");
+  ip("link", "add", "os0", "mtu", "65535", "type", "veth", "peer", "name", "os1", "mtu", "65535");
+  ip(
+    "link",
+    "add",
+    "vx0",
+    "mtu",
+    "65485",
+    "type",
+    "vxlan",
+    "external",
+    "dstport",
+    String(REASSEMBLY_PORT),
+  );
   // no IPv6 link-local addresses: nothing is sent but what a test sends
   for (const name of DEVICES) ip("link", "set", name, "addrgenmode", "none", "up");
   ip("address", "add", "10.66.1.1/24", "dev", "ul0");

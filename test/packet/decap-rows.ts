@@ -5,6 +5,7 @@ import { ETHER_TYPE, VNETD_GROUP, packet, type PacketBuilder } from "../lib/pack
 import {
   vnetdControlOp,
   vnetdFdbFlags,
+  vnetdMark,
   vnetdNexthopFlags,
   vnetdSecurity,
 } from "../../src/generated/layouts.js";
@@ -453,7 +454,7 @@ const vnetDrops: Row[] = [
     description: "marks are gone when a frame is delivered",
     program: "vnetd_decap",
     input: vudp().payload(innerFrame().build()),
-    mark: 0x764e0100,
+    mark: vnetdMark.MARK_SECOND_PASS,
     verdict: "redirect",
     decapsulated: innerFrame(),
     learned: learnedFromPeer,

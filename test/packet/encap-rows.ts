@@ -374,7 +374,7 @@ function outer(options: { src?: string } = {}): PacketBuilder {
     .payload(udpToB().build());
 }
 
-const marks: Row[] = [0x764e0200, 0x1234].map((mark) => ({
+const marks: Row[] = [vnetdMark.MARK_SEGMENTED, vnetdMark.MARK_OVERSIZE, 0x1234].map((mark) => ({
   description: `mark ${mark.toString(16)} of a guest's frame is gone when it leaves`,
   program: "vnetd_encap",
   setup: learnB(),

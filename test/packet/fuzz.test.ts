@@ -234,7 +234,7 @@ describe("vnetd_encap", () => {
           if (bytes.length < 14) return;
           const fate = fateOf(program, bytes, { mark: given });
           if (fate === undefined) return;
-          const isSecondPass = (given & 0xffffff00) === vnetdMark.MARK_SECOND_PASS;
+          const isSecondPass = (given & vnetdMark.MARK_KIND) === vnetdMark.MARK_SECOND_PASS;
           if (isSecondPass && program === "vnetd_encap") {
             // none of these frames is one that was encapsulated here
             expect(fate).toMatchObject({ dropped: 1, forwarded: 0, run: { verdict: "drop" } });

@@ -4,11 +4,12 @@ import { expect, it } from "vitest";
 import { reasonNames } from "../../src/generated/layouts.js";
 import { DECAP_ROWS } from "./decap-rows.js";
 import { ENCAP_ROWS } from "./encap-rows.js";
+import { FRAGMENT_ROWS } from "./fragment-rows.js";
 import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
 import { REAL_REASONS } from "./real-reasons.js";
 
 it("every reason has a row, and every row's reason is one", () => {
-  const rows = [...DECAP_ROWS, ...ENCAP_ROWS, ...LIMIT_ROWS, ...SMALL_TABLE_ROWS];
+  const rows = [...DECAP_ROWS, ...ENCAP_ROWS, ...FRAGMENT_ROWS, ...LIMIT_ROWS, ...SMALL_TABLE_ROWS];
   const covered = new Set([...rows.flatMap((row) => row.reasons ?? []), ...REAL_REASONS]);
   const all = reasonNames.filter((name) => name !== "ok");
   expect([...covered].sort()).toEqual([...all].sort());

@@ -45,7 +45,7 @@ export interface Row {
   input: Uint8Array | PacketBuilder | ((context: RowContext) => Uint8Array | PacketBuilder);
   gsoSize?: number;
   gsoSegs?: number;
-  mark?: number;
+  mark?: number | ((context: RowContext) => number);
   verdict: Verdict;
   /** names of the reasons that are counted once each; [] when absent */
   reasons?: readonly string[];
@@ -76,6 +76,8 @@ export interface Encapsulated {
   frame: Uint8Array | PacketBuilder;
 }
 
+const isInbound = ({ program }: Row): boolean =>
+  program === "vnetd_decap" || program === "vnetd_reassembled";
 const bytesOf = (given: Uint8Array | PacketBuilder): Uint8Array =>
   given instanceof Uint8Array ? given : given.build();
 
@@ -111,7 +113,8 @@ export async function runRow(lab: BpfLab, row: Row): Promise<void> {
   if (row.anyEvents !== true) await lab.takeEvents();
   const countedBefore = lab.traffic(vnet);
   const input = bytesOf(typeof row.input === "function" ? row.input(context) : row.input);
-  const { gsoSize, gsoSegs, mark } = row;
+  const { gsoSize, gsoSegs } = row;
+  const mark = typeof row.mark === "function" ? row.mark(context) : row.mark;
   row.justBefore?.(context);
   const run = lab.run(row.program, input, {
     ...(gsoSize === undefined ? {} : { gsoSize }),
@@ -120,7 +123,7 @@ export async function runRow(lab: BpfLab, row: Row): Promise<void> {
   });
 
   // the reasons first: they say most about what went wrong
-  const direction = row.program === "vnetd_decap" ? "decap" : "encap";
+  const direction = isInbound(row) ? "decap" : "encap";
   const handle = (row.reasonsKnowVnet ?? true) ? vnet.handle : 0;
   const expected = (row.reasons ?? []).map((reason) => ({ reason, direction, handle, frames: 1 }));
   expect(run.drops).toEqual(expected);
@@ -148,7 +151,7 @@ function expectTraffic(
 ): void {
   const after = lab.traffic(vnet);
   const forwarded = row.forwarded ?? (row.verdict === "redirect" ? 1 : 0);
-  const isDecap = row.program === "vnetd_decap";
+  const isDecap = isInbound(row);
   expect({
     encap: after.encapFrames - before.encapFrames,
     decap: after.decapFrames - before.decapFrames,

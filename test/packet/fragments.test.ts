@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Frames that are too large for the underlay, and packets in fragments: the table, and the whole
+ * way with real frames.
+ *
+ *   out: frames -> vn0 ==veth== vn0p [encap] -> os0 ==veth== os1 [oversize] -> ul0 ==veth== ul0w -> captured
+ *   in:  frames -> ul0w ==veth== ul0 [decap] -> the stack's reassembly -> vx0 [reassembled] -> vn0 -> captured
+ */
+import { execFileSync } from "node:child_process";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { vnetdControlOp } from "../../src/generated/layouts.js";
+import { datagramsOf, fragmentsOf } from "../golden/captures.js";
+import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
+import { BpfLab, REASSEMBLY_PORT, type LabVnet } from "../lib/bpf-lab.js";
+import {
+  BROADCAST_MAC,
+  VNETD_GROUP,
+  fragmentIpv4,
+  packet,
+  type PacketBuilder,
+} from "../lib/packet.js";
+import { parseMessage } from "../lib/packet-parse.js";
+import { reassembleIpv4 } from "../lib/pcap.js";
+import { exchange } from "../lib/wire.js";
+import { FRAGMENT_ROWS } from "./fragment-rows.js";
+import { GUEST_A, GUEST_B, PEER, US, expectEncapsulated, fromPeer, runRow } from "./rows.js";
+
+const PRIORITY = 1;
+const HANDLE = 1;
+const HOOKS = [
+  ["vnetd_encap", "vn0p"],
+  ["vnetd_oversize", "os1"],
+  ["vnetd_decap", "ul0"],
+  ["vnetd_reassembled", "vx0"],
+] as const;
+
+let lab: BpfLab | undefined;
+let vnet: LabVnet;
+beforeAll(() => {
+  lab = BpfLab.open();
+  lab.fragments(true);
+  lab.native.featuresSet("os0", {
+    "tx-checksum-ip-generic": false,
+    "tx-tcp-segmentation": false,
+    "tx-tcp6-segmentation": false,
+    "tx-udp-segmentation": false,
+  });
+  const neighbour = ["neighbour", "replace", PEER, "lladdr", "02:00:0a:42:01:09", "dev", "ul0"];
+  execFileSync("ip", neighbour);
+  for (const name of ["vn0", "vn0p"]) execFileSync("ip", ["link", "set", name, "mtu", "9000"]);
+  execFileSync("ip", ["address", "add", `${VNETD_GROUP}/32`, "dev", "ul0", "autojoin"]);
+});
+afterAll(() => lab?.close());
+
+describe("one packet", () => {
+  for (const row of FRAGMENT_ROWS) it(row.description, () => runRow(lab!, row));
+});
+
+describe("the whole way", () => {
+  beforeAll(() => {
+    for (const [program, device] of HOOKS) {
+      lab!.native.clsactAttach(
+        lab!.program(program),
+        lab!.ifindex(device),
+        "ingress",
+        PRIORITY,
+        HANDLE,
+      );
+    }
+  });
+  afterAll(() => {
+    for (const [, device] of HOOKS) {
+      lab!.native.clsactDetach(lab!.ifindex(device), "ingress", PRIORITY, HANDLE);
+    }
+  });
+  beforeEach(() => {
+    lab!.underlay();
+    vnet = lab!.vnet();
+    lab!.control(vnetdControlOp.CTL_LEARN, vnet, {
+      mac: macBytes(GUEST_B),
+      addr: mappedBytes(PEER),
+    });
+  });
+
+  const toB = (): PacketBuilder => packet().eth({ src: GUEST_A, dst: GUEST_B });
+
+  /** what crossed the underlay, each at most its MTU */
+  function send(frame: Uint8Array): Buffer[] {
+    const captured = exchange({ device: "vn0", capture: "ul0w", frames: [{ bytes: frame }] });
+    return captured.filter((bytes) => bytes.readUInt16BE(12) === 0x0800 && bytes[23] === 17);
+  }
+  function whole(fragments: readonly Buffer[]): Buffer {
+    for (const fragment of fragments) expect(fragment.length).toBeLessThanOrEqual(14 + 1500);
+    const [packetBytes] = reassembleIpv4(
+      fragments.map((data) => ({ timeNs: 0n, wireLength: data.length, data })),
+    );
+    return packetBytes!.data;
+  }
+
+  describe("out", () => {
+    it.each([
+      ["IPv4, two fragments", toB().ipv4().udp({ dst: 9 }).payload(1472), 2],
+      ["not IP", toB().payload(1500), 2],
+      ["ARP with padding", toB().arp().payload(1480), 2],
+      ["802.1Q inline", toB().vlan({ id: 5 }).ipv4().udp({ dst: 9 }).payload(1472), 2],
+      ["one byte more than fits", toB().payload(1437), 2],
+      ["what fits exactly is one packet", toB().payload(1436), 1],
+      ["a jumbo frame", toB().ipv4().udp({ dst: 9 }).payload(8900), 7],
+    ] as const)("%s", (_what, frame, count) => {
+      const fragments = send(frame.build());
+      expect(fragments.length).toBe(count);
+      const outer = expectEncapsulated(whole(fragments), { to: PEER, ttl: 64, frame });
+      expect(outer.dst).toBe("02:00:0a:42:01:09");
+      expect(lab!.traffic(vnet)).toMatchObject({
+        encapFrames: 1,
+        fragmentedOut: count > 1 ? 1 : 0,
+      });
+    });
+
+    it("to the group", () => {
+      const frame = packet()
+        .eth({ src: GUEST_A, dst: BROADCAST_MAC })
+        .ipv4({ dst: "255.255.255.255" });
+      const large = frame.udp({ dst: 9 }).payload(1472);
+      const fragments = send(large.build());
+      expect(fragments.length).toBe(2);
+      expectEncapsulated(whole(fragments), { to: VNETD_GROUP, ttl: 1, frame: large });
+    });
+
+    it("the original's own frame gives the original's own fragments, but for what is free", () => {
+      const [request] = datagramsOf("lan-vnet4-ping1472-ipfrag");
+      const message = parseMessage(request!.payload);
+      if (message.kind !== "vudp") throw new Error("not VUDP");
+      // the guest set DF: it would be told the MTU, so it is cleared, and its checksum mended
+      const frame = Buffer.from(message.frame);
+      frame[20] = 0;
+      frame.writeUInt16BE(frame.readUInt16BE(24) + 0x4000, 24);
+      lab!.control(vnetdControlOp.CTL_LEARN, vnet, {
+        mac: frame.subarray(0, 6),
+        addr: mappedBytes(PEER),
+      });
+      const ours = send(frame);
+      const theirs = fragmentsOf("lan-vnet4-ping1472-ipfrag").slice(0, 2);
+      expect(ours.map((f) => f.length)).toEqual(theirs.map((f) => f.length));
+      ours.forEach((fragment, i) => {
+        // MACs, IPv4 id, header checksum, destination; in the first the UDP port and checksum, and the inner DF
+        const first = [
+          [34, 36],
+          [40, 42],
+          [84, 85],
+          [88, 90],
+        ] as const;
+        expectBytes(fragment, theirs[i]!, {
+          what: `fragment ${i}`,
+          free: [[0, 12], [18, 20], [24, 26], [30, 34], ...(i === 0 ? first : [])],
+        });
+      });
+    });
+  });
+
+  describe("in", () => {
+    const large = packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().udp({ dst: 9 }).payload(1472);
+    const receive = (frames: readonly Buffer[]): Buffer[] =>
+      exchange({ device: "ul0w", capture: "vn0", frames: frames.map((bytes) => ({ bytes })) });
+    const fragmentsTo = (dst: string, mtu = 1500): Buffer[] =>
+      fragmentIpv4(
+        fromPeer({ dst, checksum: 0 }).vudp({ vnet: "4" }).payload(large.build()).build(),
+        mtu,
+      );
+
+    it.each([
+      ["in order", (f: Buffer[]) => f],
+      ["the last first", (f: Buffer[]) => [...f].reverse()],
+    ])("%s", (_what, order) => {
+      const captured = receive(order(fragmentsTo(US, 600)));
+      expect(captured.length).toBe(1);
+      expectBytes(captured[0]!, large.build());
+      expect(lab!.learned(vnet, GUEST_B)?.host).toBe(PEER);
+      expect(lab!.traffic(vnet)).toMatchObject({
+        decapFrames: 1,
+        fragmentedIn: 1,
+        floodedFrames: 0,
+      });
+    });
+
+    it("by the group", () => {
+      const captured = receive(fragmentsTo(VNETD_GROUP));
+      expect(captured.length).toBe(1);
+      expectBytes(captured[0]!, large.build());
+      expect(lab!.traffic(vnet)).toMatchObject({
+        decapFrames: 1,
+        fragmentedIn: 1,
+        floodedFrames: 1,
+      });
+    });
+
+    it("an original's: the capture's reply arrives as it was", () => {
+      const fragments = fragmentsOf("lan-vnet4-ping1472-ipfrag")
+        .slice(2)
+        .map((bytes) => {
+          const toUs = Buffer.from(bytes);
+          macBytes(lab!.mac("ul0")).copy(toUs);
+          return toUs;
+        });
+      const reply = parseMessage(datagramsOf("lan-vnet4-ping1472-ipfrag")[1]!.payload);
+      if (reply.kind !== "vudp") throw new Error("not VUDP");
+      const captured = receive(fragments);
+      expect(captured.length).toBe(1);
+      expectBytes(captured[0]!, reply.frame);
+      expect(lab!.learned(vnet, "aa:00:00:00:04:02")?.host).toBe("10.66.1.2");
+    });
+
+    it("an incomplete packet is nothing, and nothing is learned", () => {
+      expect(receive(fragmentsTo(US).slice(0, 1))).toEqual([]);
+      expect(lab!.traffic(vnet).decapFrames).toBe(0);
+    });
+
+    it("reassembly_forged: sent straight to the port without the secret", () => {
+      const before = lab!.dropCounters();
+      const forged = packet()
+        .eth({ src: "02:00:0a:42:01:09", dst: lab!.mac("ul0") })
+        .ipv4({ src: PEER, dst: US })
+        .udp({ dst: REASSEMBLY_PORT })
+        .payload(Buffer.from(`0800000000${vnet.slot.toString(16).padStart(4, "0")}00`, "hex"))
+        .eth({ src: "02:00:00:00:00:01", dst: "02:00:00:00:00:02", type: 0x0800 })
+        .eth({ src: "02:ee:00:00:00:01", dst: GUEST_A })
+        .arp();
+      expect(receive([forged.build()])).toEqual([]);
+      const counted = [...lab!.dropCounters()].filter(
+        ([key, drop]) => drop.frames !== before.get(key)?.frames,
+      );
+      expect(counted.map(([, drop]) => drop.reason)).toEqual(["reassembly_forged"]);
+      expect(lab!.learned(vnet, "02:ee:00:00:00:01")).toBeUndefined();
+      expect(lab!.traffic(vnet).decapFrames).toBe(0);
+    });
+  });
+});
