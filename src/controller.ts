@@ -36,7 +36,8 @@ import { Hooks, type HookMode } from "./dataplane/hooks.js";
 import { VnetTable } from "./dataplane/vnet-table.js";
 import { isOurs } from "./host/bridge.js";
 import { kernelError } from "./host/errno.js";
-import { ensureHelperPair } from "./host/helper-pair.js";
+import { ensureHelperPair, ensureReassembly } from "./host/helper-devices.js";
+import { vnetdLimits } from "./generated/layouts.js";
 import { defaultMtuBytes } from "./host/vnetif.js";
 import type { Log } from "./log.js";
 import type { Closable, Native, NetlinkEvent } from "./native/contract.js";
@@ -185,20 +186,25 @@ export class Controller {
     const { native, maps, hooks } = this.context;
     const segment = ensureHelperPair(native, "segment");
     const oversize = ensureHelperPair(native, "oversize");
+    const reassembly = ensureReassembly(native);
     const programs = [
-      [segment, "vnetd_decap"],
-      [oversize, "vnetd_oversize"],
+      [segment.in, "vnetd_decap"],
+      [oversize.in, "vnetd_oversize"],
+      [reassembly, "vnetd_reassembled"],
     ] as const;
-    for (const [pair, program] of programs) {
-      const hook = { ifindex: pair.in.ifindex, direction: "ingress" } as const;
-      hooks.ensure(hook, programOf(this.context, program));
+    for (const [{ ifindex }, program] of programs) {
+      hooks.ensure({ ifindex, direction: "ingress" }, programOf(this.context, program));
     }
+    const meta = readMeta(native, maps);
+    const known = meta.reassemblySecret.some((byte) => byte !== 0);
     writeMeta(native, maps, {
-      ...readMeta(native, maps),
+      ...meta,
       segmentOut: segment.out.ifindex,
       segmentIn: segment.in.ifindex,
       oversizeOut: oversize.out.ifindex,
       oversizeIn: oversize.in.ifindex,
+      reassembly: reassembly.ifindex,
+      reassemblySecret: known ? meta.reassemblySecret : randomBytes(vnetdLimits.SECRET_LEN),
     });
   }
 
@@ -207,8 +213,9 @@ export class Controller {
     const { hooks, native, log } = this.context;
     if (hooks.mode !== "tcx") return;
     const wanted = new Set<string>();
-    const { segmentIn, oversizeIn } = readMeta(native, this.context.maps);
-    for (const ifindex of [segmentIn, oversizeIn]) wanted.add(`${String(ifindex)} ingress`);
+    const { segmentIn, oversizeIn, reassembly } = readMeta(native, this.context.maps);
+    for (const ifindex of [segmentIn, oversizeIn, reassembly])
+      wanted.add(`${String(ifindex)} ingress`);
     for (const { ifindex } of this.underlays.list()) wanted.add(`${String(ifindex)} ingress`);
     for (const { peer, vnif } of this.vnets.running()) {
       wanted.add(`${String(peer.ifindex)} ingress`);

@@ -81,6 +81,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<linkGet>(exports, "linkGet");
   publish<linkAddVeth>(exports, "linkAddVeth");
   publish<linkAddBridge>(exports, "linkAddBridge");
+  publish<linkAddVxlan>(exports, "linkAddVxlan");
   publish<linkSet>(exports, "linkSet");
   publish<linkDelete>(exports, "linkDelete");
   publish<addressList>(exports, "addressList");

@@ -6,6 +6,7 @@
  * sees it with a random MAC or another MTU; what it does not take there (the alias) follows at
  * once, and when that fails the link is deleted again.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if.h>
 #include <linux/if_link.h>
@@ -237,6 +238,33 @@ Napi::Value linkAddBridge(const Napi::CallbackInfo& info) {
   });
   NetlinkSession().execute(request, bridge.name);
   orDelete(bridge.name, [&] { completeLink(bridge, alias); });
+  return info.Env().Undefined();
+}
+
+Napi::Value linkAddVxlan(const Napi::CallbackInfo& info) {
+  const Napi::Object options = toObject(info[0], "options");
+  NewLink vxlan{toDeviceName(options.Get("name"), "name"), {}, {}, {}};
+  if (const auto mac = optionalProperty(options, "mac")) vxlan.mac = toMac(*mac, "mac");
+  if (const auto mtu = optionalProperty(options, "mtuBytes")) {
+    vxlan.mtuBytes = toMtu(*mtu, "mtuBytes");
+  }
+  const uint16_t port =
+      htons(static_cast<uint16_t>(toUint32(options.Get("port"), "port", 1, UINT16_MAX)));
+  const auto alias = readAlias(options);
+
+  NetlinkRequest request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+  request.header<ifinfomsg>();
+  putNewLink(request, vxlan);
+  request.nest(IFLA_LINKINFO, [&] {
+    request.putText(IFLA_INFO_KIND, "vxlan");
+    request.nest(IFLA_INFO_DATA, [&] {
+      request.putU8(IFLA_VXLAN_COLLECT_METADATA, 1);
+      request.putU8(IFLA_VXLAN_LEARNING, 0);
+      request.put(IFLA_VXLAN_PORT, &port, sizeof port);
+    });
+  });
+  NetlinkSession().execute(request, vxlan.name);
+  orDelete(vxlan.name, [&] { completeLink(vxlan, alias); });
   return info.Env().Undefined();
 }
 

@@ -41,6 +41,7 @@ Napi::Value linkGet(const Napi::CallbackInfo& info);
 // link_change.cc
 Napi::Value linkAddVeth(const Napi::CallbackInfo& info);
 Napi::Value linkAddBridge(const Napi::CallbackInfo& info);
+Napi::Value linkAddVxlan(const Napi::CallbackInfo& info);
 Napi::Value linkSet(const Napi::CallbackInfo& info);
 Napi::Value linkDelete(const Napi::CallbackInfo& info);
 // address.cc

@@ -26,8 +26,14 @@ export const helperPairs = {
   oversize: { alias: `${aliasPrefix}oversize`, out: "vn-oversize0", in: "vn-oversize1" },
 } as const;
 
+/** The device to which the kernel delivers reassembled packets. */
+export const reassemblyDevice = {
+  name: "vn-reassembly",
+  alias: `${aliasPrefix}reassembly`,
+} as const;
+
 export function isHelperAlias(alias: string | undefined): boolean {
-  return Object.values(helperPairs).some((pair) => pair.alias === alias);
+  return [...Object.values(helperPairs), reassemblyDevice].some((each) => each.alias === alias);
 }
 
 /** The other end of the vnetif's veth pair: 14 characters, told apart by 44 bits of a hash. */

@@ -130,6 +130,15 @@ export interface BridgeOptions {
   alias?: string;
 }
 
+export interface VxlanOptions {
+  name: string;
+  /** UDP port that it listens on, on every address of the namespace */
+  port: number;
+  mac?: string;
+  mtuBytes?: number;
+  alias?: string;
+}
+
 export interface LinkChange {
   up?: boolean;
   mtuBytes?: number;
@@ -215,7 +224,13 @@ export interface Native {
   tcxInfo(pinPath: string): TcxLinkInfo;
   tcxUpdate(pinPath: string, progFd: number): void;
   /** makes the clsact qdisc where it is missing, and adds or replaces our filter in place */
-  clsactAttach(progFd: number, ifindex: number, direction: Direction, priority: number, handle: number): void;
+  clsactAttach(
+    progFd: number,
+    ifindex: number,
+    direction: Direction,
+    priority: number,
+    handle: number,
+  ): void;
   /** program id of our filter, 0 if it is not there */
   clsactQuery(ifindex: number, direction: Direction, priority: number, handle: number): number;
   clsactDetach(ifindex: number, direction: Direction, priority: number, handle: number): void;
@@ -227,6 +242,8 @@ export interface Native {
   linkAddVeth(options: VethOptions): void;
   /** forward delay 0, STP off */
   linkAddBridge(options: BridgeOptions): void;
+  /** without a remote, an id and learning: programs read and write the tunnel's key ("external") */
+  linkAddVxlan(options: VxlanOptions): void;
   linkSet(ifindex: number, change: LinkChange): void;
   linkDelete(ifindex: number): void;
   addressList(): AddressInfo[];

@@ -107,6 +107,24 @@ describe("veth pairs", () => {
   });
 });
 
+describe("VXLAN devices", () => {
+  test("take their tunnel's key from programs", async () => {
+    await ns.run.linkAddVxlan({ name: "a-vx", port: 4790, mac: "02:00:00:00:00:02", alias: "x" });
+    expect(await link("a-vx")).toMatchObject({
+      kind: "vxlan",
+      mac: "02:00:00:00:00:02",
+      alias: "x",
+    });
+    expect(ns.exec("ip", "-d", "link", "show", "a-vx")).toMatch(
+      /external.*dstport 4790.*nolearning/,
+    );
+    const again = ns.run.linkAddVxlan({ name: "a-vx", port: 4791 });
+    expect((await rejectionOf(again)).code).toBe("EEXIST");
+    const zero = ns.run.linkAddVxlan({ name: "a-vx2", port: 0 });
+    expect((await rejectionOf(zero)).name).toBe("RangeError");
+  });
+});
+
 describe("bridges", () => {
   test("are made with no forward delay and no STP", async () => {
     await ns.run.linkAddBridge({

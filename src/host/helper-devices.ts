@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The veth pairs through which frames pass on their way between two of our programs. The sending
- * end has its offloads off, so that the kernel makes single packets of super-frames there:
+ * The devices through which frames pass on their way between two of our programs. Of a pair the
+ * sending end has its offloads off, so that the kernel makes single packets of super-frames there:
  *
  *   segment   outer super-frames that cannot be decapsulated whole   (bpf/decap.bpf.c)
  *   oversize  inner frames too large for the underlay, whose checksums must be filled in as well
  *             (bpf/oversize.bpf.c)
  *
- * One of each for a network namespace; they stay when the daemon goes.
+ * And a VXLAN device for packets that came in fragments. One of each for a network namespace; they
+ * stay when the daemon goes.
  */
 import { VnetdError } from "../base/errors.js";
+import { vnetdLimits } from "../generated/layouts.js";
 import type { LinkInfo, Native } from "../native/contract.js";
 import { kernel } from "./errno.js";
-import { helperPairs } from "./names.js";
+import { helperPairs, reassemblyDevice } from "./names.js";
 import {
   mustGet,
   peerMtuBytes,
@@ -45,14 +47,42 @@ export function ensureHelperPair(native: Native, kind: HelperKind): HelperPair {
   const existing = native.linkGet(names.out);
   if (existing === undefined) create(native, kind);
   else if (existing.alias !== names.alias) {
-    throw new VnetdError("NAME_IN_USE", `${names.out} is a device that vnetd did not make`, {
-      hint: "Remove or rename it.",
-    });
+    throw notOurs(names.out);
   }
   return kernel(`setting up ${names.out}`, () => {
     for (const name of [names.out, names.in]) quiet(native, mustGet(native, name), names.alias);
     setFeatures(native, names.out, featuresOf[kind]);
     return { out: mustGet(native, names.out), in: mustGet(native, names.in) };
+  });
+}
+
+/**
+ * A VXLAN device that nobody sends by: outer packets in fragments are made to look like VXLAN to
+ * its port, so that the kernel reassembles them and delivers them to a program
+ * (bpf/lib/reassembly.h).
+ */
+export function ensureReassembly(native: Native): LinkInfo {
+  const { name, alias } = reassemblyDevice;
+  const existing = native.linkGet(name);
+  if (existing !== undefined && existing.alias !== alias) throw notOurs(name);
+  if (existing === undefined) {
+    const port = vnetdLimits.REASSEMBLY_PORT;
+    const mac = "02:76:6e:65:74:20";
+    kernel(`making ${name}`, () => native.linkAddVxlan({ name, port, mac, alias }));
+  }
+  return kernel(`setting up ${name}`, () => {
+    const link = mustGet(native, name);
+    if (!link.up) {
+      native.linkSet(link.ifindex, { noIpv6LinkLocal: true, noArp: true });
+      native.linkSet(link.ifindex, { up: true });
+    }
+    return mustGet(native, name);
+  });
+}
+
+function notOurs(name: string): VnetdError {
+  return new VnetdError("NAME_IN_USE", `${name} is a device that vnetd did not make`, {
+    hint: "Remove or rename it.",
   });
 }
 
