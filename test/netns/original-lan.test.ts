@@ -16,8 +16,8 @@ import { attachedHosts, startDaemon } from "./world.js";
 
 const GUEST_MAC = "aa:00:00:00:04:01";
 const GUEST_IP = "192.168.4.1";
-const O1 = { vnet: "4", mac: "aa:00:00:00:04:11", ip: "192.168.4.11", mtuBytes: 1400 };
-const O2 = { vnet: "4", mac: "aa:00:00:00:04:12", ip: "192.168.4.12", mtuBytes: 1400 };
+const O1 = { vnet: "4", mac: "aa:00:00:00:04:11", ip: "192.168.4.11" };
+const O2 = { vnet: "4", mac: "aa:00:00:00:04:12", ip: "192.168.4.12" };
 /** the same addresses on another vnet */
 const O2_OTHER = { vnet: "97", mac: "aa:00:00:00:97:12", ip: "192.168.4.99" };
 
@@ -27,12 +27,17 @@ let b: Host;
 let o1: OriginalHost;
 let o2: OriginalHost;
 let guest: Guest;
+/** a guest of ours with an MTU of 1500, which does not fit */
+let wide: Guest;
 
 beforeAll(async () => {
   lab = await Lab.create();
   [a, b] = (await attachedHosts(lab, ["a", "b"])) as [Host, Host];
   for (const host of [a, b]) await host.vnetd(["vnet-create", "-b", "br4", "4"]);
   guest = await a.guest("g", { bridge: "br4", address: `${GUEST_IP}/24`, mac: GUEST_MAC });
+  // a bridge drops what is larger than the vnetif's MTU before anything of ours sees it
+  await a.exec(["ip", "link", "set", "vnif0004", "mtu", "1500"]);
+  wide = await a.guest("wide", { bridge: "br4", address: "192.168.4.3/24", mtuBytes: 1500 });
   const first = await lab.host("o1", { underlay: "10.66.1.11/24" });
   const second = await lab.host("o2", { underlay: "10.66.1.12/24" });
   o1 = await startOriginal({ netns: first.netns, address: "10.66.1.11", guests: [O1] });
@@ -66,18 +71,39 @@ describe("frames", () => {
     expect(await placeOf(o2, GUEST_MAC)).toBe("10.66.1.1");
   });
 
-  it("frames as large as the guests' MTU", async () => {
+  it("frames as large as our guest's MTU", async () => {
     const sizeBytes = 1400 - 28;
     expect(await o1.ping({ from: O1.ip, to: GUEST_IP, count: 5, sizeBytes })).toMatchObject(all);
   });
 
+  it("an original's frames of 1514 bytes, which cross in fragments", async () => {
+    const sizeBytes = 1500 - 28;
+    expect(await o1.ping({ from: O1.ip, to: GUEST_IP, count: 5, sizeBytes })).toMatchObject(all);
+  });
+
+  it("ours of 1514 bytes, in fragments both ways", async () => {
+    const { stdout } = await wide.exec([
+      "ping",
+      "-M",
+      "dont",
+      "-c",
+      "3",
+      "-i",
+      "0.1",
+      "-s",
+      "1472",
+      O1.ip,
+    ]);
+    expect(stdout).toMatch(/ 0% packet loss/);
+    // the original's stack has put fragments of ours together
+    expect((await o1.stats()).kernel.IpReasmOKs).toBeGreaterThanOrEqual(3);
+  });
+
   it("inner IP fragments, both ways", async () => {
-    // the guests' MTU makes two packets of the request and two of the reply
     const { stdout } = await guest.exec(["ping", "-c", "3", "-i", "0.1", "-s", "2000", O1.ip]);
     expect(stdout).toMatch(/ 0% packet loss/);
-    expect(await o1.ping({ from: O1.ip, to: GUEST_IP, count: 5, sizeBytes: 2000 })).toMatchObject(
-      all,
-    );
+    const large = { from: O1.ip, to: GUEST_IP, count: 5, sizeBytes: 2000 };
+    expect(await o1.ping(large)).toMatchObject(all);
   });
 
   it("vnets are apart: the same addresses on another are not reached", async () => {
