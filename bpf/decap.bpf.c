@@ -114,6 +114,13 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	if (!right)
 		return VNETD_DROP_BAD_HEADER_CHECKSUM;
 	r->source_port = udp->source;
+	if (r->source == ipv4_of(r->underlay->addr))
+		return VNETD_DROP_OWN_ECHO;
+	/* 0/8, 127/8, multicast, class E and broadcast name no host (RFC 1122 section 3.2.1.3) */
+	if (!(r->source & bpf_htonl(0xff000000)) ||
+	    (r->source & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000) ||
+	    (r->source & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000))
+		return VNETD_DROP_BAD_SOURCE_ADDRESS;
 	if (fragment)
 		return FIRST_FRAGMENT;
 	r->payload = bpf_ntohs(udp->len);
@@ -122,13 +129,6 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	if (ETH_HLEN + ihl + r->payload > skb->len)
 		return VNETD_DROP_TRUNCATED;
 	r->payload -= sizeof(*udp);
-	if (r->source == ipv4_of(r->underlay->addr))
-		return VNETD_DROP_OWN_ECHO;
-	/* 0/8, 127/8, multicast, class E and broadcast name no host (RFC 1122 section 3.2.1.3) */
-	if (!(r->source & bpf_htonl(0xff000000)) ||
-	    (r->source & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000) ||
-	    (r->source & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000))
-		return VNETD_DROP_BAD_SOURCE_ADDRESS;
 	if (r->payload < sizeof(struct vnetd_msg_hdr))
 		return VNETD_DROP_TRUNCATED;
 	return VNETD_OK;
