@@ -58,7 +58,7 @@ export class Views {
       if (running === undefined) return [];
       const { vnif, vmac } = running;
       const up = vnif?.up ?? running.peer.carrier;
-      const mtu = vnif?.mtuBytes ?? this.parts.vnets.mtu;
+      const { mtu } = this.parts.vnets;
       return [{ vnet: config.id, vnetif: config.vnetif, vmac, bridge: config.bridge, up, mtu }];
     });
   }
@@ -235,7 +235,7 @@ export class Views {
     return {
       ...base,
       handle: running.handle,
-      mtu: running.vnif?.mtuBytes ?? this.parts.vnets.mtu,
+      mtu: this.parts.vnets.mtu,
       vmac: running.vmac,
       entries,
       hosts,

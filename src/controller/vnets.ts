@@ -18,8 +18,10 @@ import { isHelperAlias, macOf, peerNameOf, vnetOfAlias } from "../host/names.js"
 import {
   checkVnetifName,
   defaultMtuBytes,
+  ethernetMtuBytes,
   ensureVnetif,
   macOfLink,
+  overheadBytes,
   removeVnetif,
   setMtu,
   type Vnetif,
@@ -164,7 +166,7 @@ export class Vnets {
     const { native, log } = this.context;
     for (const { config, running } of this.list()) {
       try {
-        if (running?.vnif !== undefined) setMtu(native, running.vnif, mtuBytes);
+        if (running?.vnif !== undefined) setMtu(native, running.vnif, this.vnifMtu(config));
         const bridge = config.bridge === null ? undefined : native.linkGet(config.bridge);
         if (bridge !== undefined && isOurs(bridge, config.id)) setMtu(native, bridge, mtuBytes);
       } catch (error) {
@@ -174,8 +176,20 @@ export class Vnets {
     this.followLinks(native.linkList());
   }
 
+  /** What fits into one outer packet. */
   get mtu(): number {
     return this.mtuBytes;
+  }
+
+  /**
+   * A bridge drops a frame that is larger than a port's MTU without a word. So a vnetif that is a
+   * port takes all that guests on an Ethernet send: what is too large is answered with ICMP, or
+   * sent in fragments, by bpf/oversize.bpf.c.
+   */
+  private vnifMtu({ bridge }: VnetConfig): number {
+    return bridge === null
+      ? this.mtuBytes
+      : Math.max(ethernetMtuBytes, this.mtuBytes + overheadBytes);
   }
 
   /** Takes over what became of the devices: moved, back again, another MAC. */
@@ -300,7 +314,12 @@ export class Vnets {
         if (made.created) undos.push(() => native.linkDelete(made.link.ifindex));
         bridgeIndex = made.link.ifindex;
       }
-      const pair = ensureVnetif(native, { ...spec, name: vnetif, isPort: bridge !== null });
+      const pair = ensureVnetif(native, {
+        ...spec,
+        name: vnetif,
+        mtuBytes: this.vnifMtu(config),
+        isPort: bridge !== null,
+      });
       if (pair.created) undos.push(() => removeVnetif(native, id));
       const slot = known ?? table.allocate(this.usedSlots());
       if (known === undefined) undos.push(() => table.remove(id, slot));

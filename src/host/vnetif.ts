@@ -19,7 +19,8 @@ const gsoMaxSizeBytes = 65_400;
 export const peerMtuBytes = 65_535;
 /** outer IPv4, UDP, VUDP and the inner Ethernet header */
 export const overheadBytes = 64;
-export const defaultMtuBytes = 1500 - overheadBytes;
+export const ethernetMtuBytes = 1500;
+export const defaultMtuBytes = ethernetMtuBytes - overheadBytes;
 
 export interface Vnetif {
   /** undefined: it is in another network namespace */

@@ -157,6 +157,21 @@ describe("guests on bridges", () => {
     expect(ports.map((port) => port.ifname).sort()).toEqual([ga.port, "vnif97"].sort());
   });
 
+  it("may be set to 1500: what is too large is answered, or goes in fragments", async () => {
+    const large = await a.guest("la", { bridge: "vnet97", address: "10.0.1.1/24", mtuBytes: 1500 });
+    await b.guest("lb", { bridge: "vnet97", address: "10.0.1.2/24", mtuBytes: 1500 });
+    const ping = (discovery: string): string => `ping -c 4 -i 0.1 -s 1472 -M ${discovery} 10.0.1.2`;
+    const fragments = await b.capture("eth0", "ip[6:2] & 0x3fff != 0");
+    expect((await large.exec(ping("dont"))).stdout).toMatch(/ 4 received/);
+    expect(fragments.packets.length).toBeGreaterThan(4);
+    await fragments.stop();
+    const answered = await large.tryExec(ping("do"));
+    expect(answered.stdout).toMatch(/mtu ?= ?1436/);
+    expect((await large.exec("ping -c 2 -i 0.1 -s 1408 -M do 10.0.1.2")).stdout).toMatch(
+      / 2 received/,
+    );
+  });
+
   it("lose nothing when the daemon is killed hard, nor when it comes back", async () => {
     const pinging = ga.startPing("10.0.0.2", { intervalMs: 5 });
     await eventually(() => pinging.answers > 20);
