@@ -191,7 +191,9 @@ describe("a vnetif that is moved while no daemon runs", () => {
     await b.vnetd(["vnet-create", "-b", "none", "78"]);
     await b.exec("ip addr add 10.8.0.2/24 dev vnif0078");
     await a.exec("ip addr add 10.8.0.1/24 dev vnif0078");
-    await eventually(async () => (await a.ping("10.8.0.2", { count: 1, waitMs: 200 })).received === 1);
+    await eventually(
+      async () => (await a.ping("10.8.0.2", { count: 1, waitMs: 200 })).received === 1,
+    );
     const container = await lab.host("box2");
     await a.killDaemon("SIGKILL");
     await a.exec(["ip", "link", "set", "vnif0078", "netns", container.netns]);
