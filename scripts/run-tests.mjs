@@ -12,6 +12,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 
 const root = join(import.meta.dirname, "..");
 process.chdir(root);
@@ -19,13 +20,15 @@ const inCi = Boolean(process.env.CI) && process.env.CI !== "false";
 const isRoot = process.getuid() === 0;
 const results = join("build", "test");
 
-/** What runs on the other kernels; a name that is not there any more must not go unnoticed. */
-function vmFiles() {
+/** What runs on another kernel; a name that is not there any more must not go unnoticed. */
+function vmFiles(kernel) {
   const lines = readFileSync("test/vm/files", "utf8").split("\n");
-  const files = lines.filter((line) => line !== "" && !line.startsWith("#"));
-  const gone = files.filter((name) => !existsSync(name));
+  const entries = lines
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .map((line) => line.split(/\s+/));
+  const gone = entries.filter(([name]) => !existsSync(name));
   if (gone.length > 0) throw new Error(`test/vm/files names what is not there: ${gone.join(" ")}`);
-  return files;
+  return entries.filter(([, only]) => only === undefined || only === kernel).map(([name]) => name);
 }
 
 const vitest = (json, ...args) => [
@@ -52,13 +55,20 @@ const project = (name, { needsRoot = true, wrapper = [] } = {}) => ({
 const machine = (kernel) => ({
   name: `vm-${kernel}`,
   root: true,
-  minutes: 12,
-  argv: ["test/vm/run", kernel, ...alone, ...vitest("/run/vm/out/results.json", ...vmFiles())],
-  env: { VNETD_VM_OUT: join(root, results, `vm-${kernel}`), VNETD_VM_TIMEOUT: "600" },
+  // an emulated machine keeps one core busy: the two run side by side
+  beside: "vm",
+  minutes: 14,
+  argv: [
+    "test/vm/run",
+    kernel,
+    ...alone,
+    ...vitest("/run/vm/out/results.json", ...vmFiles(kernel)),
+  ],
+  env: { VNETD_VM_OUT: join(root, results, `vm-${kernel}`), VNETD_VM_TIMEOUT: "780" },
   count: () => countVitest(join(results, `vm-${kernel}`, "results.json")),
 });
 
-/** [{name, root, minutes, argv, env, count}]: count() reads what the part left, once it has ended */
+/** [{name, root, beside, minutes, argv, env, count}]: count() reads what the part left, once it has ended */
 const parts = [
   { name: "build", minutes: 10, argv: ["make", "--no-print-directory", "build"], count: undefined },
   {
@@ -101,30 +111,37 @@ function countVitest(path) {
   return counts;
 }
 
-let child;
+const children = new Set();
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.on(signal, () => {
-    child?.kill(signal);
+    for (const child of children) child.kill(signal);
     process.exitCode = 130;
     interrupted = true;
   });
 }
 let interrupted = false;
 
-/** Runs a part to its end, output going where ours goes; returns its exit code. */
-function execute({ argv, env, minutes }) {
+/** Runs a part to its end, its output going where ours goes; returns its exit code. */
+function execute({ name, argv, env, minutes, beside }) {
   return new Promise((resolve) => {
     const [program, ...args] = argv;
-    child = spawn(program, args, {
-      stdio: ["ignore", "inherit", "inherit"],
+    const output = beside === undefined ? "inherit" : "pipe";
+    const child = spawn(program, args, {
+      stdio: ["ignore", output, output],
       env: { ...process.env, ...env },
     });
+    children.add(child);
+    // of parts side by side each line says whose it is
+    for (const stream of [child.stdout, child.stderr]) {
+      if (stream) createInterface(stream).on("line", (line) => console.log(`${name} | ${line}`));
+    }
     const timer = setTimeout(() => {
-      console.log(`\n*** no end after ${minutes} minutes: killed`);
+      console.log(`\n*** ${name}: no end after ${minutes} minutes: killed`);
       child.kill("SIGTERM");
     }, minutes * 60_000);
     const end = (code) => {
       clearTimeout(timer);
+      children.delete(child);
       resolve(code);
     };
     child.on("error", () => end(127));
@@ -177,12 +194,16 @@ rmSync(results, { recursive: true, force: true });
 mkdirSync(results, { recursive: true });
 
 const table = [];
-for (const part of parts.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
-  if (interrupted) break;
-  const outcome = await runPart(part);
-  table.push([part.name, outcome]);
+const chosen = parts.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+while (chosen.length > 0 && !interrupted) {
+  const next = chosen.shift();
+  const together = [next];
+  while (next.beside !== undefined && chosen[0]?.beside === next.beside)
+    together.push(chosen.shift());
+  const outcomes = await Promise.all(together.map(runPart));
+  together.forEach((part, i) => table.push([part.name, outcomes[i]]));
   // nothing that follows would tell anything
-  if (part.name === "build" && outcome.failed > 0) break;
+  if (next.name === "build" && outcomes[0].failed > 0) break;
 }
 
 console.log("\n=== summary");

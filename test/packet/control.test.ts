@@ -171,10 +171,15 @@ describe("ping to the group", () => {
   });
 
   it("a flood of them is left to the stack but for one in a millisecond", () => {
+    const started = performance.now();
     const verdicts = Array.from({ length: 200 }, () => {
       const fd = lab!.program("vnetd_decap");
       return lab!.native.progTestRun(fd, ping(), { ifindex: lab!.ifindex("ul0") }).retval;
     });
-    expect(verdicts.filter((v) => v === 0).length).toBeGreaterThan(100);
+    const elapsedMs = performance.now() - started;
+    const answered = verdicts.filter((v) => v !== 0).length;
+    // the kernel's coarse clock moves on in ticks, of up to 10 ms: never more than one a millisecond
+    expect(answered).toBeGreaterThan(0);
+    expect(answered).toBeLessThanOrEqual(Math.ceil(elapsedMs) + 1);
   });
 });
