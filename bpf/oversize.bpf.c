@@ -261,18 +261,22 @@ static __always_inline __u32 split(struct __sk_buff *skb, struct encap *e,
 	if (write_headers(skb, e))
 		return VNETD_DROP_ENCAP_FAILED;
 	bpf_loop(MAX_FRAGMENTS, copy_fragment, &walk, 0);
-	return walk.sent ? VNETD_OK : VNETD_DROP_NO_MEMORY;
+	/* the receiver can do nothing with some of them */
+	return walk.sent * walk.size >= walk.payload ? VNETD_OK : VNETD_DROP_NO_MEMORY;
 }
 
 static long split_for_device(__u32 index, void *context)
 {
 	struct device_walk *walk = context;
 	struct vnetd_underlay *underlay = underlay_by_index(index);
+	__u32 reason;
 
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		return 0;
 	outer_to_group(&walk->e->frame.outer, underlay, walk->e->ip_id);
-	walk->failed = split(walk->skb, walk->e, underlay);
+	reason = split(walk->skb, walk->e, underlay);
+	if (reason)
+		walk->failed = reason;
 	return 0;
 }
 

@@ -69,6 +69,8 @@ export class Controller {
   readonly varp: VarpService;
   readonly views: Views;
   private readonly closables: Closable[] = [];
+  /** why packets in fragments are not received, or "" */
+  private reassemblyProblem = "";
   private settleTimer: NodeJS.Timeout | undefined;
   private tickTimer: NodeJS.Timeout | undefined;
   private ticks = 0;
@@ -114,6 +116,7 @@ export class Controller {
     const { native, maps, control, log, generation } = this.context;
     this.closables.push(native.netlinkMonitor((event) => this.onNetlink(event)));
     adoptLinks(generation);
+    this.addProblems(() => (this.reassemblyProblem === "" ? [] : [this.reassemblyProblem]));
     this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
     this.underlays.reconcile(this.wantedDevices());
@@ -134,6 +137,7 @@ export class Controller {
         this.guarded("an event", () => this.varp.onEvent(record));
       }),
     );
+    this.hellos.forgetMembers();
     for (const vnet of this.vnets.running()) this.hellos.vnetAppeared(vnet);
     this.tickTimer = setInterval(() => this.tick(), tickMs);
   }
@@ -186,13 +190,13 @@ export class Controller {
     const { native, maps, hooks } = this.context;
     const segment = ensureHelperPair(native, "segment");
     const oversize = ensureHelperPair(native, "oversize");
-    const reassembly = ensureReassembly(native);
-    const programs = [
-      [segment.in, "vnetd_decap"],
-      [oversize.in, "vnetd_oversize"],
-      [reassembly, "vnetd_reassembled"],
-    ] as const;
-    for (const [{ ifindex }, program] of programs) {
+    const reassembly = this.reassemblyDevice();
+    const programs: [number, string][] = [
+      [segment.in.ifindex, "vnetd_decap"],
+      [oversize.in.ifindex, "vnetd_oversize"],
+      ...(reassembly === 0 ? [] : ([[reassembly, "vnetd_reassembled"]] as [number, string][])),
+    ];
+    for (const [ifindex, program] of programs) {
       hooks.ensure({ ifindex, direction: "ingress" }, programOf(this.context, program));
     }
     const meta = readMeta(native, maps);
@@ -203,9 +207,25 @@ export class Controller {
       segmentIn: segment.in.ifindex,
       oversizeOut: oversize.out.ifindex,
       oversizeIn: oversize.in.ifindex,
-      reassembly: reassembly.ifindex,
+      reassembly,
       reassemblySecret: known ? meta.reassemblySecret : randomBytes(vnetdLimits.SECRET_LEN),
     });
+  }
+
+  /** Without it (its port is taken, the kernel has no VXLAN) only packets in fragments are lost. */
+  private reassemblyDevice(): number {
+    const { native, log } = this.context;
+    try {
+      const { ifindex } = ensureReassembly(native);
+      this.reassemblyProblem = "";
+      return ifindex;
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const problem = `packets that come in fragments are not received: ${reason}`;
+      if (problem !== this.reassemblyProblem) log.warn(problem);
+      this.reassemblyProblem = problem;
+      return 0;
+    }
   }
 
   /** Pinned links of devices that are gone, or no longer ours to hook. */

@@ -28,10 +28,24 @@ static __always_inline bool fdb_fresh(const struct vnetd_fdb_entry *entry,
 	       entry->seen_ns >= vnet->flushed_ns && entry->seen_ns;
 }
 
-/* next hop and generation change together: one 8-byte store */
-static __always_inline void fdb_point(struct vnetd_fdb_entry *entry, __u32 nexthop, __u32 gen)
+/* "next hop" of an entry that the sweeper is deleting */
+#define FDB_TOMBSTONE 0xffffffffU
+
+/* next hop and generation are one word: read and changed together */
+static __always_inline __u64 fdb_target(const struct vnetd_fdb_entry *entry)
 {
-	*(volatile __u64 *)entry = (__u64)gen << 32 | nexthop;
+	return *(const volatile __u64 *)entry;
+}
+
+/*
+ * Points the entry elsewhere if it still points where the caller saw it. Only who succeeds changes
+ * the counts: two CPUs that move one MAC at the same time must not both uncount the old place.
+ */
+static __always_inline bool fdb_point(struct vnetd_fdb_entry *entry, __u64 from, __u32 nexthop,
+				      __u32 gen)
+{
+	return __sync_val_compare_and_swap((__u64 *)entry, from, (__u64)gen << 32 | nexthop) ==
+	       from;
 }
 
 static __always_inline void fdb_uncount(__u32 slot, __u32 nexthop, __u32 gen)
@@ -138,6 +152,7 @@ SUBPROGRAM int fdb_move(const struct fdb_news *news)
 	struct vnetd_vnet_counts *counts;
 	struct vnetd_vnet *vnet;
 	__u32 slot, from, *owned;
+	__u64 target;
 	bool alive;
 
 	if (!news)
@@ -148,17 +163,21 @@ SUBPROGRAM int fdb_move(const struct fdb_news *news)
 	counts = bpf_map_lookup_elem(&vnet_counts, &slot);
 	if (!entry || !vnet || !counts)
 		return VNETD_OK;
-	/* a static entry changes only by the operator's hand */
-	if (entry->flags & VNETD_FDB_STATIC && !(news->flags & VNETD_FDB_STATIC))
+	/* what somebody says does not take a static entry; a frame shows where the MAC is */
+	if (entry->flags & VNETD_FDB_STATIC && news->flags & VNETD_FDB_ANNOUNCED)
 		return VNETD_OK;
 
 	alive = fdb_fresh(entry, vnet, news->now);
-	from = entry->nexthop;
+	target = fdb_target(entry);
+	from = (__u32)target;
 	owned = fdb_owner_count(news, counts);
-	if (owned)
-		__sync_fetch_and_add(owned, 1);
-	fdb_uncount(slot, from, entry->gen);
-	fdb_point(entry, news->nexthop, news->gen);
+	/* the sweeper is about to delete it: the next frame enters it anew */
+	if (from == FDB_TOMBSTONE)
+		return VNETD_OK;
+	if (!owned || !fdb_point(entry, target, news->nexthop, news->gen))
+		return VNETD_OK;
+	__sync_fetch_and_add(owned, 1);
+	fdb_uncount(slot, from, target >> 32);
 	entry->flags = news->flags;
 	entry->seen_ns = news->now;
 

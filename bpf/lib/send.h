@@ -64,7 +64,7 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	entry = bpf_map_lookup_elem(&fdb, &key);
 	if (!entry || !fdb_fresh(entry, e->vnet, now_ns()))
 		goto unknown;
-	nexthop = *(volatile __u64 *)entry;
+	nexthop = fdb_target(entry);
 	if ((__u32)nexthop == VNETD_NEXTHOP_LOCAL)
 		return;
 	hop = nexthop_by_id((__u32)nexthop);

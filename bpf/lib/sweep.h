@@ -45,23 +45,27 @@ SUBPROGRAM bool fdb_dead(const struct vnetd_fdb_key *key, const struct vnetd_fdb
 	return !hop || hop->gen != entry->gen;
 }
 
-static __always_inline void fdb_remove(struct vnetd_fdb_key *key, struct vnetd_fdb_entry *entry)
+/* False: it was moved meanwhile, and lives. */
+static __always_inline bool fdb_remove(struct vnetd_fdb_key *key, struct vnetd_fdb_entry *entry)
 {
 	struct vnetd_vnet *vnet = vnet_by_slot(entry->slot);
-	__u32 slot = entry->slot, nexthop = entry->nexthop, gen = entry->gen;
+	__u64 target = fdb_target(entry);
+	__u32 slot = entry->slot, nexthop = (__u32)target;
 
-	if (bpf_map_delete_elem(&fdb, key))
-		return;
+	if (!fdb_point(entry, target, FDB_TOMBSTONE, 0))
+		return false;
+	bpf_map_delete_elem(&fdb, key);
+	COUNT_TABLE(aged);
 	if (vnet && vnet->handle == key->handle) {
 		struct vnetd_vnet_counts *counts = bpf_map_lookup_elem(&vnet_counts, &slot);
 
 		if (counts)
 			__sync_fetch_and_sub(&counts->entries, 1);
-		fdb_uncount(slot, nexthop, gen);
+		fdb_uncount(slot, nexthop, target >> 32);
 	} else if (nexthop != VNETD_NEXTHOP_LOCAL) {
-		fdb_uncount(slot, nexthop, gen);
+		fdb_uncount(slot, nexthop, target >> 32);
 	}
-	COUNT_TABLE(aged);
+	return true;
 }
 
 static long sweep_entry(__u32 index, void *context)
@@ -74,7 +78,10 @@ static long sweep_entry(__u32 index, void *context)
 	entry = bpf_map_lookup_elem(&fdb, &key);
 	if (!entry)
 		return 0;
-	if (fdb_dead(&key, entry, now_ns()) || bpf_map_push_elem(&fdb_queue, &key, 0))
+	if (fdb_dead(&key, entry, now_ns()) && fdb_remove(&key, entry))
+		return 0;
+	/* without a token nobody would ever look at it again */
+	if (bpf_map_push_elem(&fdb_queue, &key, 0))
 		fdb_remove(&key, entry);
 	return 0;
 }

@@ -39,7 +39,11 @@ export function createHandlers(controller: Controller): Handlers {
     vnets: (params) => views.vnets(flagField(params, "all")),
     vnifs: () => views.vnifs(),
     vifs: () => views.vifs(),
-    vifAdd: (params) => vifAdd(controller, textField(params, "vnet"), textField(params, "vmac")),
+    vifAdd: (params) => {
+      const vmac = textField(params, "vmac");
+      const mac = macOrDevice(controller, vmac, flagField(params, "byDevice"));
+      return vifAdd(controller, textField(params, "vnet"), mac);
+    },
     vifDelete: (params) =>
       vifDelete(controller, textField(params, "vnet"), textField(params, "vmac")),
     varp: () => views.varp(),
@@ -168,9 +172,9 @@ function runningVnet(controller: Controller, text: string): RunningVnet {
   throw new VnetdError("KERNEL", `vnet ${config.id} is not up: ${problem}`);
 }
 
-/** A MAC, or the name of a device whose MAC is meant. */
-function macOrDevice(controller: Controller, text: string): Mac {
-  const mac = macFromText(text) ?? deviceMac(controller, text);
+/** A MAC, or the name of a device whose MAC is meant; only the latter when `byDevice` says so. */
+function macOrDevice(controller: Controller, text: string, byDevice = false): Mac {
+  const mac = (byDevice ? undefined : macFromText(text)) ?? deviceMac(controller, text);
   if (mac === undefined) {
     throw new VnetdError(
       "BAD_MAC",
@@ -194,9 +198,8 @@ function deviceMac({ context }: Controller, name: string): Mac | undefined {
   return mac === "" ? undefined : mac;
 }
 
-function vifAdd(controller: Controller, vnetText: string, vmacText: string): VifInfo {
+function vifAdd(controller: Controller, vnetText: string, vmac: Mac): VifInfo {
   const vnet = runningVnet(controller, vnetText);
-  const vmac = macOrDevice(controller, vmacText);
   const reason = controller.context.control.run({
     op: vnetdControlOp.CTL_LEARN_LOCAL,
     slot: vnet.slot,

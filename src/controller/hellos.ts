@@ -50,6 +50,27 @@ export class Hellos {
     this.schedule = new HelloSchedule(this.helloMs);
   }
 
+  /**
+   * What a daemon before this one knew of members and paths is forgotten, at start: a path that was
+   * secondary then may be the only one now. Who is there says so at once, being asked.
+   */
+  forgetMembers(): void {
+    const { control, maps } = this.context;
+    for (const { key, slot, flags, mtu, capabilities } of maps.nexthops().values()) {
+      if ((flags & ~vnetdNexthopFlags.NEXTHOP_USED) === 0) continue;
+      control.run({
+        op: vnetdControlOp.CTL_NEXTHOP,
+        slot,
+        handle: key.handle,
+        ifindex: key.ifindex,
+        addr: key.addr,
+        nexthopFlags: 0,
+        mtu,
+        capabilities,
+      });
+    }
+  }
+
   list(): Member[] {
     return this.members.list();
   }

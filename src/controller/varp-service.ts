@@ -29,6 +29,7 @@ import {
 import type { BridgeFdbEntry } from "../native/contract.js";
 import { Announcer } from "../varp/announcer.js";
 import { Resolver } from "../varp/resolver.js";
+import { SenderLimits } from "../varp/sender-limits.js";
 import { TokenBucket } from "../varp/token-bucket.js";
 import { decodeVarp, encodeVarp, type VarpMessage, type VarpOpcode } from "../wire/varp.js";
 import type { Hellos } from "./hellos.js";
@@ -51,6 +52,7 @@ export interface VarpParts {
 export class VarpService {
   private readonly resolver = new Resolver();
   private readonly announcer = new Announcer();
+  private readonly senders = new SenderLimits();
   private readonly answers = new TokenBucket(answersPerSecond);
   private drainTimer: NodeJS.Timeout | undefined;
   private bridgeFdb: { atMs: number; entries: BridgeFdbEntry[] } | undefined;
@@ -175,6 +177,8 @@ export class VarpService {
     const care = message.address;
     if (!isHostAddress(care) || this.isOwnAddress(addressToText(care))) return;
     if (isGroupMac(mac) || isZeroMac(mac) || mac === vnet.vmac) return;
+    const forItself = addressToText(care) === source;
+    if (!forItself && !this.senders.allowed(source, nowMs())) return;
     if (this.staysHere(vnet, mac)) return;
     const reason = this.context.control.run({
       op: vnetdControlOp.CTL_LEARN,

@@ -324,7 +324,8 @@ export class Vnets {
       const slot = known ?? table.allocate(this.usedSlots());
       if (known === undefined) undos.push(() => table.remove(id, slot));
       const running = this.enter(id, slot, pair);
-      undos.push(() => this.unhook(running));
+      // one that runs goes on as it was when a later step fails
+      if (known === undefined) undos.push(() => this.unhook(running));
       this.hook(running);
       if (bridgeIndex !== undefined) this.enslave(running, bridgeIndex);
       return running;

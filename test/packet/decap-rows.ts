@@ -547,7 +547,7 @@ const moves: Row[] = [
     events: ({ vnet }) => [{ kind: "moved", handle: vnet.handle, mac: GUEST_B, from: 0 }],
   },
   {
-    description: "a static entry stays where the operator put it",
+    description: "a data frame moves a static entry as well",
     program: "vnetd_decap",
     setup: ({ lab, vnet }) =>
       void lab.control(vnetdControlOp.CTL_LEARN, vnet, {
@@ -557,7 +557,8 @@ const moves: Row[] = [
       }),
     input: vudp().payload(innerFrame().build()),
     verdict: "redirect",
-    learned: { [GUEST_B]: THIRD },
+    learned: learnedFromPeer,
+    events: ({ vnet }) => [{ kind: "moved", handle: vnet.handle, mac: GUEST_B }],
   },
   {
     description: "refused_group_mac: delivered, but a group address is nobody's home",

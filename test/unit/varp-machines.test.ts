@@ -3,6 +3,7 @@
 import { describe, expect, it } from "vitest";
 import { Announcer } from "../../src/varp/announcer.js";
 import { HelloSchedule } from "../../src/varp/hello-schedule.js";
+import { SenderLimits } from "../../src/varp/sender-limits.js";
 import { MergePolicy } from "../../src/varp/merge-policy.js";
 import { Resolver, resolverDefaults } from "../../src/varp/resolver.js";
 import { TokenBucket } from "../../src/varp/token-bucket.js";
@@ -110,6 +111,16 @@ describe("the hello schedule", () => {
     expect(schedule.due(5000, 2)).toEqual([1, 2]);
     schedule.vnetGone(1);
     expect(schedule.due(5000, 9)).toEqual([2, 3]);
+  });
+});
+
+describe("the limits of a sender", () => {
+  it("let a burst through, then a few, and each sender has its own", () => {
+    const limits = new SenderLimits({ perSender: { perSecond: 1, burst: 2 }, maxSenders: 2 });
+    const allowed = (sender: string, ms: number): boolean => limits.allowed(sender, ms);
+    expect([allowed("a", 0), allowed("a", 0), allowed("a", 0)]).toEqual([true, true, false]);
+    expect(allowed("b", 0)).toBe(true);
+    expect([allowed("a", 1000), allowed("a", 1000)]).toEqual([true, false]);
   });
 });
 
