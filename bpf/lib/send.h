@@ -151,15 +151,19 @@ static __always_inline __u32 add_headers(struct __sk_buff *skb, struct encap *e,
 /* Writes the outer headers and the inner Ethernet header with its tags. */
 static __always_inline int write_headers(struct __sk_buff *skb, const struct encap *e)
 {
-	__u32 len = FRAME_HEADERS + e->frame.tags * TAG_LEN;
+	const void *headers = &e->frame;
 
-	if (likely(e->frame.tags == 0))
-		return bpf_skb_store_bytes(skb, 0, &e->frame, FRAME_HEADERS, 0);
-	/* or the compiler tests the tags instead, and the verifier sees no bound */
-	barrier_var(len);
-	if (len > FRAME_HEADERS_MAX)
-		return -1;
-	return bpf_skb_store_bytes(skb, 0, &e->frame, len, 0);
+	/* constant lengths: Linux 6.1's verifier loses the bound of a computed one */
+	switch (e->frame.tags) {
+	case 0:
+		return bpf_skb_store_bytes(skb, 0, headers, FRAME_HEADERS, 0);
+	case 1:
+		return bpf_skb_store_bytes(skb, 0, headers, FRAME_HEADERS + TAG_LEN, 0);
+	case 2:
+		return bpf_skb_store_bytes(skb, 0, headers, FRAME_HEADERS + 2 * TAG_LEN, 0);
+	default:
+		return bpf_skb_store_bytes(skb, 0, headers, FRAME_HEADERS_MAX, 0);
+	}
 }
 
 /* ---- the attached devices ----------------------------------------------------------------- */
