@@ -21,6 +21,7 @@
  *   5. second_pass()     only for frames that are not IP: the kernel resolves the neighbour by the
  *                        packet's protocol, which is right only when it is received once more
  */
+#include "lib/recursion.h"
 #include "lib/send.h"
 
 static __always_inline void learn_local(struct encap *e, struct verdict *v)
@@ -184,6 +185,9 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	if (e->fast && !e->to.underlay)
 		return FAST_NOT_MINE;
 
+	if (unlikely(!e->to.underlay && skb->protocol == bpf_htons(ETH_P_IP)) &&
+	    carries_itself(skb))
+		return VNETD_DROP_CARRIES_ITSELF;
 	if (frame_too_big(skb, e))
 		return TOO_BIG;
 	reason = prepare(skb, e, v);

@@ -141,7 +141,9 @@ struct vnetd_underlay {
 	__u8 mac[VNETD_MAC_LEN];
 	__u16 mtu;
 	__be16 port;
-	__u16 pad;
+	/* of the subnet that addr is in; 0: not known */
+	__u8 prefix_len;
+	__u8 pad;
 	/* where it stands in underlay_list */
 	__u32 index;
 	__u32 reserved[3];

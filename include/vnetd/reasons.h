@@ -69,6 +69,9 @@ enum vnetd_reason {
 	VNETD_REFUSED_VNET_HOSTS,
 	VNETD_REFUSED_HOSTS_FULL,
 
+	/* from a guest, continued (values are kept) */
+	VNETD_DROP_CARRIES_ITSELF,
+
 	VNETD_REASON_COUNT,
 };
 

@@ -236,6 +236,7 @@ export class Underlays {
       mac: macToBytes(state.mac),
       mtu: Math.min(state.mtuBytes, 0xffff),
       port: config.port,
+      prefixLen: state.prefixLength,
       index: this.placeOf(state.ifindex),
     });
   }

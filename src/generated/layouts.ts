@@ -169,7 +169,8 @@ export const vnetdReason = {
   REFUSED_TABLE_FULL: 30,
   REFUSED_VNET_HOSTS: 31,
   REFUSED_HOSTS_FULL: 32,
-  REASON_COUNT: 33,
+  DROP_CARRIES_ITSELF: 33,
+  REASON_COUNT: 34,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -279,6 +280,7 @@ export const reasonNames: readonly string[] = [
   "refused_table_full",
   "refused_vnet_hosts",
   "refused_hosts_full",
+  "carries_itself",
 ];
 
 /** enum vnetd_direction -> label */
@@ -528,6 +530,7 @@ export interface VnetdUnderlay {
   mac: Uint8Array;
   mtu: number;
   port: number;
+  prefixLen: number;
   index: number;
 }
 
@@ -541,7 +544,8 @@ export const VnetdUnderlay = {
     mac: { offset: 40, size: 6, type: "u8", count: 6 },
     mtu: { offset: 46, size: 2, type: "u16" },
     port: { offset: 48, size: 2, type: "u16", endian: "be" },
-    pad: { offset: 50, size: 2, type: "u16" },
+    prefixLen: { offset: 50, size: 1, type: "u8" },
+    pad: { offset: 51, size: 1, type: "u8" },
     index: { offset: 52, size: 4, type: "u32" },
     reserved: { offset: 56, size: 12, type: "u32", count: 3 },
   },
@@ -555,6 +559,7 @@ export function writeVnetdUnderlay(out: Buffer, value: VnetdUnderlay, offset = 0
   putBytes(out, value.mac, offset + 40, 6, "mac");
   out.writeUInt16LE(value.mtu, offset + 46);
   out.writeUInt16BE(value.port, offset + 48);
+  out.writeUInt8(value.prefixLen, offset + 50);
   out.writeUInt32LE(value.index, offset + 52);
 }
 
@@ -574,6 +579,7 @@ export function decodeVnetdUnderlay(buf: Buffer, offset = 0): VnetdUnderlay {
     mac: Buffer.from(buf.subarray(offset + 40, offset + 46)),
     mtu: buf.readUInt16LE(offset + 46),
     port: buf.readUInt16BE(offset + 48),
+    prefixLen: buf.readUInt8(offset + 50),
     index: buf.readUInt32LE(offset + 52),
   };
 }

@@ -11,6 +11,8 @@ export interface UnderlayState {
   /** 0: the device is not there */
   ifindex: number;
   address: string | null;
+  /** of the address's subnet; 0 without an address */
+  prefixLength: number;
   mac: string;
   mtuBytes: number;
   kind: string;
@@ -32,12 +34,25 @@ export function underlayState(
   const link = links.find((candidate) => candidate.name === device);
   if (link === undefined) return absent(device);
   const own = addresses.filter((entry) => entry.ifindex === link.ifindex && entry.family === 4);
-  const address = own.find(isUsable)?.address ?? null;
+  const usable = own.find(isUsable);
+  const address = usable?.address ?? null;
+  const prefixLength = usable?.prefixLength ?? 0;
   const { ifindex, mac, mtuBytes, kind } = link;
   const up = link.up && link.carrier;
   const problem = problemOf(link, address);
   const groupJoined = own.some((entry) => entry.address === group && entry.autojoin);
-  return { device, ifindex, address, mac, mtuBytes, kind, up, problem, groupJoined };
+  return {
+    device,
+    ifindex,
+    address,
+    prefixLength,
+    mac,
+    mtuBytes,
+    kind,
+    up,
+    problem,
+    groupJoined,
+  };
 }
 
 function absent(device: string): UnderlayState {
@@ -46,6 +61,7 @@ function absent(device: string): UnderlayState {
     device,
     ifindex: 0,
     address: null,
+    prefixLength: 0,
     mac: "",
     mtuBytes: 0,
     kind: "",

@@ -288,6 +288,7 @@ export class BpfLab {
       mac: macBytes(options.mac ?? this.mac(device)),
       mtu: options.mtuBytes ?? 1500,
       port: options.port ?? VNETD_PORT,
+      prefixLen: 24,
       index: device === "ul0" ? 0 : 1,
     };
     this.native.mapUpdate(this.map("underlays"), u32(record.ifindex), encodeVnetdUnderlay(record));

@@ -13,6 +13,7 @@ import {
   ETHER_TYPE,
   VNETD_GROUP,
   packet,
+  type Ipv4Options,
   type PacketBuilder,
 } from "../lib/packet.js";
 import {
@@ -126,6 +127,50 @@ const lengths: Row[] = [14, 15, 33, 34, 59, 60, 1449, 1450].map((length) => {
     events: localNew,
   };
 });
+
+/** A host's packets, in the vnet: a bridge between the vnet and the LAN that carries it. */
+const outerPackets: Record<string, { frame: PacketBuilder; dropped: boolean }> = {
+  "our own, to the group": { frame: lanPacket(US).udp({ dst: 1798 }), dropped: true },
+  "another host's, to the group": {
+    frame: lanPacket("10.66.1.9").udp({ dst: 1798 }),
+    dropped: true,
+  },
+  "a host's to a host": {
+    frame: lanPacket(PEER, US).udp({ dst: 1798 }).payload(30),
+    dropped: true,
+  },
+  "the second fragment of one": {
+    frame: lanPacket(US, VNETD_GROUP, { fragmentOffset: 1480, protocol: 17 }).payload(30),
+    dropped: true,
+  },
+  "a host's, to another port": { frame: lanPacket(US).udp({ dst: 1799 }), dropped: false },
+  "a fragment to somebody": {
+    frame: lanPacket(US, "10.66.1.77", { fragmentOffset: 1480, protocol: 17 }).payload(30),
+    dropped: false,
+  },
+  "of a vnet on top of this one": {
+    frame: lanPacket("10.66.2.2").udp({ dst: 1798 }),
+    dropped: false,
+  },
+  "not UDP": { frame: lanPacket(US).tcp({ dst: 1798 }), dropped: false },
+};
+
+function lanPacket(src: string, dst = VNETD_GROUP, more: Ipv4Options = {}): PacketBuilder {
+  return packet()
+    .eth({ src: GUEST_A, dst: BROADCAST_MAC })
+    .ipv4({ src, dst, ...more });
+}
+
+const carriesItself: Row[] = Object.entries(outerPackets).map(([kind, { frame, dropped }]) => ({
+  description: `${dropped ? "carries_itself" : "carried"}: a packet of the underlay, ${kind}`,
+  program: "vnetd_encap",
+  input: frame,
+  ...(dropped
+    ? { verdict: "drop", reasons: ["carries_itself"] }
+    : { verdict: "redirect", encapsulated: { to: VNETD_GROUP, ttl: 1, frame }, flooded: 1 }),
+  learned,
+  events: localNew,
+}));
 
 const groupFrames: Record<string, PacketBuilder> = {
   "ARP broadcast": packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).arp(),
@@ -250,6 +295,7 @@ const drops: Row[] = [
     reasons: ["too_big"],
     events: localNew,
   },
+  ...carriesItself,
   {
     description: "no_underlay: nothing is attached",
     program: "vnetd_encap",
