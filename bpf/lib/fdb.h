@@ -24,8 +24,10 @@ static __always_inline bool fdb_fresh(const struct vnetd_fdb_entry *entry,
 	if (entry->flags & VNETD_FDB_STATIC)
 		return true;
 	/* signed: another CPU's clock may be a tick ahead */
-	return (__s64)(now - entry->seen_ns) < (__s64)vnet->age_ns &&
-	       entry->seen_ns >= vnet->flushed_ns && entry->seen_ns;
+	if ((__s64)(now - entry->seen_ns) >= (__s64)vnet->age_ns || !entry->seen_ns)
+		return false;
+	/* a flush forgets what was heard of other hosts */
+	return entry->seen_ns >= vnet->flushed_ns || entry->nexthop == VNETD_NEXTHOP_LOCAL;
 }
 
 /* "next hop" of an entry that the sweeper is deleting */

@@ -55,8 +55,9 @@ async function createVnet(invocation: Invocation): Promise<void> {
 
 async function deleteVnet(invocation: Invocation): Promise<void> {
   const deleted = await invocation.request("vnetDelete", { id: invocation.positional("ID") });
-  if (invocation.output.json) invocation.output.value(deleted);
-  else invocation.output.line(`deleted vnet ${shortVnetId(deleted.id)}`);
+  if (invocation.output.json) return invocation.output.value(deleted);
+  invocation.output.line(`deleted vnet ${shortVnetId(deleted.id)}`);
+  if (typeof deleted.note === "string") invocation.output.note(deleted.note);
 }
 
 async function listVnets(invocation: Invocation): Promise<void> {

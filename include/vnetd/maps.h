@@ -98,7 +98,7 @@ struct vnetd_vnet {
 	__u32 max_hosts;
 	/* an entry is alive while now - seen < age */
 	__u64 age_ns;
-	/* entries seen before this are dead: varp-flush in O(1) */
+	/* entries of other hosts seen before this are dead: varp-flush in O(1) */
 	__u64 flushed_ns;
 	__u8 vmac[VNETD_MAC_LEN];
 	__u16 pad;

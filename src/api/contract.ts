@@ -151,7 +151,8 @@ export interface Methods {
   detach: [{ device: string }, { device: string }];
   /** text of a configuration (sxp, YAML or JSON), or the parameters themselves */
   vnetCreate: [{ text: string; source: string } | { parameters: VnetParameters }, VnetInfo[]];
-  vnetDelete: [{ id: string }, VnetInfo];
+  /** note: what stays behind and why, or null */
+  vnetDelete: [{ id: string }, VnetInfo & { note: string | null }];
   vnetList: [{ ids?: string[] }, VnetInfo[]];
   vnets: [{ all?: boolean }, VnetState[]];
   vnifs: [Record<string, never>, VnifInfo[]];

@@ -142,7 +142,7 @@ function vnetCreate(controller: Controller, placed: readonly PlacedVnet[]): Vnet
   return configs;
 }
 
-function vnetDelete(controller: Controller, text: string): VnetInfo {
+function vnetDelete(controller: Controller, text: string): VnetInfo & { note: string | null } {
   const { vnets, hellos, varp, context } = controller;
   const id = parseVnetId(text);
   const { config, running } = vnets.find(id);
@@ -156,7 +156,7 @@ function vnetDelete(controller: Controller, text: string): VnetInfo {
   }
   const note = vnets.delete(id);
   context.log.info(`vnet ${id}: deleted${note === undefined ? "" : `; ${note}`}`);
-  return config;
+  return { ...config, note: note ?? null };
 }
 
 function vnetList(controller: Controller, ids: readonly string[]): VnetInfo[] {

@@ -28,7 +28,7 @@ import {
 } from "../host/vnetif.js";
 import type { LinkInfo } from "../native/contract.js";
 import { vnetdSecurity } from "../generated/layouts.js";
-import { programOf, type Context } from "./context.js";
+import { nowMs, programOf, type Context } from "./context.js";
 
 /** In a record: the vnetif is in another namespace. No device here has this number. */
 export const vnifElsewhere = 0x7fffffff;
@@ -41,18 +41,25 @@ export interface Vnet {
   problem: string;
 }
 
+/** A vnetif that is taken off its bridge again so soon is left to the next look at everything. */
+const putBackMs = 2000;
+
 export interface RunningVnet extends VnetSlot {
   id: VnetId;
   /** undefined: moved into another network namespace */
   vnif: LinkInfo | undefined;
   peer: LinkInfo;
   vmac: Mac;
+  /** the bridge is one that vnetd made */
+  ownsBridge: boolean;
 }
 
 export class Vnets {
   private readonly vnets = new Map<VnetId, Vnet>();
   private mtuBytes = defaultMtuBytes;
   private handles: Map<number, RunningVnet> | undefined;
+  /** when a vnetif was last put back on its bridge */
+  private readonly putBackAtMs = new Map<VnetId, number>();
 
   constructor(
     private readonly context: Context,
@@ -156,6 +163,7 @@ export class Vnets {
     const vnet = this.find(id);
     const note = this.tearDown(vnet);
     this.vnets.delete(id);
+    this.putBackAtMs.delete(id);
     this.handles = undefined;
     return note;
   }
@@ -309,10 +317,13 @@ export class Vnets {
     const spec = { id, hostId, mtuBytes: this.mtuBytes };
     try {
       let bridgeIndex: number | undefined;
+      let ownsBridge = false;
       if (bridge !== null) {
         const made = ensureBridge(native, { ...spec, name: bridge });
         if (made.created) undos.push(() => native.linkDelete(made.link.ifindex));
+        if (made.created && known !== undefined) this.sayMadeAgain(id, bridge);
         bridgeIndex = made.link.ifindex;
+        ownsBridge = made.created || isOurs(made.link, id);
       }
       const pair = ensureVnetif(native, {
         ...spec,
@@ -323,11 +334,11 @@ export class Vnets {
       if (pair.created) undos.push(() => removeVnetif(native, id));
       const slot = known ?? table.allocate(this.usedSlots());
       if (known === undefined) undos.push(() => table.remove(id, slot));
-      const running = this.enter(id, slot, pair);
+      const running = { ...this.enter(id, slot, pair), ownsBridge };
       // one that runs goes on as it was when a later step fails
       if (known === undefined) undos.push(() => this.unhook(running));
       this.hook(running);
-      if (bridgeIndex !== undefined) this.enslave(running, bridgeIndex);
+      if (bridgeIndex !== undefined) this.enslave(running, bridgeIndex, !pair.created);
       return running;
     } catch (error) {
       for (const step of undos.reverse()) this.quietly(step);
@@ -335,7 +346,11 @@ export class Vnets {
     }
   }
 
-  private enter(id: VnetId, { slot, handle }: VnetSlot, { vnif, peer }: Vnetif): RunningVnet {
+  private enter(
+    id: VnetId,
+    { slot, handle }: VnetSlot,
+    { vnif, peer }: Vnetif,
+  ): Omit<RunningVnet, "ownsBridge"> {
     const { table, config, hostId, maps } = this.context;
     const vmac = macOfLink(vnif, macOf(hostId, id, "vnetif"));
     for (const [ifindex, port] of maps.ports()) {
@@ -375,13 +390,23 @@ export class Vnets {
     hooks.remove({ ifindex: peer.ifindex, direction: "ingress" });
   }
 
-  private enslave({ vnif }: RunningVnet, bridge: number): void {
+  private sayMadeAgain(id: VnetId, bridge: string): void {
+    this.context.log.warn(
+      `vnet ${id}: the bridge ${bridge} was gone and is made again; what else was on it must be put on it anew`,
+    );
+  }
+
+  /** isBack: the vnetif was there before, and somebody took it off */
+  private enslave({ id, vnif }: RunningVnet, bridge: number, isBack: boolean): void {
     if (vnif === undefined || vnif.master === bridge) return;
-    const { native } = this.context;
+    const { native, log } = this.context;
     kernel(`putting ${vnif.name} on its bridge`, () =>
       native.linkSet(vnif.ifindex, { master: bridge, up: true }),
     );
     vnif.master = bridge;
+    if (!isBack) return;
+    this.putBackAtMs.set(id, nowMs());
+    log.warn(`vnet ${id}: ${vnif.name} was not on its bridge and is put back`);
   }
 
   private tearDown({ config, running }: Vnet): string | undefined {
@@ -419,12 +444,30 @@ export class Vnets {
     return used;
   }
 
-  private needsRepair({ running, problem }: Vnet, withHooks: boolean): boolean {
+  private needsRepair(vnet: Vnet, withHooks: boolean): boolean {
+    const { running, problem } = vnet;
     if (running === undefined || problem !== "") return true;
     const { native, hooks } = this.context;
     const { ifindex, name } = running.peer;
     if (native.linkGet(name)?.ifindex !== ifindex) return true;
+    if (this.isOffBridge(vnet, running, withHooks)) return true;
     return withHooks && !hooks.present({ ifindex, direction: "ingress" });
+  }
+
+  /**
+   * Whether the bridge is gone or the vnetif is not on it. With the look at everything, every ten
+   * seconds, anything is put right. In between, who takes the vnetif off again and again is not
+   * answered, and whoever made a bridge of his own has time to make it anew (ifdown, ifup).
+   */
+  private isOffBridge({ config }: Vnet, running: RunningVnet, withAll: boolean): boolean {
+    const { id, bridge } = config;
+    if (bridge === null) return false;
+    const { vnif, ownsBridge } = running;
+    const link = this.context.native.linkGet(bridge);
+    if (link === undefined) return withAll || ownsBridge;
+    if (vnif === undefined || vnif.master === link.ifindex) return false;
+    const putBackAtMs = this.putBackAtMs.get(id);
+    return withAll || putBackAtMs === undefined || nowMs() - putBackAtMs >= putBackMs;
   }
 
   private quietly(step: () => void): void {

@@ -3,7 +3,8 @@
  * The MAC table as people see it, read from the maps at the moment it is asked for.
  *
  * Whether an entry is alive is decided here exactly as in bpf/lib/fdb.h: heard less than the
- * vnet's age ago, after the last flush, and its next hop is still of the same generation.
+ * vnet's age ago, after the last flush if it lives elsewhere, and its next hop is still of the same
+ * generation.
  */
 import { addressToText } from "../base/address.js";
 import { macFromBytes, type Mac } from "../base/mac.js";
@@ -48,7 +49,8 @@ export function nowNs(): bigint {
 /** Alive by time alone. */
 export function isFresh(entry: VnetdFdbEntry, vnet: VnetdVnet, now: bigint): boolean {
   if ((entry.flags & vnetdFdbFlags.FDB_STATIC) !== 0) return true;
-  return entry.seenNs !== 0n && now - entry.seenNs < vnet.ageNs && entry.seenNs >= vnet.flushedNs;
+  if (entry.seenNs === 0n || now - entry.seenNs >= vnet.ageNs) return false;
+  return entry.seenNs >= vnet.flushedNs || isLocal(entry);
 }
 
 export function isLocal(entry: VnetdFdbEntry): boolean {

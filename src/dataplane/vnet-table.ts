@@ -97,7 +97,7 @@ export class VnetTable {
     if (this.maps.vnet(slot)?.handle === handle) this.maps.clearVnet(slot);
   }
 
-  /** Everything heard so far in the vnet is forgotten, in one write. */
+  /** What was heard of other hosts' MACs in the vnet is forgotten, in one write. */
   flush({ slot, handle }: VnetSlot): void {
     const record = this.maps.vnet(slot);
     if (record?.handle !== handle) return;

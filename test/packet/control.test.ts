@@ -62,6 +62,18 @@ describe("vnetd_control", () => {
     expect(lab!.counts(vnet)).toMatchObject({ entries: 1, hosts: 2, local: 0 });
   });
 
+  it("a flush forgets what was heard of other hosts, not what lives here", async () => {
+    const frame = packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp().build();
+    const sent = (): string => parseFrame(lab!.run("vnetd_encap", frame).output).ipv4!.dst;
+    hear(GUEST_B, PEER);
+    expect(sent()).toBe(PEER);
+    await lab!.takeEvents();
+    lab!.setVnet(vnet, { flushedNs: 1n << 62n });
+    expect(sent()).toBe(VNETD_GROUP);
+    // were A forgotten too, its frame would make it new here
+    expect((await lab!.takeEvents()).map(({ kind }) => kind)).toEqual(["unknown-unicast"]);
+  });
+
   it.each([
     ["refused_group_mac", () => learn("01:00:5e:00:00:01", PEER)],
     ["own_echo", () => learn(GUEST_B, US)],

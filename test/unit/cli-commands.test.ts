@@ -179,7 +179,7 @@ describe("what is asked of the daemon", () => {
     const vif = { vnet: id97, vmac: "aa:00:00:01:02:03", ageSeconds: null, device: null };
     const result = await ask(
       {
-        vnetDelete: vnet97,
+        vnetDelete: { ...vnet97, note: null },
         vifAdd: vif,
         vifDelete: vif,
         varpFlush: { vnets: 3 },
@@ -362,7 +362,7 @@ describe("output", () => {
       ],
       status,
       vnets: [state97],
-      vnetDelete: vnet97,
+      vnetDelete: { ...vnet97, note: null },
       attach: eth0,
     };
     for (const [command, expected] of [
@@ -371,7 +371,7 @@ describe("output", () => {
       [["varp"], answers.varp],
       [["status"], status],
       [["vnets", "-a"], [state97]],
-      [["vnet-delete", "97"], vnet97],
+      [["vnet-delete", "97"], { ...vnet97, note: null }],
       [["attach", "eth0"], eth0],
     ] as const) {
       const result = await ask(answers, [...command, "--json"]);
@@ -441,6 +441,15 @@ describe("output", () => {
     }));
     const { stdout } = await ask({ vifs: rows }, ["vifs", "--json"]);
     expect(JSON.parse(stdout)).toEqual([...rows].reverse());
+  });
+
+  it("what stays behind when a vnet is deleted is said on stderr", async () => {
+    const vnetDelete = { ...vnet97, note: "bridge vnet97 stays: it still has tap0" };
+    expect(await ask({ vnetDelete }, ["vnet-delete", "97"])).toEqual({
+      code: 0,
+      stdout: "deleted vnet 0097\n",
+      stderr: "vnetd: bridge vnet97 stays: it still has tap0\n",
+    });
   });
 
   it("long and all add columns", async () => {
