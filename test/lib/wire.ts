@@ -5,6 +5,11 @@ import { fileURLToPath } from "node:url";
 import { timeFactor } from "./processes.js";
 
 const PROGRAM = fileURLToPath(new URL("./wire.py", import.meta.url));
+/**
+ * Debian's own, and nothing but its standard library: what a PATH finds first can be a wrapper of
+ * several shells, which takes seconds on an emulated machine.
+ */
+export const python = ["/usr/bin/python3", "-I", "-S"] as const;
 
 export const VIRTIO_GSO = { none: 0, tcp4: 1, tcp6: 4, udpL4: 5 } as const;
 
@@ -37,11 +42,12 @@ export function exchange({ frames, quietMs = 80, ...rest }: Exchange): Buffer[] 
       hex: Buffer.from(bytes).toString("hex"),
     })),
   };
-  const answer = execFileSync("python3", [PROGRAM], {
+  const [interpreter, ...flags] = python;
+  const answer = execFileSync(interpreter, [...flags, PROGRAM], {
     input: JSON.stringify(request),
     encoding: "utf8",
     maxBuffer: 1 << 28,
-    timeout: 30_000,
+    timeout: 30_000 * timeFactor,
   });
   return (JSON.parse(answer) as { captured: string[] }).captured.map((text) =>
     Buffer.from(text, "hex"),

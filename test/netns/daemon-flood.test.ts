@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo, VarpEntry } from "../../src/api/contract.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
 import { attachedHosts, callApi, longId } from "./world.js";
+import { python } from "../lib/wire.js";
 
 let lab: Lab;
 let a: Host;
@@ -51,7 +52,7 @@ describe("a million MACs", () => {
     }
     for (const [guest] of pairs) await guest.ping("10.0.0.2", { count: 2, intervalMs: 20 });
     const pings = pairs.map(([guest]) => guest.startPing("10.0.0.2", { intervalMs: 20 }));
-    const flooding = flooder.spawn(["python3", "-c", flood]);
+    const flooding = flooder.spawn([...python, "-c", flood]);
     await flooding.output(/sent 60000/, { timeoutMs: 20_000 });
 
     const late = await a.guest("late", { bridge: "vnet0098", address: "10.0.0.3/24" });
