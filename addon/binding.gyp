@@ -27,6 +27,7 @@
         "src/netlink_monitor.cc",
         "src/process.cc",
         "src/ring_buffer.cc",
+        "src/route.cc",
         "src/udp_socket.cc",
         "src/values.cc"
       ],

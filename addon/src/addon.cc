@@ -79,6 +79,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<programId>(exports, "programId");
   publish<linkList>(exports, "linkList");
   publish<linkGet>(exports, "linkGet");
+  publish<linkAt>(exports, "linkAt");
   publish<linkAddVeth>(exports, "linkAddVeth");
   publish<linkAddBridge>(exports, "linkAddBridge");
   publish<linkAddVxlan>(exports, "linkAddVxlan");
@@ -88,6 +89,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<addressAdd>(exports, "addressAdd");
   publish<addressDelete>(exports, "addressDelete");
   publish<routeDeleteLocal>(exports, "routeDeleteLocal");
+  publish<routeGet>(exports, "routeGet");
   publish<bridgeFdbList>(exports, "bridgeFdbList");
   publish<netlinkMonitor>(exports, "netlinkMonitor");
   publish<featuresSet>(exports, "featuresSet");

@@ -153,4 +153,26 @@ Napi::Value linkGet(const Napi::CallbackInfo& info) {
   return linkObject(info.Env(), *link);
 }
 
+Napi::Value linkAt(const Napi::CallbackInfo& info) {
+  const uint32_t ifindex = toIfindex(info[0], "ifindex");
+  NetlinkRequest request(RTM_GETLINK, 0);
+  request.header<ifinfomsg>()->ifi_index = static_cast<int>(ifindex);
+  request.putU32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  if (!info[1].IsUndefined()) {
+    request.putU32(IFLA_TARGET_NETNSID, toUint32(info[1], "netnsId", 0, INT32_MAX));
+  }
+  std::optional<Link> found;
+  try {
+    NetlinkSession().execute(request, "ifindex " + std::to_string(ifindex),
+                             [&](const nlmsghdr* message) {
+                               if (auto link = parseLink(message)) found = std::move(link);
+                             });
+  } catch (const SystemFailure& failure) {
+    // EINVAL: the number stands for no namespace any more
+    if (failure.errnum != ENODEV && failure.errnum != EINVAL) throw;
+  }
+  if (!found) return info.Env().Undefined();
+  return linkObject(info.Env(), *found);
+}
+
 }  // namespace vnetd

@@ -38,6 +38,7 @@ Napi::Value clsactDetach(const Napi::CallbackInfo& info);
 // link.cc
 Napi::Value linkList(const Napi::CallbackInfo& info);
 Napi::Value linkGet(const Napi::CallbackInfo& info);
+Napi::Value linkAt(const Napi::CallbackInfo& info);
 // link_change.cc
 Napi::Value linkAddVeth(const Napi::CallbackInfo& info);
 Napi::Value linkAddBridge(const Napi::CallbackInfo& info);
@@ -49,6 +50,8 @@ Napi::Value addressList(const Napi::CallbackInfo& info);
 Napi::Value addressAdd(const Napi::CallbackInfo& info);
 Napi::Value addressDelete(const Napi::CallbackInfo& info);
 Napi::Value routeDeleteLocal(const Napi::CallbackInfo& info);
+// route.cc
+Napi::Value routeGet(const Napi::CallbackInfo& info);
 // bridge_fdb.cc
 Napi::Value bridgeFdbList(const Napi::CallbackInfo& info);
 // netlink_monitor.cc

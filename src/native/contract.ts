@@ -239,6 +239,8 @@ export interface Native {
   // ---- links, addresses, bridges (this process's network namespace)
   linkList(): LinkInfo[];
   linkGet(name: string): LinkInfo | undefined;
+  /** by its number; netnsId: in another namespace, as LinkInfo.linkNetnsId names it */
+  linkAt(ifindex: number, netnsId?: number): LinkInfo | undefined;
   linkAddVeth(options: VethOptions): void;
   /** forward delay 0, STP off */
   linkAddBridge(options: BridgeOptions): void;
@@ -253,6 +255,9 @@ export interface Native {
   addressDelete(ifindex: number, address: string, prefixLength: number): void;
   /** deletes `local ADDRESS dev IFINDEX` from the local table; false when it was not there */
   routeDeleteLocal(ifindex: number, address: string): boolean;
+  /** ifindex of the device by which the kernel would send to the address (a local one: lo's);
+   * 0: by none */
+  routeGet(address: string): number;
   bridgeFdbList(): BridgeFdbEntry[];
   netlinkMonitor(onEvent: (event: NetlinkEvent) => void): Closable;
   /** ethtool's feature names, e.g. {"rx-gro": true, "tx-udp_tnl-segmentation": false};

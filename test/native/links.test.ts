@@ -335,6 +335,46 @@ describe("addresses", () => {
   });
 });
 
+describe("what the kernel knows of other places", () => {
+  test("the device by which an address is reached", async () => {
+    await ns.run.linkAddVeth(veth);
+    ns.exec("ip", "link", "set", "lo", "up");
+    for (const name of ["a-near", "a-peer"]) ns.exec("ip", "link", "set", name, "up");
+    ns.exec("ip", "address", "add", "10.9.0.1/24", "dev", "a-near");
+    ns.exec("ip", "route", "add", "10.8.0.0/16", "via", "10.9.0.2");
+    ns.exec("ip", "route", "add", "unreachable", "10.7.0.0/16");
+    const { ifindex } = await link("a-near");
+    expect(await ns.run.routeGet("10.9.0.77")).toBe(ifindex);
+    expect(await ns.run.routeGet("10.8.1.1")).toBe(ifindex);
+    expect(await ns.run.routeGet("10.9.0.1")).toBe(1);
+    for (const address of ["10.7.0.1", "192.0.2.1", "2001:db8::1"])
+      expect(await ns.run.routeGet(address)).toBe(0);
+    expect((await rejectionOf(ns.run.routeGet("10.9.0"))).message).toContain("address");
+  });
+
+  test("the other end of a veth, here and in another namespace", async () => {
+    await ns.run.linkAddVeth(veth);
+    const near = await link("a-near");
+    expect(await ns.run.linkAt(near.link)).toMatchObject({ name: "a-peer", mac: veth.peerMac });
+    const other = new Namespace("links2");
+    try {
+      ns.exec("ip", "link", "set", "a-peer", "netns", other.name);
+      const { linkNetnsId, link: peer } = await link("a-near");
+      expect(linkNetnsId).toBeTypeOf("number");
+      expect(await ns.run.linkAt(peer, linkNetnsId)).toMatchObject({
+        name: "a-peer",
+        mac: veth.peerMac,
+      });
+      expect(await ns.run.linkAt(9999, linkNetnsId)).toBeUndefined();
+    } finally {
+      await other.close();
+    }
+    expect(await ns.run.linkAt(near.link, 4711)).toBeUndefined();
+    expect(await ns.run.linkAt(9999)).toBeUndefined();
+    expect((await rejectionOf(ns.run.linkAt(0))).message).toContain("ifindex");
+  });
+});
+
 describe("features", () => {
   test("are read and set by ethtool's names", async () => {
     await ns.run.linkAddVeth(veth);
