@@ -40,6 +40,15 @@ static __always_inline __u32 control_nexthop(struct vnetd_control *c)
 	return VNETD_OK;
 }
 
+/* Learning leaves the flags of a configured entry alone; who configures it changes them. */
+static __always_inline void control_mark(const struct fdb_news *news)
+{
+	struct vnetd_fdb_entry *entry = bpf_map_lookup_elem(&fdb, &news->key);
+
+	if (entry && entry->nexthop == news->nexthop && entry->gen == news->gen)
+		entry->flags = news->flags;
+}
+
 static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd_vnet *vnet)
 {
 	struct fdb_news news = {
@@ -64,7 +73,10 @@ static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd
 		news.nexthop = c->nexthop;
 		news.gen = hop->gen;
 	}
-	return fdb_learn(&news, vnet);
+	reason = fdb_learn(&news, vnet);
+	if (!reason && news.flags & VNETD_FDB_STATIC)
+		control_mark(&news);
+	return reason;
 }
 
 static __always_inline __u32 control_forget(struct vnetd_control *c)
@@ -74,7 +86,7 @@ static __always_inline __u32 control_forget(struct vnetd_control *c)
 
 	__builtin_memcpy(key.mac, c->mac, VNETD_MAC_LEN);
 	entry = bpf_map_lookup_elem(&fdb, &key);
-	if (entry) {
+	if (entry && (c->op == VNETD_CTL_FORGET || entry->nexthop == VNETD_NEXTHOP_LOCAL)) {
 		entry->flags = 0;
 		entry->seen_ns = 0;
 	}
@@ -95,6 +107,7 @@ static __always_inline __u32 control_run(struct vnetd_control *c)
 	case VNETD_CTL_LEARN_LOCAL:
 		return control_learn(c, vnet);
 	case VNETD_CTL_FORGET:
+	case VNETD_CTL_FORGET_LOCAL:
 		return control_forget(c);
 	case VNETD_CTL_NEXTHOP:
 		return control_nexthop(c);

@@ -165,9 +165,13 @@ SUBPROGRAM int fdb_move(const struct fdb_news *news)
 	counts = bpf_map_lookup_elem(&vnet_counts, &slot);
 	if (!entry || !vnet || !counts)
 		return VNETD_OK;
-	/* what somebody says does not take a static entry; a frame shows where the MAC is */
-	if (entry->flags & VNETD_FDB_STATIC && news->flags & VNETD_FDB_ANNOUNCED)
-		return VNETD_OK;
+	if (!(news->flags & VNETD_FDB_STATIC)) {
+		if (entry->flags & VNETD_FDB_PINNED)
+			return VNETD_REFUSED_STATIC;
+		/* what somebody says takes nothing configured; a frame shows where the MAC is */
+		if (entry->flags & VNETD_FDB_STATIC && news->flags & VNETD_FDB_ANNOUNCED)
+			return VNETD_OK;
+	}
 
 	alive = fdb_fresh(entry, vnet, news->now);
 	target = fdb_target(entry);

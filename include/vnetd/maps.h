@@ -199,10 +199,12 @@ struct vnetd_fdb_key {
 };
 
 enum vnetd_fdb_flags {
-	/* configured, does not age */
+	/* configured: does not age, and no announce takes it elsewhere */
 	VNETD_FDB_STATIC = 1 << 0,
 	/* set by a VARP announce and not yet confirmed by a frame */
 	VNETD_FDB_ANNOUNCED = 1 << 1,
+	/* with STATIC: no frame takes it elsewhere either */
+	VNETD_FDB_PINNED = 1 << 2,
 };
 
 enum vnetd_nexthop_special {
@@ -310,6 +312,8 @@ enum vnetd_control_op {
 	VNETD_CTL_FORGET = 4,
 	/* find or make the next hop (vnet, addr, ifindex) and set its flags, mtu, capabilities */
 	VNETD_CTL_NEXTHOP = 5,
+	/* let (vnet, mac) die now if it lives on this host */
+	VNETD_CTL_FORGET_LOCAL = 6,
 };
 
 /*

@@ -68,6 +68,7 @@ enum vnetd_reason {
 	VNETD_REFUSED_TABLE_FULL,
 	VNETD_REFUSED_VNET_HOSTS,
 	VNETD_REFUSED_HOSTS_FULL,
+	VNETD_REFUSED_STATIC,
 
 	/* from a guest, continued (values are kept) */
 	VNETD_DROP_CARRIES_ITSELF,

@@ -86,6 +86,7 @@ export type VnetdEncap = (typeof vnetdEncap)[keyof typeof vnetdEncap];
 export const vnetdFdbFlags = {
   FDB_STATIC: 1,
   FDB_ANNOUNCED: 2,
+  FDB_PINNED: 4,
 } as const;
 export type VnetdFdbFlags = (typeof vnetdFdbFlags)[keyof typeof vnetdFdbFlags];
 
@@ -111,6 +112,7 @@ export const vnetdControlOp = {
   CTL_LEARN_LOCAL: 3,
   CTL_FORGET: 4,
   CTL_NEXTHOP: 5,
+  CTL_FORGET_LOCAL: 6,
 } as const;
 export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
 
@@ -169,8 +171,9 @@ export const vnetdReason = {
   REFUSED_TABLE_FULL: 30,
   REFUSED_VNET_HOSTS: 31,
   REFUSED_HOSTS_FULL: 32,
-  DROP_CARRIES_ITSELF: 33,
-  REASON_COUNT: 34,
+  REFUSED_STATIC: 33,
+  DROP_CARRIES_ITSELF: 34,
+  REASON_COUNT: 35,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -280,6 +283,7 @@ export const reasonNames: readonly string[] = [
   "refused_table_full",
   "refused_vnet_hosts",
   "refused_hosts_full",
+  "refused_static",
   "carries_itself",
 ];
 

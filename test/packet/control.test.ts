@@ -62,6 +62,42 @@ describe("vnetd_control", () => {
     expect(lab!.counts(vnet)).toMatchObject({ entries: 1, hosts: 2, local: 0 });
   });
 
+  it("a static entry is taken by a frame, not by what somebody says; a pinned one by neither", () => {
+    const { FDB_STATIC, FDB_PINNED, FDB_ANNOUNCED } = vnetdFdbFlags;
+    const here = (fdbFlags: number): string =>
+      control(vnetdControlOp.CTL_LEARN_LOCAL, { mac: macBytes(GUEST_B), fdbFlags });
+    expect(here(FDB_STATIC)).toBe("ok");
+    expect(learn(GUEST_B, PEER, FDB_ANNOUNCED)).toBe("ok");
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: "local", flags: FDB_STATIC });
+    hear(GUEST_B, PEER);
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: PEER, flags: 0 });
+    // who configures it takes it back, changes its kind, and lets it go
+    expect(here(FDB_STATIC)).toBe("ok");
+    expect(here(FDB_STATIC | FDB_PINNED)).toBe("ok");
+    expect(learn(GUEST_B, PEER, FDB_ANNOUNCED)).toBe("refused_static");
+    hear(GUEST_B, PEER);
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({
+      host: "local",
+      flags: FDB_STATIC | FDB_PINNED,
+    });
+    expect(here(FDB_STATIC)).toBe("ok");
+    hear(GUEST_B, PEER);
+    expect(lab!.learned(vnet, GUEST_B)?.host).toBe(PEER);
+    expect(lab!.counts(vnet)).toMatchObject({ entries: 1, local: 0 });
+  });
+
+  it("forgets what lives here without touching what has moved away", () => {
+    const forget = (): string =>
+      control(vnetdControlOp.CTL_FORGET_LOCAL, { mac: macBytes(GUEST_B) });
+    control(vnetdControlOp.CTL_LEARN_LOCAL, { mac: macBytes(GUEST_B) });
+    expect(forget()).toBe("ok");
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: "local", seenNs: 0n });
+    hear(GUEST_B, PEER);
+    const { seenNs } = lab!.learned(vnet, GUEST_B)!;
+    expect(forget()).toBe("ok");
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: PEER, seenNs });
+  });
+
   it("a flush forgets what was heard of other hosts, not what lives here", async () => {
     const frame = packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp().build();
     const sent = (): string => parseFrame(lab!.run("vnetd_encap", frame).output).ipv4!.dst;

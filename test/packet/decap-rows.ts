@@ -561,6 +561,20 @@ const moves: Row[] = [
     events: ({ vnet }) => [{ kind: "moved", handle: vnet.handle, mac: GUEST_B }],
   },
   {
+    description: "refused_static: delivered, but a pinned MAC stays where it was put",
+    program: "vnetd_decap",
+    setup: ({ lab, vnet }) =>
+      void lab.control(vnetdControlOp.CTL_LEARN, vnet, {
+        mac: macBytes(GUEST_B),
+        addr: mappedBytes(THIRD),
+        fdbFlags: vnetdFdbFlags.FDB_STATIC | vnetdFdbFlags.FDB_PINNED,
+      }),
+    input: vudp().payload(innerFrame().build()),
+    verdict: "redirect",
+    reasons: ["refused_static"],
+    learned: { [GUEST_B]: THIRD },
+  },
+  {
     description: "refused_group_mac: delivered, but a group address is nobody's home",
     program: "vnetd_decap",
     input: vudp().payload(innerFrame({ src: "ff:ff:ff:ff:ff:8b" }).build()),

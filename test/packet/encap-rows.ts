@@ -396,6 +396,24 @@ const drops: Row[] = [
     reasonsKnowVnet: false,
   },
   {
+    description:
+      "refused_static: sent, but a MAC that is pinned to another host is not one of ours",
+    program: "vnetd_encap",
+    setup: (context) => {
+      learnB()(context);
+      context.lab.control(vnetdControlOp.CTL_LEARN, context.vnet, {
+        mac: macBytes(GUEST_A),
+        addr: mappedBytes(PEER),
+        fdbFlags: vnetdFdbFlags.FDB_STATIC | vnetdFdbFlags.FDB_PINNED,
+      });
+    },
+    input: udpToB(),
+    verdict: "redirect",
+    reasons: ["refused_static"],
+    encapsulated: { to: PEER, ttl: 64, frame: udpToB() },
+    learned: { [GUEST_A]: PEER },
+  },
+  {
     description: "refused_group_mac: sent, but a group address is no guest",
     program: "vnetd_encap",
     setup: learnB(),
