@@ -17,6 +17,15 @@ import {
   type YamlMapping,
   type YamlNode,
 } from "../config/yaml-tree.js";
+import { itemsOf, unreadable } from "./state-nodes.js";
+import {
+  printRemote,
+  printVif,
+  readRemotes,
+  readVifs,
+  type StoredRemote,
+  type StoredVif,
+} from "./stored-entries.js";
 
 export const stateVersion = 1;
 
@@ -29,10 +38,14 @@ export interface DaemonState {
   attached: string[];
   /** bridges that vnetd made, and may remove */
   ownedBridges: string[];
+  /** MACs of this host that are configured */
+  vifs: StoredVif[];
+  /** MACs of other hosts that are configured */
+  remotes: StoredRemote[];
 }
 
 export function emptyState(): DaemonState {
-  return { vnets: [], deletedBuiltIns: [], attached: [], ownedBridges: [] };
+  return { vnets: [], deletedBuiltIns: [], attached: [], ownedBridges: [], vifs: [], remotes: [] };
 }
 
 const header =
@@ -65,15 +78,13 @@ export function printState(state: DaemonState): string {
     printList("deletedBuiltIns", state.deletedBuiltIns.map(quote)),
     printList("attached", state.attached.map(quote)),
     printList("ownedBridges", state.ownedBridges.map(quote)),
+    printList("vifs", state.vifs.map(printVif)),
+    printList("remotes", state.remotes.map(printRemote)),
   ].join("");
 }
 
 export function printHost(hostId: string): string {
   return `# Written by vnetd once: other hosts know this one by it.\nversion: ${stateVersion}\nhostId: ${quote(hostId)}\n`;
-}
-
-function unreadable(message: string, place: Place): VnetdError {
-  return new VnetdError("STATE_UNREADABLE", message, { place });
 }
 
 function rootMapping(text: string, source: string): YamlMapping {
@@ -90,7 +101,8 @@ function rootMapping(text: string, source: string): YamlMapping {
 function versionedValues(
   text: string,
   source: string,
-  known: readonly string[],
+  required: readonly string[],
+  optional: readonly string[] = [],
 ): Map<string, YamlNode> {
   const root = rootMapping(text, source);
   const versionNode = root.entries.find(({ key }) => key.text === "version")?.value;
@@ -109,22 +121,15 @@ function versionedValues(
   }
   const values = new Map<string, YamlNode>();
   for (const { key, value } of root.entries) {
-    if (!known.includes(key.text) && key.text !== "version") {
+    if (![...required, ...optional, "version"].includes(key.text)) {
       throw unreadable(`"${key.text.slice(0, 80)}" is not known`, key.place);
     }
     if (values.has(key.text)) throw unreadable(`"${key.text}" is given twice`, key.place);
     values.set(key.text, value);
   }
-  const missing = known.find((name) => !values.has(name));
+  const missing = required.find((name) => !values.has(name));
   if (missing !== undefined) throw unreadable(`"${missing}" is missing`, root.place);
   return values;
-}
-
-function itemsOf(node: YamlNode | undefined): YamlNode[] {
-  if (node === undefined) return [];
-  if (node.kind !== "sequence")
-    throw unreadable(`expected a list, found ${describeNode(node)}`, node.place);
-  return node.items;
 }
 
 function texts(
@@ -164,12 +169,12 @@ function asStateErrors<T>(read: () => T): T {
 
 export function parseState(text: string, source: string): DaemonState {
   return asStateErrors(() => {
-    const values = versionedValues(text, source, [
-      "vnets",
-      "deletedBuiltIns",
-      "attached",
-      "ownedBridges",
-    ]);
+    const values = versionedValues(
+      text,
+      source,
+      ["vnets", "deletedBuiltIns", "attached", "ownedBridges"],
+      ["vifs", "remotes"],
+    );
     const vnets = itemsOf(values.get("vnets")).flatMap(vnetsFromYaml);
     const ids = new Set<string>();
     for (const vnet of vnets) {
@@ -185,6 +190,8 @@ export function parseState(text: string, source: string): DaemonState {
       ownedBridges: texts(values.get("ownedBridges"), (name, place) =>
         checkDeviceName(name, "bridge", place),
       ),
+      vifs: readVifs(values.get("vifs")),
+      remotes: readRemotes(values.get("remotes")),
     };
   });
 }

@@ -7,6 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { addressToText } from "../../src/base/address.js";
+import { macFromBytes } from "../../src/base/mac.js";
 import { VnetdError } from "../../src/base/errors.js";
 import { deviceNameProblem } from "../../src/base/ifname.js";
 import { vnetIdFromBytes } from "../../src/base/vnet-id.js";
@@ -29,6 +31,14 @@ const vnet97: VnetConfig = {
   bridge: null,
   vnetif: "vnif97",
   security: "none",
+};
+
+const vif = { vnet: vnet97.id, vmac: "02:00:00:00:00:01", static: true };
+const remote = {
+  vnet: vnet97.id,
+  vmac: "02:00:00:00:00:02",
+  address: "192.0.2.1",
+  device: null,
 };
 
 let directory: string;
@@ -62,6 +72,10 @@ const ids = fc.uniqueArray(
     .filter((id) => !/^[0:]*[01]$/.test(id)),
   { maxLength: 5 },
 );
+const macs = fc.uint8Array({ minLength: 6, maxLength: 6 }).map((bytes) => macFromBytes(bytes));
+const addresses = fc
+  .uint8Array({ minLength: 16, maxLength: 16 })
+  .map((bytes) => addressToText(bytes));
 const states: fc.Arbitrary<DaemonState> = fc.record({
   vnets: fc.tuple(ids, names, names).map(([vnetIds, vnetifs, bridges]) =>
     vnetIds.map((id, index): VnetConfig => ({
@@ -74,6 +88,14 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
   deletedBuiltIns: ids,
   attached: names,
   ownedBridges: names,
+  vifs: fc
+    .tuple(ids, macs, fc.boolean())
+    .map(([vnetIds, vmac, isStatic]) => vnetIds.map((vnet) => ({ vnet, vmac, static: isStatic }))),
+  remotes: fc
+    .tuple(ids, macs, addresses, names)
+    .map(([vnetIds, vmac, address, devices]) =>
+      vnetIds.map((vnet, index) => ({ vnet, vmac, address, device: devices[index] ?? null })),
+    ),
 });
 
 describe("the files' text", () => {
@@ -87,7 +109,14 @@ describe("the files' text", () => {
   });
 
   it("can be read by a person", () => {
-    expect(printState({ ...emptyState(), vnets: [vnet97], attached: ["eth0"] })).toBe(
+    const state = {
+      ...emptyState(),
+      vnets: [vnet97],
+      attached: ["eth0"],
+      vifs: [vif],
+      remotes: [remote],
+    };
+    expect(printState(state)).toBe(
       [
         "# Written by vnetd, whole at every change. Edit it only while the daemon is stopped.",
         "version: 1",
@@ -100,6 +129,15 @@ describe("the files' text", () => {
         "attached:",
         '  - "eth0"',
         "ownedBridges: []",
+        "vifs:",
+        '  - vnet: "0000:0000:0000:0000:0000:0000:0000:0097"',
+        '    vmac: "02:00:00:00:00:01"',
+        "    static: true",
+        "remotes:",
+        '  - vnet: "0000:0000:0000:0000:0000:0000:0000:0097"',
+        '    vmac: "02:00:00:00:00:02"',
+        '    address: "192.0.2.1"',
+        "    device: null",
         "",
       ].join("\n"),
     );
@@ -110,6 +148,8 @@ describe("the files' text", () => {
     vnets: [vnet97],
     attached: ["eth0"],
     deletedBuiltIns: [vnet97.id],
+    vifs: [vif],
+    remotes: [remote],
   });
   it.each([
     ["nothing", "", "STATE_UNREADABLE"],
@@ -138,6 +178,20 @@ describe("the files' text", () => {
       "STATE_UNREADABLE",
     ],
     ["a key missing", valid.replace("ownedBridges: []\n", ""), "STATE_UNREADABLE"],
+    ["a vif that is none", valid.replace("static: true", "static: yes"), "STATE_UNREADABLE"],
+    [
+      "a vif with more",
+      valid.replace("static: true", "static: true\n    x: y"),
+      "STATE_UNREADABLE",
+    ],
+    ["a vif with less", valid.replace("    static: true\n", ""), "STATE_UNREADABLE"],
+    ["a MAC that is none", valid.replace("02:00:00:00:00:02", "02:00"), "STATE_UNREADABLE"],
+    ["an address that is none", valid.replace("192.0.2.1", "192.0.2"), "STATE_UNREADABLE"],
+    [
+      "a vif twice",
+      valid.replace("remotes:", "  - {vnet: 97, vmac: 02-00-00-00-00-01, static: false}\nremotes:"),
+      "STATE_UNREADABLE",
+    ],
     ["a name twice", valid.replace('  - "eth0"\n', '  - "eth0"\n  - "eth0"\n'), "STATE_UNREADABLE"],
   ])("%s is not taken for a state", (_name, text, code) => {
     fs.writeFileSync(join(directory, "state.yaml"), text);
@@ -147,6 +201,12 @@ describe("the files' text", () => {
     expect(error.place?.source).toBe(join(directory, "state.yaml"));
     expect(error.hint).toBeTruthy();
     expect(fs.readFileSync(join(directory, "state.yaml"), "utf8")).toBe(text);
+  });
+
+  it("without configured entries, as an older one is, is read", () => {
+    const older = printState(emptyState()).replace(/^(vifs|remotes): \[\]\n/gm, "");
+    expect(older).not.toContain("vifs");
+    expect(parseState(older, "f")).toEqual(emptyState());
   });
 
   it("random changes of it yield a state or an error that names the file", () => {
