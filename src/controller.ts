@@ -18,6 +18,7 @@ import type { VnetConfig } from "./config/vnet-file.js";
 import { defaultVnetifName, parseVnetId, type VnetId } from "./base/vnet-id.js";
 import { Hellos } from "./controller/hellos.js";
 import { nowMs, programOf, type Context } from "./controller/context.js";
+import { StaticEntries } from "./controller/static-entries.js";
 import { Underlays } from "./controller/underlays.js";
 import { VarpService } from "./controller/varp-service.js";
 import { Views } from "./controller/views.js";
@@ -67,6 +68,7 @@ export class Controller {
   readonly underlays: Underlays;
   readonly hellos: Hellos;
   readonly varp: VarpService;
+  readonly statics: StaticEntries;
   readonly views: Views;
   private readonly closables: Closable[] = [];
   /** why packets in fragments are not received, or "" */
@@ -83,6 +85,7 @@ export class Controller {
       usable: (underlay) => {
         this.hellos.deviceUsable(underlay);
         this.varp.announceAll();
+        this.statics.apply();
       },
       down: (ifindex) => this.hellos.deviceDown(ifindex),
       gone: (ifindex) => this.hellos.deviceGone(ifindex),
@@ -91,7 +94,18 @@ export class Controller {
     const { vnets, underlays } = this;
     this.hellos = new Hellos(this.context, { vnets, underlays });
     const { hellos } = this;
-    this.varp = new VarpService(this.context, { vnets, underlays, hellos });
+    this.varp = new VarpService(this.context, {
+      vnets,
+      underlays,
+      hellos,
+      localNew: (vnet, mac) => this.statics.cameBack(vnet, mac),
+    });
+    this.statics = new StaticEntries(this.context, {
+      vnets,
+      underlays,
+      state: options.state,
+      announce: (handle, mac) => this.varp.announce(handle, mac),
+    });
     const problems = (): string[] => this.moreProblems.flatMap((each) => each());
     const { bpffs } = options;
     this.views = new Views(this.context, {
@@ -120,6 +134,9 @@ export class Controller {
     this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
     this.underlays.reconcile(this.wantedDevices());
+    this.statics.removeOrphans();
+    this.statics.apply();
+    this.addProblems(() => this.statics.problems());
     this.sweepHooks();
     for (const other of generation.others) {
       removeGeneration(other.dir);
@@ -169,6 +186,7 @@ export class Controller {
 
   appeared(made: readonly RunningVnet[]): void {
     for (const vnet of made) this.hellos.vnetAppeared(vnet);
+    this.statics.apply();
   }
 
   // ---- start
@@ -285,8 +303,9 @@ export class Controller {
     this.guarded("hello", () => this.hellos.tick());
     this.guarded("VARP", () => this.varp.tick());
     this.guarded("merging", () => this.underlays.sampleMerge());
-    if (this.ticks % repairEveryTicks === 0)
-      this.guarded("repairing", () => this.followDevices(true));
+    if (this.ticks % repairEveryTicks !== 0) return;
+    this.guarded("repairing", () => this.followDevices(true));
+    this.guarded("static entries", () => this.statics.apply());
   }
 
   /** A fault in one part must not end the daemon, nor the other parts. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** vnifs, vifs, varp and bridges: who is on the vnets, here and elsewhere. */
+/** vnifs, vifs, varp and bridges, and the entries that are configured: who is on the vnets, here and elsewhere. */
 import type { BridgeInfo, VarpEntry, VifInfo, VnifInfo } from "../../src/api/contract.js";
 import { VnetdError } from "../../src/base/errors.js";
 import { checkDeviceName, deviceNameProblem } from "../../src/base/ifname.js";
@@ -25,9 +25,10 @@ const vnifColumns: readonly Column<VnifInfo>[] = [
 const vifColumns: readonly Column<VifInfo>[] = [
   { title: "VNET", text: ({ vnet }) => shortVnetId(vnet) },
   { title: "VMAC", text: ({ vmac }) => vmac },
+  { title: "STATE", text: ({ state }) => state },
   {
     title: "AGE",
-    text: ({ ageSeconds }) => (ageSeconds === null ? "static" : durationText(ageSeconds)),
+    text: ({ ageSeconds }) => (ageSeconds === null ? "" : durationText(ageSeconds)),
     right: true,
   },
   { title: "DEVICE", text: ({ device }) => device ?? "" },
@@ -68,9 +69,10 @@ const vnetPositional: PositionalSpec = {
 async function addVif(invocation: Invocation): Promise<void> {
   const vnet = invocation.positional("VNET");
   const vmacOrDevice = invocation.positional("VMAC|DEV");
-  let params: { vnet: string; vmac: string; byDevice?: boolean };
+  const kind = invocation.flag("static") ? { static: true } : {};
+  let params: { vnet: string; vmac: string; byDevice?: boolean; static?: boolean };
   if (invocation.flag("interface")) {
-    params = { vnet, vmac: checkDeviceName(vmacOrDevice, "device"), byDevice: true };
+    params = { vnet, vmac: checkDeviceName(vmacOrDevice, "device"), byDevice: true, ...kind };
   } else {
     const mac = macFromText(vmacOrDevice);
     if (mac === undefined && deviceNameProblem(vmacOrDevice) === undefined) {
@@ -78,11 +80,14 @@ async function addVif(invocation: Invocation): Promise<void> {
         hint: `If it is an interface, whose MAC is meant: vif-add -i ${vnet} ${vmacOrDevice}`,
       });
     }
-    params = { vnet, vmac: mac ?? parseMac(vmacOrDevice) };
+    params = { vnet, vmac: mac ?? parseMac(vmacOrDevice), ...kind };
   }
   const vif = await invocation.request("vifAdd", params);
   if (invocation.output.json) invocation.output.value(vif);
-  else invocation.output.line(`added vif ${vif.vmac} to vnet ${shortVnetId(vif.vnet)}`);
+  else {
+    const what = vif.state === "static" ? "static vif" : "vif";
+    invocation.output.line(`added ${what} ${vif.vmac} to vnet ${shortVnetId(vif.vnet)}`);
+  }
 }
 
 async function deleteVif(invocation: Invocation): Promise<void> {
@@ -92,6 +97,29 @@ async function deleteVif(invocation: Invocation): Promise<void> {
   });
   if (invocation.output.json) invocation.output.value(vif);
   else invocation.output.line(`deleted vif ${vif.vmac} from vnet ${shortVnetId(vif.vnet)}`);
+}
+
+async function addVarp(invocation: Invocation): Promise<void> {
+  const device = invocation.option("device");
+  const entry = await invocation.request("varpAdd", {
+    vnet: invocation.positional("VNET"),
+    vmac: parseMac(invocation.positional("VMAC")),
+    address: invocation.positional("ADDR"),
+    ...(device === undefined ? {} : { device: checkDeviceName(device, "device") }),
+  });
+  if (invocation.output.json) return invocation.output.value(entry);
+  invocation.output.line(
+    `added ${entry.vmac} of vnet ${shortVnetId(entry.vnet)} on ${entry.address} by ${entry.device}`,
+  );
+}
+
+async function deleteVarp(invocation: Invocation): Promise<void> {
+  const entry = await invocation.request("varpDelete", {
+    vnet: invocation.positional("VNET"),
+    vmac: parseMac(invocation.positional("VMAC")),
+  });
+  if (invocation.output.json) invocation.output.value(entry);
+  else invocation.output.line(`deleted ${entry.vmac} of vnet ${shortVnetId(entry.vnet)}`);
 }
 
 async function flushVarp(invocation: Invocation): Promise<void> {
@@ -129,7 +157,7 @@ export const stationCommands: readonly CommandSpec[] = [
   },
   {
     name: "vif-add",
-    describe: "enter a MAC of this host, which then does not age",
+    describe: "enter a MAC of this host, which is announced and does not age",
     positionals: [
       vnetPositional,
       {
@@ -145,7 +173,14 @@ export const stationCommands: readonly CommandSpec[] = [
         flag: true,
         describe: "what follows the vnet is an interface's name",
       },
+      {
+        name: "static",
+        flag: true,
+        describe: "it stays here, also when it is heard from another host",
+      },
     ],
+    epilogue:
+      "What is entered is remembered, also after a reboot, until vif-delete. Without --static a guest that moves to another host takes its MAC along.",
     run: addVif,
   },
   {
@@ -166,8 +201,35 @@ export const stationCommands: readonly CommandSpec[] = [
     },
   },
   {
+    name: "varp-add",
+    describe: "enter a MAC of another host, which then stays there",
+    positionals: [
+      vnetPositional,
+      { name: "VMAC", describe: "the MAC", completes: "none" },
+      { name: "ADDR", describe: "the host's underlay address", completes: "none" },
+    ],
+    options: [
+      {
+        name: "device",
+        short: "d",
+        value: "DEV",
+        describe: "the attached device that leads there; otherwise the route decides",
+        completes: "device",
+      },
+    ],
+    epilogue:
+      "The entry does not age and is not changed by what is heard. It is remembered, also after a reboot, until varp-delete.",
+    run: addVarp,
+  },
+  {
+    name: "varp-delete",
+    describe: "delete an entry that varp-add made",
+    positionals: [vnetPositional, { name: "VMAC", describe: "the MAC", completes: "none" }],
+    run: deleteVarp,
+  },
+  {
     name: "varp-flush",
-    describe: "forget the MACs on other hosts",
+    describe: "forget the MACs that were learned to be on other hosts",
     positionals: [{ ...vnetPositional, describe: "only those of this vnet", optional: true }],
     run: flushVarp,
   },

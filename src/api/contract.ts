@@ -65,6 +65,8 @@ export interface VnifInfo {
 export interface VifInfo {
   vnet: string;
   vmac: string;
+  /** added: configured, does not age, and goes where it is heard; static: stays here, whatever is heard */
+  state: "learned" | "added" | "static";
   /** since it was last heard; null: configured, does not age */
   ageSeconds: number | null;
   /** bridge port it is behind, where the kernel's bridge knows it */
@@ -159,9 +161,12 @@ export interface Methods {
   vifs: [Record<string, never>, VifInfo[]];
   /** vmac is a MAC, or the name of a device whose MAC is meant; byDevice: a device's name even
    * where it could be read as a MAC ("aabbccddeeff" is both) */
-  vifAdd: [{ vnet: string; vmac: string; byDevice?: boolean }, VifInfo];
+  vifAdd: [{ vnet: string; vmac: string; byDevice?: boolean; static?: boolean }, VifInfo];
   vifDelete: [{ vnet: string; vmac: string }, { vnet: string; vmac: string }];
   varp: [Record<string, never>, VarpEntry[]];
+  /** device: the underlay device; left out, the one that leads to the address */
+  varpAdd: [{ vnet: string; vmac: string; address: string; device?: string }, VarpEntry];
+  varpDelete: [{ vnet: string; vmac: string }, { vnet: string; vmac: string }];
   varpFlush: [{ vnet?: string }, { vnets: number }];
   peers: [Record<string, never>, never];
   peerAdd: [{ peer: string; port?: number }, never];

@@ -3,9 +3,8 @@
  * What each method of the API does: reads the parameters, checks, and hands on to the controller.
  * Synchronous, so requests of several connections never interleave.
  */
-import { deviceNameProblem, checkDeviceName } from "../base/ifname.js";
+import { checkDeviceName } from "../base/ifname.js";
 import { VnetdError } from "../base/errors.js";
-import { isGroupMac, isZeroMac, macFromText, macToBytes, type Mac } from "../base/mac.js";
 import { parseVnetId } from "../base/vnet-id.js";
 import { version } from "../base/version.js";
 import {
@@ -15,18 +14,11 @@ import {
   type PlacedVnet,
 } from "../config/vnet-file.js";
 import { isBuiltInId, type Controller } from "../controller.js";
-import { isFresh, isLocal, nowNs } from "../dataplane/tables.js";
-import { vnetdControlOp, vnetdFdbFlags } from "../generated/layouts.js";
-import {
-  apiVersion,
-  type AttachedDevice,
-  type VifInfo,
-  type VnetInfo,
-  type VnetParameters,
-} from "./contract.js";
+import { without } from "../controller/static-entries.js";
+import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } from "./contract.js";
+import { entryHandlers } from "./entry-handlers.js";
 import { fieldsOf, flagField, optionalTextField, textField, textListField } from "./params.js";
 import type { Handlers } from "./server.js";
-import type { RunningVnet } from "../controller/vnets.js";
 
 export function createHandlers(controller: Controller): Handlers {
   const { views } = controller;
@@ -39,15 +31,8 @@ export function createHandlers(controller: Controller): Handlers {
     vnets: (params) => views.vnets(flagField(params, "all")),
     vnifs: () => views.vnifs(),
     vifs: () => views.vifs(),
-    vifAdd: (params) => {
-      const vmac = textField(params, "vmac");
-      const mac = macOrDevice(controller, vmac, flagField(params, "byDevice"));
-      return vifAdd(controller, textField(params, "vnet"), mac);
-    },
-    vifDelete: (params) =>
-      vifDelete(controller, textField(params, "vnet"), textField(params, "vmac")),
     varp: () => views.varp(),
-    varpFlush: (params) => varpFlush(controller, optionalTextField(params, "vnet")),
+    ...entryHandlers(controller),
     peers: notBuilt,
     peerAdd: notBuilt,
     peerDelete: notBuilt,
@@ -148,6 +133,7 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
   const { config, running } = vnets.find(id);
   controller.persist((draft) => {
     draft.vnets = draft.vnets.filter((vnet) => vnet.id !== id);
+    Object.assign(draft, without(draft, id));
     if (isBuiltInId(id) && !draft.deletedBuiltIns.includes(id)) draft.deletedBuiltIns.push(id);
   });
   if (running !== undefined) {
@@ -162,89 +148,4 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
 function vnetList(controller: Controller, ids: readonly string[]): VnetInfo[] {
   if (ids.length === 0) return controller.views.vnetList();
   return ids.map((text) => controller.vnets.find(parseVnetId(text)).config);
-}
-
-// ---- the MAC table
-
-function runningVnet(controller: Controller, text: string): RunningVnet {
-  const { running, problem, config } = controller.vnets.find(parseVnetId(text));
-  if (running !== undefined) return running;
-  throw new VnetdError("KERNEL", `vnet ${config.id} is not up: ${problem}`);
-}
-
-/** A MAC, or the name of a device whose MAC is meant; only the latter when `byDevice` says so. */
-function macOrDevice(controller: Controller, text: string, byDevice = false): Mac {
-  const mac = (byDevice ? undefined : macFromText(text)) ?? deviceMac(controller, text);
-  if (mac === undefined) {
-    throw new VnetdError(
-      "BAD_MAC",
-      `"${text.slice(0, 80)}" is neither a MAC address nor a device that has one`,
-      {
-        hint: "A MAC address is six pairs of hex digits, for example aa:00:00:01:02:03.",
-      },
-    );
-  }
-  if (isGroupMac(mac) || isZeroMac(mac)) {
-    throw new VnetdError("BAD_MAC", `${mac} is no station's MAC address`, {
-      hint: "The first byte of a station's address is even, and not all are zero.",
-    });
-  }
-  return mac;
-}
-
-function deviceMac({ context }: Controller, name: string): Mac | undefined {
-  if (deviceNameProblem(name) !== undefined) return undefined;
-  const mac = context.native.linkGet(name)?.mac;
-  return mac === "" ? undefined : mac;
-}
-
-function vifAdd(controller: Controller, vnetText: string, vmac: Mac): VifInfo {
-  const vnet = runningVnet(controller, vnetText);
-  const reason = controller.context.control.run({
-    op: vnetdControlOp.CTL_LEARN_LOCAL,
-    slot: vnet.slot,
-    handle: vnet.handle,
-    fdbFlags: vnetdFdbFlags.FDB_STATIC,
-    mac: macToBytes(vmac),
-  });
-  if (reason !== "ok") {
-    throw new VnetdError("KERNEL", `${vmac} was not entered: ${reason}`, {
-      hint: "A limit of the table is reached: see limits in the configuration.",
-    });
-  }
-  controller.varp.announce(vnet.handle, vmac);
-  const shown = controller.views.vifs().find((vif) => vif.vnet === vnet.id && vif.vmac === vmac);
-  return shown ?? { vnet: vnet.id, vmac, ageSeconds: null, device: null };
-}
-
-function vifDelete(
-  controller: Controller,
-  vnetText: string,
-  vmacText: string,
-): { vnet: string; vmac: string } {
-  const { maps, control } = controller.context;
-  const { slot, handle, id } = runningVnet(controller, vnetText);
-  const vmac = macOrDevice(controller, vmacText);
-  const mac = macToBytes(vmac);
-  const entry = maps.fdbEntry({ handle, mac });
-  const record = maps.vnet(slot);
-  const isHere =
-    entry !== undefined &&
-    record !== undefined &&
-    isLocal(entry) &&
-    isFresh(entry, record, nowNs());
-  if (!isHere) {
-    throw new VnetdError("VIF_NOT_FOUND", `vnet ${id} has no vif ${vmac} on this host`, {
-      hint: "`vnetd vifs` shows those it has.",
-    });
-  }
-  control.run({ op: vnetdControlOp.CTL_FORGET, slot, handle, mac });
-  return { vnet: id, vmac };
-}
-
-function varpFlush(controller: Controller, vnetText: string | undefined): { vnets: number } {
-  const { vnets, context } = controller;
-  const chosen = vnetText === undefined ? vnets.running() : [runningVnet(controller, vnetText)];
-  for (const vnet of chosen) context.table.flush(vnet);
-  return { vnets: chosen.length };
 }

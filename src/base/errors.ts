@@ -36,6 +36,10 @@ export const errorTable = {
   NOT_A_BRIDGE: "The name given as bridge is a device of another kind.",
   SECURITY_UNAVAILABLE: "The security level cannot be had, and clear is never used in its place.",
   VIF_NOT_FOUND: "There is no such vif.",
+  ENTRY_NOT_FOUND: "There is no such static entry.",
+  MAC_IN_USE: "The MAC lives, or is configured to live, somewhere else.",
+  NO_PATH: "No attached device leads to the address.",
+  TABLE_FULL: "The MAC table takes no more entries.",
 
   DEVICE_NOT_FOUND: "There is no such network device.",
   DEVICE_UNSUITABLE: "The device cannot carry vnets.",

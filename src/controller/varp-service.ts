@@ -47,6 +47,8 @@ export interface VarpParts {
   vnets: Vnets;
   underlays: Underlays;
   hellos: Hellos;
+  /** a MAC was heard here that is new, or was elsewhere */
+  localNew: (vnet: RunningVnet, mac: Mac) => void;
 }
 
 export class VarpService {
@@ -120,8 +122,10 @@ export class VarpService {
   private onLocalNew(event: MacEvent): void {
     const vnet = this.vnetOf(event);
     if (vnet === undefined) return;
-    this.resolver.resolved(vnet.handle, macFromBytes(event.mac));
-    this.announce(vnet.handle, macFromBytes(event.mac));
+    const mac = macFromBytes(event.mac);
+    this.resolver.resolved(vnet.handle, mac);
+    this.parts.localNew(vnet, mac);
+    this.announce(vnet.handle, mac);
   }
 
   private drain(): void {
@@ -258,7 +262,7 @@ export class VarpService {
 }
 
 /** Unicast IPv4 that may be a host's (RFC 1122 section 3.2.1.3). */
-function isHostAddress(bytes: Uint8Array): boolean {
+export function isHostAddress(bytes: Uint8Array): boolean {
   if (!isMappedIpv4(bytes) || isMulticastAddress(bytes)) return false;
   const first = bytes[12] ?? 0;
   return first !== 0 && first !== 127 && first < 240;

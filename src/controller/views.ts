@@ -78,7 +78,8 @@ export class Views {
       return {
         vnet: entry.vnet,
         vmac: entry.vmac,
-        ageSeconds: entry.static ? null : seconds(entry.ageMs),
+        state: entry.state,
+        ageSeconds: entry.state === "learned" ? seconds(entry.ageMs) : null,
         device: port === undefined ? null : (names.get(port) ?? null),
       };
     });

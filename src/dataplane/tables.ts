@@ -25,7 +25,7 @@ export interface LocalEntry {
   vnet: VnetId;
   handle: number;
   vmac: Mac;
-  static: boolean;
+  state: "learned" | "added" | "static";
   ageMs: number;
 }
 
@@ -66,9 +66,8 @@ export function localEntries(maps: Maps, vnets: VnetsByHandle): LocalEntry[] {
     const vnet = vnets.get(key.handle);
     if (record === undefined || vnet === undefined) return [];
     if (!isLocal(entry) || !isFresh(entry, record, now)) return [];
-    const isStatic = (entry.flags & vnetdFdbFlags.FDB_STATIC) !== 0;
     const common = { vnet: vnet.id, handle: key.handle, vmac: macFromBytes(key.mac) };
-    return [{ ...common, static: isStatic, ageMs: ageMs(now, entry.seenNs) }];
+    return [{ ...common, state: localState(entry.flags), ageMs: ageMs(now, entry.seenNs) }];
   });
 }
 
@@ -116,6 +115,11 @@ export function dropRows(maps: Maps): DropRow[] {
     frames: Number(count.frames),
     bytes: Number(count.bytes),
   }));
+}
+
+function localState(flags: number): LocalEntry["state"] {
+  if ((flags & vnetdFdbFlags.FDB_PINNED) !== 0) return "static";
+  return (flags & vnetdFdbFlags.FDB_STATIC) !== 0 ? "added" : "learned";
 }
 
 function stateOf(flags: number, fresh: boolean): RemoteEntry["state"] {

@@ -159,6 +159,22 @@ describe("what is asked of the daemon", () => {
       ["vifAdd", { vnet: "97", vmac: "aabbccddeeff", byDevice: true }],
     ],
     [
+      ["vif-add", "--static", "97", "aa:00:00:01:02:03"],
+      ["vifAdd", { vnet: "97", vmac: "aa:00:00:01:02:03", static: true }],
+    ],
+    [
+      ["varp-add", "0097", "AA-0-0-1-2-3", "192.0.2.2"],
+      ["varpAdd", { vnet: "0097", vmac: "aa:00:00:01:02:03", address: "192.0.2.2" }],
+    ],
+    [
+      ["varp-add", "97", "aa:00:00:01:02:03", "192.0.2.2", "--device", "eth1"],
+      ["varpAdd", { vnet: "97", vmac: "aa:00:00:01:02:03", address: "192.0.2.2", device: "eth1" }],
+    ],
+    [
+      ["varp-delete", "97", "aa:00:00:01:02:03"],
+      ["varpDelete", { vnet: "97", vmac: "aa:00:00:01:02:03" }],
+    ],
+    [
       ["vif-delete", "97", "aa00.0001.0203"],
       ["vifDelete", { vnet: "97", vmac: "aa:00:00:01:02:03" }],
     ],
@@ -176,12 +192,22 @@ describe("what is asked of the daemon", () => {
       ["detach", { device: "eth0" }],
     ],
   ] as const)("%j", async (args, expected) => {
-    const vif = { vnet: id97, vmac: "aa:00:00:01:02:03", ageSeconds: null, device: null };
+    const vmac = "aa:00:00:01:02:03";
+    const vif = { vnet: id97, vmac, state: "added", ageSeconds: null, device: null } as const;
     const result = await ask(
       {
         vnetDelete: { ...vnet97, note: null },
         vifAdd: vif,
         vifDelete: vif,
+        varpAdd: {
+          vnet: id97,
+          vmac,
+          address: "192.0.2.2",
+          device: "eth0",
+          state: "static",
+          ageSeconds: 0,
+        },
+        varpDelete: { vnet: id97, vmac },
         varpFlush: { vnets: 3 },
         attach: eth0,
         detach: { device: "eth0" },
@@ -239,6 +265,7 @@ describe("what is refused before the daemon is asked", () => {
     [["vnet-create", "-", "-s", "none"], "USAGE"],
     [["vnet-delete"], "USAGE"],
     [["vif-add", "97"], "USAGE"],
+    [["varp-add", "97", "aa:00:00:01:02:03"], "USAGE"],
     [["peer-add", "h", "-p", "0"], "USAGE"],
     [["help", "colour"], "USAGE"],
     [["completion", "fish"], "USAGE"],
@@ -262,6 +289,9 @@ describe("what is refused before the daemon is asked", () => {
     [["vif-delete", "97", "eth0"], "BAD_MAC"],
     [["attach", "eth0/1"], "BAD_NAME"],
     [["vif-add", "-i", "97", "a b"], "BAD_NAME"],
+    [["varp-add", "97", "eth0", "192.0.2.2"], "BAD_MAC"],
+    [["varp-add", "97", "aa:00:00:01:02:03", "192.0.2.2", "-d", "a b"], "BAD_NAME"],
+    [["varp-delete", "97", "x"], "BAD_MAC"],
   ] as const)("%j: exit code 1", async (args, code) => {
     const result = await ask({}, [...args, "--json"]);
     expect(result).toMatchObject({ code: 1, stdout: "" });
@@ -349,7 +379,15 @@ describe("output", () => {
   it("--json gives what the daemon gave", async () => {
     const answers: Answers = {
       vnetList: [vnet97],
-      vifs: [{ vnet: id97, vmac: "02:00:00:00:00:01", ageSeconds: 1.5, device: "tap0" }],
+      vifs: [
+        {
+          vnet: id97,
+          vmac: "02:00:00:00:00:01",
+          state: "learned",
+          ageSeconds: 1.5,
+          device: "tap0",
+        },
+      ],
       varp: [
         {
           vnet: id97,
@@ -415,14 +453,19 @@ describe("output", () => {
     ).toBe(
       "VNET  VMAC               ADDRESS    DEVICE  STATE        AGE\n0097  02:00:00:00:00:02  192.0.2.2  eth0    announced  1m15s\n",
     );
-    expect(
-      (
-        await ask(
-          { vifs: [{ vnet: id97, vmac: "02:00:00:00:00:02", ageSeconds: null, device: null }] },
-          ["vifs"],
-        )
-      ).stdout,
-    ).toContain("static  -\n");
+    const vif = { vnet: id97, vmac: "02:00:00:00:00:02", device: null };
+    const vifs = [
+      { ...vif, state: "static", ageSeconds: null },
+      { ...vif, state: "learned", ageSeconds: 75 },
+    ] as const;
+    expect((await ask({ vifs: [...vifs] }, ["vifs"])).stdout).toBe(
+      [
+        "VNET  VMAC               STATE      AGE  DEVICE",
+        "0097  02:00:00:00:00:02  static       -  -",
+        "0097  02:00:00:00:00:02  learned  1m15s  -",
+        "",
+      ].join("\n"),
+    );
     expect(
       (
         await ask({ bridges: [{ bridge: "b", vnet: id97, ports: ["p", "q"], owned: true }] }, [
@@ -433,7 +476,7 @@ describe("output", () => {
   });
 
   it("MACs are in order of vnet and MAC", async () => {
-    const vif = { ageSeconds: 1, device: null };
+    const vif = { state: "learned", ageSeconds: 1, device: null } as const;
     const rows = ["0098 02", "0097 03", "0097 01"].map((text) => ({
       ...vif,
       vnet: id97.replace("0097", text.slice(0, 4)),
@@ -602,6 +645,8 @@ describe("commands that need no daemon", () => {
       "vif-add",
       "vif-delete",
       "varp",
+      "varp-add",
+      "varp-delete",
       "varp-flush",
       "peers",
       "peer-add",
