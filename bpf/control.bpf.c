@@ -19,6 +19,18 @@ static __always_inline void nexthop_key(const struct vnetd_control *c,
 	__builtin_memcpy(key->addr, c->addr, sizeof(key->addr));
 }
 
+/* The id of the other path that the request names, made if it is not there. */
+static __always_inline __u32 other_of(const struct vnetd_control *c)
+{
+	struct vnetd_nexthop_key key = { .handle = c->handle, .ifindex = c->other_ifindex };
+	__u32 reason;
+
+	if (!c->other_ifindex)
+		return 0;
+	__builtin_memcpy(key.addr, c->other_addr, sizeof(key.addr));
+	return nexthop_heard(&key, c->slot, &reason);
+}
+
 static __always_inline __u32 control_nexthop(struct vnetd_control *c)
 {
 	struct vnetd_nexthop_key key = {};
@@ -33,6 +45,9 @@ static __always_inline __u32 control_nexthop(struct vnetd_control *c)
 	if (!hop)
 		return VNETD_REFUSED_HOSTS_FULL;
 	if (c->op == VNETD_CTL_NEXTHOP) {
+		__builtin_memcpy(hop->host, c->host, sizeof(hop->host));
+		hop->path = c->path & (VNETD_MAX_PATHS - 1);
+		hop->other = other_of(c);
 		hop->flags = VNETD_NEXTHOP_USED | c->nexthop_flags;
 		hop->capabilities = c->capabilities;
 		hop->mtu = c->mtu;
@@ -67,6 +82,7 @@ static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd
 		reason = control_nexthop(c);
 		if (reason)
 			return reason;
+		c->nexthop = nexthop_primary(c->nexthop);
 		hop = nexthop_by_id(c->nexthop);
 		if (!hop)
 			return VNETD_REFUSED_HOSTS_FULL;
@@ -93,6 +109,20 @@ static __always_inline __u32 control_forget(struct vnetd_control *c)
 	return VNETD_OK;
 }
 
+static __always_inline __u32 control_heard(const struct vnetd_control *c)
+{
+	struct vnetd_nexthop_key key = {};
+	struct vnetd_nexthop *hop;
+	__u32 *id;
+
+	nexthop_key(c, &key);
+	id = bpf_map_lookup_elem(&nexthop_ids, &key);
+	hop = id ? nexthop_by_id(*id) : NULL;
+	if (hop)
+		hop->heard_ns = now_ns();
+	return VNETD_OK;
+}
+
 static __always_inline __u32 control_run(struct vnetd_control *c)
 {
 	struct vnetd_vnet *vnet;
@@ -111,6 +141,8 @@ static __always_inline __u32 control_run(struct vnetd_control *c)
 		return control_forget(c);
 	case VNETD_CTL_NEXTHOP:
 		return control_nexthop(c);
+	case VNETD_CTL_HEARD:
+		return control_heard(c);
 	default:
 		return VNETD_DROP_UNKNOWN_MESSAGE;
 	}

@@ -84,6 +84,7 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	r->source = ip->saddr;
 	r->destination = ip->daddr;
 	r->to_group = ip->daddr == group;
+	r->ip_id = ip->id;
 	if (!r->to_group && ip->daddr != ipv4_of(r->underlay->addr))
 		return NOT_OURS;
 	if (ip->protocol == IPPROTO_ICMP)
@@ -333,6 +334,7 @@ static __always_inline __u32 first_fragment(struct __sk_buff *skb, struct receiv
 	hdr.vxlan_flags = VXLAN_FLAG_VNI;
 	hdr.vxlan_id = bpf_htonl(reassembly_id(slot, r->underlay->index & 7, r->to_group) << 8);
 	__builtin_memcpy(hdr.secret, m->reassembly_secret, sizeof(hdr.secret));
+	hdr.ip_id = r->ip_id;
 	hdr.type = bpf_htons(ETH_P_IP);
 	if (bpf_skb_store_bytes(skb, r->udp_offset, &hdr, sizeof(hdr), BPF_F_RECOMPUTE_CSUM))
 		return VNETD_DROP_NO_MEMORY;

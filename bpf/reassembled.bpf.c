@@ -3,7 +3,7 @@
  * Frames whose outer packets came in fragments, on the TC ingress of the VXLAN device that the kernel
  * delivers them to when they are whole again. See bpf/lib/reassembly.h.
  *
- * What comes here is an Ethernet header whose addresses are this host's secret, and the inner frame.
+ * What comes here is an Ethernet header whose addresses hold this host's secret, and the inner frame.
  * Everything else was sent to the device's port by others and is dropped.
  */
 #include "lib/reassembly.h"
@@ -24,6 +24,7 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 {
 	struct {
 		__u8 secret[VNETD_SECRET_LEN];
+		__u16 ip_id;
 		__be16 type;
 		__u8 eth[ETH_HLEN];
 	} VNETD_PACKED in;
@@ -46,6 +47,7 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	if (r->vnet->security != VNETD_SECURITY_NONE)
 		return VNETD_DROP_SECURITY;
 	r->source = bpf_htonl(key.remote_ipv4);
+	r->ip_id = in.ip_id;
 	r->to_group = reassembly_to_group(key.tunnel_id);
 	v->flooded = r->to_group;
 	reason = learn_remote(r, in.eth + ETH_ALEN, v);

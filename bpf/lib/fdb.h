@@ -147,6 +147,15 @@ uncount_owner:
 	return reason;
 }
 
+/* Whether two next hops are paths to one host: its primary path changed, no MAC moved. */
+static __always_inline bool same_host(__u32 from, __u32 to)
+{
+	struct vnetd_nexthop *a = nexthop_by_id(from), *b = nexthop_by_id(to);
+
+	return a && b && a->other && b->other && a->key.handle == b->key.handle &&
+	       same_address(a->host, b->host);
+}
+
 /* A MAC whose entry points elsewhere, or nowhere any more. */
 SUBPROGRAM int fdb_move(const struct fdb_news *news)
 {
@@ -187,7 +196,9 @@ SUBPROGRAM int fdb_move(const struct fdb_news *news)
 	entry->flags = news->flags;
 	entry->seen_ns = news->now;
 
-	if (alive) {
+	if (alive && same_host(from, news->nexthop)) {
+		/* where the MAC is has not changed */
+	} else if (alive) {
 		COUNT_TABLE(moved);
 		event_moved(&news->key, slot, from, news->nexthop);
 	} else {

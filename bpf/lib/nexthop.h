@@ -12,6 +12,8 @@
 
 /* how exact heard_ns and seen_ns are: written at most this often, to keep their cache line quiet */
 #define REFRESH_NS 100000000ULL
+/* a path that was silent for so long while another of the same host was not is not used */
+#define PATH_SILENT_NS 1000000000ULL
 
 static __always_inline bool same_address(const __u8 *a, const __u8 *b)
 {
@@ -80,6 +82,10 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->port = 0;
 	nexthop->spi = 0;
 	nexthop->heard_ns = now_ns();
+	__builtin_memset(nexthop->host, 0, sizeof(nexthop->host));
+	nexthop->other = 0;
+	nexthop->path = 0;
+	nexthop->sent_ns = 0;
 	if (bpf_map_update_elem(&nexthop_ids, key, &id, BPF_NOEXIST) == 0) {
 		made->id = id;
 		made->reason = VNETD_OK;
@@ -116,6 +122,71 @@ static __always_inline __u32 nexthop_heard(const struct vnetd_nexthop_key *key, 
 	return made.id;
 }
 
+/* ---- several paths to one host ------------------------------------------------------------ */
+
+/* The other path that a record names, if it is one to the same host; or NULL. */
+static __always_inline struct vnetd_nexthop *nexthop_other(const struct vnetd_nexthop *hop)
+{
+	struct vnetd_nexthop *other = nexthop_by_id(hop->other);
+
+	if (!other || !(other->flags & VNETD_NEXTHOP_USED) ||
+	    other->key.handle != hop->key.handle || !same_address(other->host, hop->host))
+		return NULL;
+	return other;
+}
+
+/*
+ * The record that MACs behind this host point to, whichever path they were heard by: its primary
+ * path's. So what comes by one path and then by another moves nothing.
+ */
+SUBPROGRAM __u32 nexthop_primary(__u32 id)
+{
+	struct vnetd_nexthop *hop = nexthop_by_id(id), *other;
+
+	if (!hop || !hop->other || !(hop->flags & VNETD_NEXTHOP_SECONDARY))
+		return id;
+	other = nexthop_other(hop);
+	return other && !(other->flags & VNETD_NEXTHOP_SECONDARY) ? hop->other : id;
+}
+
+static __always_inline bool nexthop_device_up(const struct vnetd_nexthop *hop)
+{
+	struct vnetd_underlay *underlay = underlay_by_ifindex(hop->key.ifindex);
+
+	return underlay && underlay->flags & VNETD_UNDERLAY_UP;
+}
+
+/*
+ * The path to send by, given the host's primary path: that one, unless its device is down, or the
+ * other was heard for PATH_SILENT_NS after it was last heard. Group frames come by all paths that
+ * work, so a path that works is never that far behind one that brings them; where only frames to
+ * one host come, they come by a path that works.
+ */
+SUBPROGRAM __u32 nexthop_in_use(__u32 id)
+{
+	struct vnetd_nexthop *hop = nexthop_by_id(id), *other;
+	__u64 now = now_ns();
+	bool up;
+
+	if (!hop)
+		return id;
+	/* the daemon asks who is sent to and not heard whether it is there */
+	if ((__s64)(now - hop->sent_ns) > (__s64)REFRESH_NS)
+		hop->sent_ns = now;
+	other = nexthop_other(hop);
+	if (!other)
+		return id;
+	up = nexthop_device_up(hop);
+	if (up != nexthop_device_up(other))
+		return up ? id : hop->other;
+	/* an entry that is older than the choice of the primary path */
+	if (hop->flags & VNETD_NEXTHOP_SECONDARY)
+		return (__s64)(hop->heard_ns - other->heard_ns) > (__s64)PATH_SILENT_NS
+			       ? id
+			       : hop->other;
+	return (__s64)(other->heard_ns - hop->heard_ns) > (__s64)PATH_SILENT_NS ? hop->other : id;
+}
+
 /* Gives a record back. Only the sweeper and the control program call this. */
 static __always_inline void nexthop_release(__u32 id, struct vnetd_nexthop *nexthop)
 {
@@ -132,6 +203,7 @@ static __always_inline void nexthop_release(__u32 id, struct vnetd_nexthop *next
 	nexthop->gen += 1;
 	nexthop->flags = 0;
 	nexthop->entries = 0;
+	nexthop->other = 0;
 	bpf_map_push_elem(&nexthop_free, &id, 0);
 }
 

@@ -7,7 +7,8 @@
  * UDP header to the device's port, a VXLAN header and an Ethernet header of no meaning, which are
  * together just as long. What was in the VUDP header is checked before, and goes along as the
  * VXLAN's id; the addresses of that Ethernet header are a secret of this host, since anyone can send
- * to the port. Later fragments pass as they are.
+ * to the port, and the packet's IPv4 id, by which a copy is told (bpf/lib/dedupe.h). Later fragments
+ * pass as they are.
  */
 #ifndef VNETD_REASSEMBLY_H
 #define VNETD_REASSEMBLY_H
@@ -23,12 +24,13 @@ struct reassembly_hdr {
 	/* the id is in the upper 24 bits */
 	__be32 vxlan_id;
 	__u8 secret[VNETD_SECRET_LEN];
+	__u16 ip_id;
 	__be16 type;
 } VNETD_PACKED;
 
 _Static_assert(sizeof(struct reassembly_hdr) == sizeof(struct udphdr) + VNETD_VUDP_HDR_LEN,
 	       "in the place of the headers that it replaces");
-_Static_assert(VNETD_SECRET_LEN == 2 * ETH_ALEN, "two MACs");
+_Static_assert(VNETD_SECRET_LEN + 2 == 2 * ETH_ALEN, "two MACs");
 _Static_assert(VNETD_MAX_VNETS <= 1 << 12 && VNETD_MAX_UNDERLAYS <= 1 << 3, "fits an id");
 
 /* What goes along as the VXLAN's id: the slot, where the packet came in, and whether to all. */

@@ -6,6 +6,7 @@
 #ifndef VNETD_RECEIVE_H
 #define VNETD_RECEIVE_H
 
+#include "dedupe.h"
 #include "fdb.h"
 #include "frame.h"
 
@@ -22,9 +23,25 @@ struct received {
 	__be32 source;
 	__be32 destination;
 	__be16 source_port;
+	/* as it lies in the packet */
+	__u16 ip_id;
 	bool to_group;
 	bool segmented;
 };
+
+/* Whether a group frame of a host with several paths was delivered already: it came by another. */
+static __always_inline bool is_copy(const struct received *r, const struct vnetd_nexthop *hop,
+				    const struct verdict *v)
+{
+	struct dedupe_key key = {
+		.handle = v->handle,
+		.ip_id = r->ip_id,
+		.len = (__u16)v->len,
+	};
+
+	__builtin_memcpy(key.who, hop->host, sizeof(key.who));
+	return dedupe_is_copy(&key, hop->path);
+}
 
 /*
  * Learns that the source MAC lives behind the sender. Returns a reason to drop the frame; why it
@@ -56,10 +73,16 @@ static __always_inline __u32 learn_remote(const struct received *r, const __u8 *
 	hop = nexthop_by_id(news.nexthop);
 	if (!hop)
 		return VNETD_OK;
-	if (unlikely(r->to_group && hop->flags & VNETD_NEXTHOP_SECONDARY))
-		return VNETD_DROP_DUPLICATE_PATH;
 	if ((__s64)(news.now - hop->heard_ns) > (__s64)REFRESH_NS)
 		hop->heard_ns = news.now;
+	if (unlikely(hop->other)) {
+		if (r->to_group && is_copy(r, hop, v))
+			return VNETD_DROP_DUPLICATE_PATH;
+		news.nexthop = nexthop_primary(news.nexthop);
+		hop = nexthop_by_id(news.nexthop);
+		if (!hop)
+			return VNETD_OK;
+	}
 	if (unlikely(is_group_mac(mac))) {
 		v->refused = VNETD_REFUSED_GROUP_MAC;
 		return VNETD_OK;

@@ -70,6 +70,11 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	hop = nexthop_by_id((__u32)nexthop);
 	if (!hop || hop->gen != nexthop >> 32)
 		goto unknown;
+	if (unlikely(hop->other)) {
+		hop = nexthop_by_id(nexthop_in_use((__u32)nexthop));
+		if (!hop)
+			goto unknown;
+	}
 	underlay = underlay_by_ifindex(hop->key.ifindex);
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		goto unknown;

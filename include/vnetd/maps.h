@@ -29,13 +29,15 @@ enum vnetd_limits {
 	VNETD_MAX_VNETS = 4096,
 	/* attached underlay devices; a program loops over them for the group */
 	VNETD_MAX_UNDERLAYS = 8,
+	/* paths to one host */
+	VNETD_MAX_PATHS = 8,
 	/* defaults, changeable at load time by the daemon's configuration */
 	VNETD_DEFAULT_FDB_ENTRIES = 65536,
 	VNETD_DEFAULT_NEXTHOPS = 16384,
 	VNETD_DEFAULT_FDB_PER_VNET = 16384,
 	VNETD_DEFAULT_FDB_PER_HOST = 4096,
 	VNETD_DEFAULT_HOSTS_PER_VNET = 1024,
-	VNETD_SECRET_LEN = 12,
+	VNETD_SECRET_LEN = 10,
 	/* UDP port of the device `reassembly` */
 	VNETD_REASSEMBLY_PORT = 4790,
 	VNETD_MAX_DROP_KEYS = 65536,
@@ -63,6 +65,7 @@ struct vnetd_meta {
 	__u32 reassembly;
 	/* random: tells packets that bpf/decap.bpf.c let through from what others send there */
 	__u8 reassembly_secret[VNETD_SECRET_LEN];
+	__u16 pad;
 };
 
 /* ---- vnets ---------------------------------------------------------------------------- */
@@ -162,7 +165,7 @@ enum vnetd_nexthop_flags {
 	VNETD_NEXTHOP_USED = 1 << 0,
 	/* known by hello: kept by the daemon, not swept */
 	VNETD_NEXTHOP_MEMBER = 1 << 1,
-	/* the same host is reached by a better path: its group frames on this one are copies */
+	/* the same host is reached by a better path, which `other` names */
 	VNETD_NEXTHOP_SECONDARY = 1 << 2,
 };
 
@@ -186,7 +189,17 @@ struct vnetd_nexthop {
 	__be16 port;
 	__u32 spi;
 	__u64 heard_ns;
-	__u32 reserved[4];
+	/* the host that this is a path to, as its hello says */
+	__u8 host[16];
+	/* another path to the same host: of its primary path the next best, of the others the
+	 * primary. 0: there is none. Believed only if that record names the same host. */
+	__u32 other;
+	/* which of the host's paths this is, below VNETD_MAX_PATHS */
+	__u8 path;
+	__u8 pad[3];
+	/* when unicast was sent by it; kept only where there is another path */
+	__u64 sent_ns;
+	__u32 reserved[2];
 };
 
 /* ---- the MAC table -------------------------------------------------------------------- */
@@ -310,10 +323,13 @@ enum vnetd_control_op {
 	VNETD_CTL_LEARN_LOCAL = 3,
 	/* let (vnet, mac) die now */
 	VNETD_CTL_FORGET = 4,
-	/* find or make the next hop (vnet, addr, ifindex) and set its flags, mtu, capabilities */
+	/* find or make the next hop (vnet, addr, ifindex) and set its flags, mtu, capabilities, and
+	 * host, path and other path */
 	VNETD_CTL_NEXTHOP = 5,
 	/* let (vnet, mac) die now if it lives on this host */
 	VNETD_CTL_FORGET_LOCAL = 6,
+	/* the next hop (vnet, addr, ifindex) was heard, if there is one */
+	VNETD_CTL_HEARD = 7,
 };
 
 /*
@@ -335,6 +351,12 @@ struct vnetd_control {
 	__u16 mtu;
 	__u8 mac[VNETD_MAC_LEN];
 	__u8 addr[16];
+	/* the other path is (other_addr, other_ifindex); 0: there is none */
+	__u32 other_ifindex;
+	__u8 other_addr[16];
+	__u8 host[16];
+	__u8 path;
+	__u8 pad[3];
 };
 
 /* map sweeper: ARRAY of one, private to bpf/lib/sweep.h (it holds a bpf_timer).
@@ -350,12 +372,12 @@ VNETD_SIZE(vnetd_vnet, 104);
 VNETD_SIZE(vnetd_vnet_counts, 16);
 VNETD_SIZE(vnetd_underlay, 68);
 VNETD_SIZE(vnetd_nexthop_key, 24);
-VNETD_SIZE(vnetd_nexthop, 80);
+VNETD_SIZE(vnetd_nexthop, 104);
 VNETD_SIZE(vnetd_fdb_key, 12);
 VNETD_SIZE(vnetd_fdb_entry, 24);
 VNETD_SIZE(vnetd_event_varp, 44 + VNETD_VARP_MAX_LEN);
 VNETD_SIZE(vnetd_event_mac, 40);
-VNETD_SIZE(vnetd_control, 72);
+VNETD_SIZE(vnetd_control, 112);
 #endif
 
 #endif

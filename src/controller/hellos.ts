@@ -5,16 +5,24 @@
  * Out: an announce of the vnetif's own MAC with the extension (src/wire/hello.ts), to the group on
  * every usable device when a vnet, a device or the daemon appears and every interval after, and
  * by unicast to a host that was not known or asked. In: members (src/varp/members.ts); what
- * changes there is written to the next hops, so that the data plane drops the copies of group
- * frames that come by a second path.
+ * changes there is written to the next hops, so that the data plane knows which paths lead to
+ * one host.
  */
 import { parseAddress } from "../base/address.js";
 import { version } from "../base/version.js";
 import { macToBytes } from "../base/mac.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
 import { vnetdCapability, vnetdControlOp, vnetdNexthopFlags } from "../generated/layouts.js";
+import { nexthopRequest } from "../dataplane/control.js";
 import { HelloSchedule } from "../varp/hello-schedule.js";
-import { Members, membersDefaults, type Member, type PathChange } from "../varp/members.js";
+import {
+  Members,
+  membersDefaults,
+  type Member,
+  type PathChange,
+  type Place,
+} from "../varp/members.js";
+import { PathProbe } from "../varp/path-probe.js";
 import { TokenBucket } from "../varp/token-bucket.js";
 import { decodeHello, encodeHello, type Hello } from "../wire/hello.js";
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
@@ -24,6 +32,7 @@ import type { RunningVnet, Vnets } from "./vnets.js";
 
 const repliesPerSecond = { perSecond: 500, burst: 1000 };
 const hellosPerTick = 200;
+const probesPerTick = 500;
 /** how long a duplicate host id is held against its owner, in hello intervals */
 const duplicateIntervals = 3;
 
@@ -38,7 +47,8 @@ export class Hellos {
   private readonly members: Members;
   private readonly schedule: HelloSchedule;
   private readonly replies = new TokenBucket(repliesPerSecond);
-  private duplicate: { address: string; atMs: number } | undefined;
+  private duplicate: { own: string; address: string; atMs: number } | undefined;
+  private readonly probe = new PathProbe();
   private readonly helloMs: number;
 
   constructor(
@@ -51,22 +61,19 @@ export class Hellos {
   }
 
   /**
-   * What a daemon before this one knew of members and paths is forgotten, at start: a path that was
-   * secondary then may be the only one now. Who is there says so at once, being asked.
+   * Members that a daemon before this one knew are members no more, at start: who is there says so
+   * at once, being asked. Which paths lead to one host stays until then, so that nothing comes
+   * twice; a path that is gone meanwhile does no harm, since it is not heard.
    */
   forgetMembers(): void {
     const { control, maps } = this.context;
-    for (const { key, slot, flags, mtu, capabilities } of maps.nexthops().values()) {
-      if ((flags & ~vnetdNexthopFlags.NEXTHOP_USED) === 0) continue;
+    const nexthops = maps.nexthops();
+    for (const nexthop of nexthops.values()) {
+      const { NEXTHOP_MEMBER, NEXTHOP_USED } = vnetdNexthopFlags;
+      if ((nexthop.flags & NEXTHOP_MEMBER) === 0) continue;
       control.run({
-        op: vnetdControlOp.CTL_NEXTHOP,
-        slot,
-        handle: key.handle,
-        ifindex: key.ifindex,
-        addr: key.addr,
-        nexthopFlags: 0,
-        mtu,
-        capabilities,
+        ...nexthopRequest(nexthop, nexthops),
+        nexthopFlags: nexthop.flags & ~(NEXTHOP_USED | NEXTHOP_MEMBER),
       });
     }
   }
@@ -79,12 +86,18 @@ export class Hellos {
     return this.members.ofVnet(handle).length;
   }
 
+  /** Two machines with one host id: each names the other, and third hosts name both. */
   problems(): string[] {
-    if (this.duplicate === undefined) return [];
-    return [
-      `${this.duplicate.address} says hello with this host's id: give one of the two a new one ` +
-        "(a copied machine: remove its state directory)",
-    ];
+    const others = this.members.clones(nowMs()).map(({ addresses }) => addresses);
+    const { duplicate } = this;
+    const own =
+      duplicate === undefined ? [] : [[`${duplicate.own} (this host)`, duplicate.address]];
+    return [...own, ...others].map(
+      (addresses) =>
+        `${listed(addresses)} say hello with the same host id, as a copied machine does: on all ` +
+        "but one of them stop vnetd, remove host.yaml from its state directory " +
+        "(/var/lib/vnetd), and start it again",
+    );
   }
 
   // ---- what happens here
@@ -128,6 +141,7 @@ export class Hellos {
       if (vnet === undefined) this.schedule.vnetGone(handle);
       else this.sayToGroup(vnet, "plain", this.parts.underlays.usable());
     }
+    this.probePaths(now);
     const { duplicate } = this;
     const forgiven =
       duplicate !== undefined && now - duplicate.atMs > duplicateIntervals * this.helloMs;
@@ -145,7 +159,7 @@ export class Hellos {
       return;
     }
     const { hello } = decoded;
-    if (hello.hostId === this.context.hostId) return this.onOwnId(hello, source);
+    if (hello.hostId === this.context.hostId) return this.onOwnId(hello, underlay, source);
     const path = { address: source, ifindex: underlay.ifindex };
     if (hello.goodbye) {
       this.apply(this.members.goodbye(vnet.handle, hello.hostId, path));
@@ -165,6 +179,7 @@ export class Hellos {
       nowMs(),
     );
     this.apply(result.changes);
+    this.heard(vnet, path);
     if (result.refused)
       this.context.log.warn(`vnet ${vnet.id}: too many hosts, ${source} is left out`);
     const answer = (result.isNew || hello.solicit) && this.replies.take(nowMs());
@@ -176,10 +191,11 @@ export class Hellos {
     return state.address === null ? undefined : parseAddress(state.address);
   }
 
-  private onOwnId(hello: Hello, source: string): void {
+  private onOwnId(hello: Hello, { state }: Underlay, source: string): void {
     if (hello.bootNonce === this.context.bootNonce) return;
-    this.duplicate = { address: source, atMs: nowMs() };
-    this.context.log.warn(`${source} says hello with this host's id`);
+    if (this.duplicate === undefined)
+      this.context.log.warn(`${source} says hello with this host's id`);
+    this.duplicate = { own: state.address ?? "", address: source, atMs: nowMs() };
   }
 
   private apply(changes: readonly PathChange[]): void {
@@ -196,9 +212,54 @@ export class Hellos {
         capabilities: change.capabilities,
         mtu: change.mtuBytes,
         addr: parseAddress(change.address),
+        host: Buffer.from(change.hostId.padStart(32, "0"), "hex"),
+        path: change.path,
+        ...(change.other === undefined
+          ? {}
+          : {
+              otherIfindex: change.other.ifindex,
+              otherAddr: parseAddress(change.other.address),
+            }),
       });
       if (reason !== "ok") this.context.log.debug(`next hop ${change.address}: ${reason}`);
     }
+  }
+
+  private heard(vnet: RunningVnet, { address, ifindex }: Place): void {
+    this.context.control.run({
+      op: vnetdControlOp.CTL_HEARD,
+      slot: vnet.slot,
+      handle: vnet.handle,
+      ifindex,
+      addr: parseAddress(address),
+    });
+  }
+
+  /** Paths that are sent to and silent, of hosts that have another. */
+  private probePaths(now: number): void {
+    const { maps, log } = this.context;
+    const several = this.members.list().filter(({ paths }) => paths.length > 1);
+    for (const member of several.slice(0, probesPerTick)) {
+      const { handle, primary: path } = member;
+      const { address, ifindex } = path;
+      const vnet = this.parts.vnets.byHandle().get(handle);
+      const underlay = this.parts.underlays.byIfindex(ifindex);
+      const hop = maps.nexthopOf({ handle, ifindex, addr: parseAddress(address) });
+      if (vnet === undefined || underlay === undefined || hop === undefined) continue;
+      const times = {
+        sentMs: Number(hop.sentNs / 1_000_000n),
+        heardMs: Number(hop.heardNs / 1_000_000n),
+      };
+      const name = `${String(handle)} ${String(ifindex)} ${address}`;
+      const verdict = this.probe.look(name, times, now);
+      if (verdict === "ask") this.say(vnet, "solicit", underlay, address);
+      if (verdict !== "dead") continue;
+      log.info(
+        `${member.name}: no answer by ${underlay.device} from ${address}, trying another path`,
+      );
+      this.apply(this.members.suspect(path, now));
+    }
+    this.probe.endTick();
   }
 
   private sayToGroup(vnet: RunningVnet, kind: HelloKind, underlays: readonly Underlay[]): void {
@@ -227,6 +288,10 @@ export class Hellos {
     if (to === undefined) underlay.socket?.sendToGroup(message);
     else underlay.socket?.send(message, to);
   }
+}
+
+function listed(addresses: readonly string[]): string {
+  return `${addresses.slice(0, -1).join(", ")} and ${addresses.at(-1) ?? ""}`;
 }
 
 function flagsOf({ member, secondary }: PathChange): number {

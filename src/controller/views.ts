@@ -114,9 +114,11 @@ export class Views {
     const vnets = this.parts.vnets.byHandle();
     const hosts = new Map<string, HostInfo>();
     for (const member of this.parts.hellos.list()) {
-      const { hostId, name, software } = member;
-      const host = hosts.get(hostId) ?? { hostId, name, software, vnets: [], paths: [] };
-      hosts.set(hostId, host);
+      const { hostId, bootNonce, name, software } = member;
+      // two machines with one id are two hosts
+      const key = `${hostId} ${bootNonce}`;
+      const host = hosts.get(key) ?? { hostId, name, software, vnets: [], paths: [] };
+      hosts.set(key, host);
       const vnet = vnets.get(member.handle);
       if (vnet !== undefined) host.vnets.push(vnet.id);
       for (const path of member.paths) {
@@ -172,7 +174,7 @@ export class Views {
       layout: generation.layout,
       attached: parts.underlays.list().map((underlay) => this.attached(underlay)),
       vnets: parts.vnets.size,
-      hosts: new Set(parts.hellos.list().map(({ hostId }) => hostId)).size,
+      hosts: this.hosts().length,
       table: {
         entries,
         limit: maps.maxEntries("fdb"),

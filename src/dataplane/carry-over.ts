@@ -7,10 +7,10 @@
  * Until the daemon moves the hooks, the old programs go on with the old maps; what they learn in
  * between is learned again by the next frame.
  */
-import { vnetdControlOp, vnetdNexthopFlags, type VnetdNexthop } from "../generated/layouts.js";
+import { vnetdControlOp, type VnetdNexthop } from "../generated/layouts.js";
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
-import type { Control } from "./control.js";
+import { nexthopRequest, type Control } from "./control.js";
 import { openOther, type Generation } from "./generation.js";
 import { isFresh, isLocal, nowNs } from "./tables.js";
 import { range, u32, type Maps } from "./maps.js";
@@ -100,7 +100,7 @@ function carryTable(transfer: Transfer): number {
   if (!same(transfer, "fdb") || !same(transfer, "nexthops") || !same(transfer, "nexthop_ids"))
     return 0;
   const nexthops = from.nexthops();
-  for (const nexthop of nexthops.values()) carryNexthop(transfer, nexthop);
+  for (const nexthop of nexthops.values()) control.run(nexthopRequest(nexthop, nexthops));
   const now = nowNs();
   let count = 0;
   for (const { key, entry } of from.fdb()) {
@@ -119,19 +119,6 @@ function carryTable(transfer: Transfer): number {
     if (entered !== undefined) to.setFdbEntry(key, { ...entered, seenNs: entry.seenNs });
   }
   return count;
-}
-
-function carryNexthop({ control }: Transfer, nexthop: VnetdNexthop): void {
-  const { slot, flags, capabilities, mtu, key } = nexthop;
-  control.run({
-    op: vnetdControlOp.CTL_NEXTHOP,
-    slot,
-    handle: key.handle,
-    nexthopFlags: flags & ~vnetdNexthopFlags.NEXTHOP_USED,
-    capabilities,
-    mtu,
-    ...pathOf(nexthop),
-  });
 }
 
 function pathOf({ key }: VnetdNexthop): { ifindex: number; addr: Uint8Array } {

@@ -5,12 +5,13 @@
  * Limits and counts of the MAC table are kept in the BPF programs alone; a request that they
  * refuse comes back with the reason (an index into reasonNames), exactly as for a frame.
  */
-import type { VnetdControl } from "../generated/layouts.js";
+import type { VnetdControl, VnetdNexthop } from "../generated/layouts.js";
 import {
   decodeVnetdControl,
   encodeVnetdControl,
   reasonNames,
   vnetdControlOp,
+  vnetdNexthopFlags,
 } from "../generated/layouts.js";
 import type { Native } from "../native/contract.js";
 
@@ -36,6 +37,31 @@ export class Control {
   }
 }
 
+/** The request that makes a next hop what it is: for another table, or with a change. */
+export function nexthopRequest(
+  nexthop: VnetdNexthop,
+  nexthops: ReadonlyMap<number, VnetdNexthop>,
+): ControlRequest {
+  const { slot, flags, capabilities, mtu, key, host, path } = nexthop;
+  const other = nexthops.get(nexthop.other)?.key;
+  const sameVnet = other?.handle === key.handle;
+  return {
+    op: vnetdControlOp.CTL_NEXTHOP,
+    slot,
+    handle: key.handle,
+    ifindex: key.ifindex,
+    addr: key.addr,
+    nexthopFlags: flags & ~vnetdNexthopFlags.NEXTHOP_USED,
+    capabilities,
+    mtu,
+    host,
+    path,
+    ...(other !== undefined && sameVnet
+      ? { otherIfindex: other.ifindex, otherAddr: other.addr }
+      : {}),
+  };
+}
+
 function emptyRequest(): VnetdControl {
   return {
     eth: new Uint8Array(14),
@@ -51,5 +77,9 @@ function emptyRequest(): VnetdControl {
     mtu: 0,
     mac: new Uint8Array(6),
     addr: new Uint8Array(16),
+    otherIfindex: 0,
+    otherAddr: new Uint8Array(16),
+    host: new Uint8Array(16),
+    path: 0,
   };
 }

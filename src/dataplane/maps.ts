@@ -20,6 +20,7 @@ import {
   decodeVnetdVnetCounts,
   encodeVnetdFdbEntry,
   encodeVnetdFdbKey,
+  encodeVnetdNexthopKey,
   encodeVnetdPort,
   encodeVnetdUnderlay,
   encodeVnetdVnet,
@@ -31,6 +32,7 @@ import {
   VnetdVnetCounts,
   vnetdLimits,
   type VnetdDeviceStats,
+  type VnetdNexthopKey,
   type VnetdPort,
   type VnetdTableStats,
   type VnetdUnderlay,
@@ -185,6 +187,11 @@ export class Maps {
   nexthop(id: number): VnetdNexthop | undefined {
     const value = this.native.mapLookup(this.fd("nexthops"), u32(id));
     return value === undefined ? undefined : decodeVnetdNexthop(value);
+  }
+
+  nexthopOf(key: VnetdNexthopKey): VnetdNexthop | undefined {
+    const id = this.native.mapLookup(this.fd("nexthop_ids"), encodeVnetdNexthopKey(key));
+    return id === undefined ? undefined : this.nexthop(id.readUInt32LE(0));
   }
 
   /** Next hops in use, by id. */

@@ -35,12 +35,13 @@ export const vnetdLimits = {
   LAYOUT: 1,
   MAX_VNETS: 4096,
   MAX_UNDERLAYS: 8,
+  MAX_PATHS: 8,
   DEFAULT_FDB_ENTRIES: 65536,
   DEFAULT_NEXTHOPS: 16384,
   DEFAULT_FDB_PER_VNET: 16384,
   DEFAULT_FDB_PER_HOST: 4096,
   DEFAULT_HOSTS_PER_VNET: 1024,
-  SECRET_LEN: 12,
+  SECRET_LEN: 10,
   REASSEMBLY_PORT: 4790,
   MAX_DROP_KEYS: 65536,
   RING_BYTES: 1048576,
@@ -113,6 +114,7 @@ export const vnetdControlOp = {
   CTL_FORGET: 4,
   CTL_NEXTHOP: 5,
   CTL_FORGET_LOCAL: 6,
+  CTL_HEARD: 7,
 } as const;
 export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
 
@@ -315,7 +317,8 @@ export const VnetdMeta = {
     oversizeOut: { offset: 16, size: 4, type: "u32" },
     oversizeIn: { offset: 20, size: 4, type: "u32" },
     reassembly: { offset: 24, size: 4, type: "u32" },
-    reassemblySecret: { offset: 28, size: 12, type: "u8", count: 12 },
+    reassemblySecret: { offset: 28, size: 10, type: "u8", count: 10 },
+    pad: { offset: 38, size: 2, type: "u16" },
   },
 } as const;
 
@@ -327,7 +330,7 @@ export function writeVnetdMeta(out: Buffer, value: VnetdMeta, offset = 0): void 
   out.writeUInt32LE(value.oversizeOut, offset + 16);
   out.writeUInt32LE(value.oversizeIn, offset + 20);
   out.writeUInt32LE(value.reassembly, offset + 24);
-  putBytes(out, value.reassemblySecret, offset + 28, 12, "reassemblySecret");
+  putBytes(out, value.reassemblySecret, offset + 28, 10, "reassemblySecret");
 }
 
 export function encodeVnetdMeta(value: VnetdMeta): Buffer {
@@ -346,7 +349,7 @@ export function decodeVnetdMeta(buf: Buffer, offset = 0): VnetdMeta {
     oversizeOut: buf.readUInt32LE(offset + 16),
     oversizeIn: buf.readUInt32LE(offset + 20),
     reassembly: buf.readUInt32LE(offset + 24),
-    reassemblySecret: Buffer.from(buf.subarray(offset + 28, offset + 40)),
+    reassemblySecret: Buffer.from(buf.subarray(offset + 28, offset + 38)),
   };
 }
 
@@ -638,10 +641,14 @@ export interface VnetdNexthop {
   port: number;
   spi: number;
   heardNs: bigint;
+  host: Uint8Array;
+  other: number;
+  path: number;
+  sentNs: bigint;
 }
 
 export const VnetdNexthop = {
-  size: 80,
+  size: 104,
   fields: {
     key: { offset: 0, size: 24, type: "vnetd_nexthop_key" },
     gen: { offset: 24, size: 4, type: "u32" },
@@ -654,7 +661,12 @@ export const VnetdNexthop = {
     port: { offset: 50, size: 2, type: "u16", endian: "be" },
     spi: { offset: 52, size: 4, type: "u32" },
     heardNs: { offset: 56, size: 8, type: "u64" },
-    reserved: { offset: 64, size: 16, type: "u32", count: 4 },
+    host: { offset: 64, size: 16, type: "u8", count: 16 },
+    other: { offset: 80, size: 4, type: "u32" },
+    path: { offset: 84, size: 1, type: "u8" },
+    pad: { offset: 85, size: 3, type: "u8", count: 3 },
+    sentNs: { offset: 88, size: 8, type: "u64" },
+    reserved: { offset: 96, size: 8, type: "u32", count: 2 },
   },
 } as const;
 
@@ -670,16 +682,20 @@ export function writeVnetdNexthop(out: Buffer, value: VnetdNexthop, offset = 0):
   out.writeUInt16BE(value.port, offset + 50);
   out.writeUInt32LE(value.spi, offset + 52);
   out.writeBigUInt64LE(value.heardNs, offset + 56);
+  putBytes(out, value.host, offset + 64, 16, "host");
+  out.writeUInt32LE(value.other, offset + 80);
+  out.writeUInt8(value.path, offset + 84);
+  out.writeBigUInt64LE(value.sentNs, offset + 88);
 }
 
 export function encodeVnetdNexthop(value: VnetdNexthop): Buffer {
-  const out = Buffer.alloc(80);
+  const out = Buffer.alloc(104);
   writeVnetdNexthop(out, value);
   return out;
 }
 
 export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
-  atLeast(buf, offset, 80, "vnetd_nexthop");
+  atLeast(buf, offset, 104, "vnetd_nexthop");
   return {
     key: decodeVnetdNexthopKey(buf, offset),
     gen: buf.readUInt32LE(offset + 24),
@@ -692,6 +708,10 @@ export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
     port: buf.readUInt16BE(offset + 50),
     spi: buf.readUInt32LE(offset + 52),
     heardNs: buf.readBigUInt64LE(offset + 56),
+    host: Buffer.from(buf.subarray(offset + 64, offset + 80)),
+    other: buf.readUInt32LE(offset + 80),
+    path: buf.readUInt8(offset + 84),
+    sentNs: buf.readBigUInt64LE(offset + 88),
   };
 }
 
@@ -1094,10 +1114,14 @@ export interface VnetdControl {
   mtu: number;
   mac: Uint8Array;
   addr: Uint8Array;
+  otherIfindex: number;
+  otherAddr: Uint8Array;
+  host: Uint8Array;
+  path: number;
 }
 
 export const VnetdControl = {
-  size: 72,
+  size: 112,
   fields: {
     eth: { offset: 0, size: 14, type: "u8", count: 14 },
     op: { offset: 14, size: 2, type: "u16" },
@@ -1112,6 +1136,11 @@ export const VnetdControl = {
     mtu: { offset: 48, size: 2, type: "u16" },
     mac: { offset: 50, size: 6, type: "u8", count: 6 },
     addr: { offset: 56, size: 16, type: "u8", count: 16 },
+    otherIfindex: { offset: 72, size: 4, type: "u32" },
+    otherAddr: { offset: 76, size: 16, type: "u8", count: 16 },
+    host: { offset: 92, size: 16, type: "u8", count: 16 },
+    path: { offset: 108, size: 1, type: "u8" },
+    pad: { offset: 109, size: 3, type: "u8", count: 3 },
   },
 } as const;
 
@@ -1129,16 +1158,20 @@ export function writeVnetdControl(out: Buffer, value: VnetdControl, offset = 0):
   out.writeUInt16LE(value.mtu, offset + 48);
   putBytes(out, value.mac, offset + 50, 6, "mac");
   putBytes(out, value.addr, offset + 56, 16, "addr");
+  out.writeUInt32LE(value.otherIfindex, offset + 72);
+  putBytes(out, value.otherAddr, offset + 76, 16, "otherAddr");
+  putBytes(out, value.host, offset + 92, 16, "host");
+  out.writeUInt8(value.path, offset + 108);
 }
 
 export function encodeVnetdControl(value: VnetdControl): Buffer {
-  const out = Buffer.alloc(72);
+  const out = Buffer.alloc(112);
   writeVnetdControl(out, value);
   return out;
 }
 
 export function decodeVnetdControl(buf: Buffer, offset = 0): VnetdControl {
-  atLeast(buf, offset, 72, "vnetd_control");
+  atLeast(buf, offset, 112, "vnetd_control");
   return {
     eth: Buffer.from(buf.subarray(offset, offset + 14)),
     op: buf.readUInt16LE(offset + 14),
@@ -1153,6 +1186,10 @@ export function decodeVnetdControl(buf: Buffer, offset = 0): VnetdControl {
     mtu: buf.readUInt16LE(offset + 48),
     mac: Buffer.from(buf.subarray(offset + 50, offset + 56)),
     addr: Buffer.from(buf.subarray(offset + 56, offset + 72)),
+    otherIfindex: buf.readUInt32LE(offset + 72),
+    otherAddr: Buffer.from(buf.subarray(offset + 76, offset + 92)),
+    host: Buffer.from(buf.subarray(offset + 92, offset + 108)),
+    path: buf.readUInt8(offset + 108),
   };
 }
 

@@ -3,15 +3,20 @@
  * Who else is in a vnet, and by which paths: what the hellos said.
  *
  * In the path: a VARP announce with an extension -> heard() -> path changes, which the daemon
- * writes to the next-hop table (flags MEMBER and SECONDARY). Per (vnet, host) exactly one path is
- * primary: group frames that arrive by the others are copies and dropped, so two hosts that share
- * two LANs hear a broadcast once.
+ * writes to the next-hop table. Per (vnet, host) exactly one path is primary and the others name
+ * it: the data plane then knows that they lead to one host, so that it tells copies of group
+ * frames and has another way to go when one is silent.
+ *
+ * A host is a host id and a boot nonce: paths whose hellos have the same id but another nonce are
+ * never taken for one host. After a reboot a host's paths come over one by one. Two nonces that are
+ * heard by turns are two machines with one id (a copied disk); clones() names them.
  *
  * The primary is kept while it is fresh. It changes when it was not heard for 2.5 hello
- * intervals, when our device goes down, and when the host shows a new address on the primary's
+ * intervals, when it did not answer (src/varp/path-probe.ts), when our device goes down, and when the host shows a new address on the primary's
  * device (its address changed; its frames come from the new one from now on). Among equals the
  * lowest ifindex, then the lowest address wins. All tables are bounded.
  */
+import { vnetdLimits } from "../generated/layouts.js";
 
 export interface MembersOptions {
   helloMs: number;
@@ -23,7 +28,7 @@ export interface MembersOptions {
 
 export const membersDefaults: Omit<MembersOptions, "helloMs"> = {
   maxHostsPerVnet: 1024,
-  maxPathsPerHost: 8,
+  maxPathsPerHost: vnetdLimits.MAX_PATHS,
   maxMembers: 65_536,
 };
 
@@ -40,20 +45,28 @@ export interface HeardHello {
   ifindex: number;
 }
 
-/** What the next-hop record of this path must say. */
-export interface PathChange {
-  handle: number;
+/** An address of the host and our device that it is reached by. */
+export interface Place {
   address: string;
   ifindex: number;
+}
+
+/** What the next-hop record of this path must say. */
+export interface PathChange extends Place {
+  handle: number;
   member: boolean;
   secondary: boolean;
   mtuBytes: number;
   capabilities: number;
+  hostId: string;
+  /** number of the path, below maxPathsPerHost, different for each path of a host */
+  path: number;
+  /** of the primary path the next best, of the others the primary */
+  other: Place | undefined;
 }
 
-export interface MemberPath {
-  address: string;
-  ifindex: number;
+export interface MemberPath extends Place {
+  path: number;
   mtuBytes: number;
   heardMs: number;
 }
@@ -77,11 +90,35 @@ export interface HeardResult {
   changes: PathChange[];
 }
 
+/** Machines that have one host id, each by the addresses that it is heard from. */
+export interface Clones {
+  hostId: string;
+  addresses: string[];
+}
+
+/** What tells a reboot from a clone: how often a boot was heard again after another. */
+interface Boots {
+  latest: string;
+  returns: number;
+  returnedMs: number;
+}
+
+interface VnetMembers {
+  /** by host id and boot nonce */
+  members: Map<string, Member>;
+  /** whose path it is, by address and device: one member's */
+  owners: Map<string, Member>;
+  /** by host id */
+  boots: Map<string, Boots>;
+}
+
 const expiryIntervals = 3;
 const staleIntervals = 2.5;
+/** nonces A, B, A, B: B came back once, and A. A reboot is A, A, B, B. */
+const cloneReturns = 2;
 
 export class Members {
-  private readonly vnets = new Map<number, Map<string, Member>>();
+  private readonly vnets = new Map<number, VnetMembers>();
   private readonly downDevices = new Set<number>();
   private memberCount = 0;
 
@@ -92,26 +129,50 @@ export class Members {
   }
 
   heard(hello: HeardHello, nowMs: number): HeardResult {
-    const vnet = this.vnets.get(hello.handle) ?? new Map<string, Member>();
-    const known = vnet.get(hello.hostId);
-    if (known === undefined) {
-      const full =
-        vnet.size >= this.options.maxHostsPerVnet || this.memberCount >= this.options.maxMembers;
-      if (full) return { isNew: false, refused: true, changes: [] };
-      return { isNew: true, refused: false, changes: this.enter(vnet, hello, nowMs) };
+    const vnet = this.vnetOf(hello.handle);
+    const known = vnet.members.get(memberKey(hello));
+    const owner = vnet.owners.get(placeKey(hello));
+    if (known !== undefined && known === owner) {
+      this.noteBoot(vnet, hello, nowMs);
+      return this.refresh(known, hello, nowMs);
     }
-    return this.refresh(known, hello, nowMs);
+    if (known === undefined && this.isFull(vnet, owner)) {
+      return { isNew: false, refused: true, changes: [] };
+    }
+    // Before the old boot's record may go with its last path.
+    this.noteBoot(vnet, hello, nowMs);
+    const path = placeKey(hello);
+    const left =
+      owner === undefined
+        ? []
+        : this.removePaths(
+            owner,
+            owner.paths.filter((p) => placeKey(p) === path),
+          );
+    const entered =
+      known === undefined
+        ? this.enter(vnet, hello, nowMs)
+        : this.addPath(vnet, known, hello, nowMs);
+    return { isNew: true, refused: false, changes: lastPerPath([...left, ...entered]) };
   }
 
   /** The host leaves the vnet; by this path, or altogether when it was the last. */
-  goodbye(
-    handle: number,
-    hostId: string,
-    path: { address: string; ifindex: number },
-  ): PathChange[] {
-    const member = this.vnets.get(handle)?.get(hostId);
-    const gone = member?.paths.find((p) => samePath(p, path));
-    return member === undefined || gone === undefined ? [] : this.removePaths(member, [gone]);
+  goodbye(handle: number, hostId: string, place: Place): PathChange[] {
+    const owner = this.vnets.get(handle)?.owners.get(placeKey(place));
+    if (owner?.hostId !== hostId) return [];
+    const gone = owner.paths.filter((path) => placeKey(path) === placeKey(place));
+    return this.removePaths(owner, gone);
+  }
+
+  /** Asked in vain: in all vnets another path takes over, if one was heard lately. */
+  suspect(place: Place, nowMs: number): PathChange[] {
+    const key = placeKey(place);
+    return this.forEachMember((member) => {
+      const path = member.paths.find((each) => placeKey(each) === key);
+      if (path === undefined) return [];
+      path.heardMs = Math.min(path.heardMs, nowMs - staleIntervals * this.options.helloMs);
+      return member.primary === path ? this.elect(member) : [];
+    });
   }
 
   deviceDown(ifindex: number): PathChange[] {
@@ -137,7 +198,7 @@ export class Members {
   }
 
   vnetGone(handle: number): void {
-    this.memberCount -= this.vnets.get(handle)?.size ?? 0;
+    this.memberCount -= this.vnets.get(handle)?.members.size ?? 0;
     this.vnets.delete(handle);
   }
 
@@ -152,97 +213,165 @@ export class Members {
   }
 
   list(): Member[] {
-    return [...this.vnets.values()].flatMap((vnet) => [...vnet.values()]);
+    return [...this.vnets.values()].flatMap(({ members }) => [...members.values()]);
   }
 
   ofVnet(handle: number): Member[] {
-    return [...(this.vnets.get(handle)?.values() ?? [])];
+    return [...(this.vnets.get(handle)?.members.values() ?? [])];
   }
 
-  private enter(vnet: Map<string, Member>, hello: HeardHello, nowMs: number): PathChange[] {
-    const path = pathOf(hello, nowMs);
-    const { handle, hostId, bootNonce, capabilities, name, software } = hello;
-    const member = {
-      handle,
-      hostId,
-      bootNonce,
-      capabilities,
-      name,
-      software,
-      paths: [path],
-      primary: path,
+  /** Host ids that more than one machine has. */
+  clones(nowMs: number): Clones[] {
+    const addresses = new Map<string, Set<string>>();
+    for (const { members, boots } of this.vnets.values()) {
+      for (const { hostId, primary } of members.values()) {
+        const seen = boots.get(hostId);
+        if (seen === undefined || !this.isClone(seen, nowMs)) continue;
+        const all = addresses.get(hostId) ?? new Set<string>();
+        addresses.set(hostId, all.add(primary.address));
+      }
+    }
+    return [...addresses]
+      .filter(([, all]) => all.size > 1)
+      .map(([hostId, all]) => ({ hostId, addresses: [...all].sort() }));
+  }
+
+  private isClone({ returns, returnedMs }: Boots, nowMs: number): boolean {
+    return returns >= cloneReturns && nowMs - returnedMs <= expiryIntervals * this.options.helloMs;
+  }
+
+  private noteBoot(vnet: VnetMembers, hello: HeardHello, nowMs: number): void {
+    const { hostId, bootNonce } = hello;
+    const boots = vnet.boots.get(hostId);
+    if (boots === undefined) {
+      vnet.boots.set(hostId, { latest: bootNonce, returns: 0, returnedMs: nowMs });
+      return;
+    }
+    if (boots.latest === bootNonce) return;
+    boots.latest = bootNonce;
+    const isReturn = vnet.members.has(memberKey(hello));
+    if (!isReturn) return;
+    const old = nowMs - boots.returnedMs > expiryIntervals * this.options.helloMs;
+    boots.returns = old ? 1 : boots.returns + 1;
+    boots.returnedMs = nowMs;
+  }
+
+  private vnetOf(handle: number): VnetMembers {
+    const vnet = this.vnets.get(handle) ?? {
+      members: new Map<string, Member>(),
+      owners: new Map<string, Member>(),
+      boots: new Map<string, Boots>(),
     };
-    vnet.set(hostId, member);
     this.vnets.set(handle, vnet);
+    return vnet;
+  }
+
+  /** No room for another; but a boot of a host whose last path moves to the next takes its place. */
+  private isFull({ members }: VnetMembers, owner: Member | undefined): boolean {
+    const freed = owner?.paths.length === 1 ? 1 : 0;
+    return (
+      members.size - freed >= this.options.maxHostsPerVnet ||
+      this.memberCount - freed >= this.options.maxMembers
+    );
+  }
+
+  private enter(vnet: VnetMembers, hello: HeardHello, nowMs: number): PathChange[] {
+    const path = { ...placeOf(hello), path: 0, mtuBytes: hello.mtuBytes, heardMs: nowMs };
+    const { handle, hostId, bootNonce, capabilities, name, software } = hello;
+    const host = { handle, hostId, bootNonce, capabilities, name, software };
+    const member = { ...host, paths: [path], primary: path };
+    vnet.members.set(memberKey(hello), member);
+    vnet.owners.set(placeKey(path), member);
     this.memberCount += 1;
-    return [changeOf(member, path)];
+    return this.changesOf(member);
   }
 
   private refresh(member: Member, hello: HeardHello, nowMs: number): HeardResult {
-    const rebooted = member.bootNonce !== hello.bootNonce;
-    const changed = member.capabilities !== hello.capabilities;
-    const { bootNonce, capabilities, name, software } = hello;
-    Object.assign(member, { bootNonce, capabilities, name, software });
-    const path = member.paths.find((p) => samePath(p, hello));
-    if (path === undefined) return this.addPath(member, hello, nowMs);
-    const mtuChanged = path.mtuBytes !== hello.mtuBytes;
-    path.heardMs = nowMs;
-    path.mtuBytes = hello.mtuBytes;
-    const changes = changed || mtuChanged ? [changeOf(member, path)] : [];
-    return { isNew: rebooted, refused: false, changes };
+    const { capabilities, name, software } = hello;
+    const path = member.paths.find((p) => placeKey(p) === placeKey(hello));
+    const changed =
+      member.capabilities !== capabilities ||
+      (path !== undefined && path.mtuBytes !== hello.mtuBytes);
+    Object.assign(member, { capabilities, name, software });
+    if (path !== undefined) Object.assign(path, { heardMs: nowMs, mtuBytes: hello.mtuBytes });
+    return { isNew: false, refused: false, changes: changed ? this.changesOf(member) : [] };
   }
 
-  private addPath(member: Member, hello: HeardHello, nowMs: number): HeardResult {
-    const path = pathOf(hello, nowMs);
+  private addPath(
+    vnet: VnetMembers,
+    member: Member,
+    hello: HeardHello,
+    nowMs: number,
+  ): PathChange[] {
     const changes: PathChange[] = [];
+    let primaryLeft = false;
     if (member.paths.length >= this.options.maxPathsPerHost) {
       const oldest = member.paths.reduce((a, b) => (b.heardMs < a.heardMs ? b : a));
       member.paths = member.paths.filter((p) => p !== oldest);
+      vnet.owners.delete(placeKey(oldest));
       changes.push(goneChange(member, oldest));
-      if (oldest === member.primary) member.primary = path;
+      primaryLeft = oldest === member.primary;
     }
+    const number = freeNumber(member.paths);
+    const path = { ...placeOf(hello), path: number, mtuBytes: hello.mtuBytes, heardMs: nowMs };
     member.paths.push(path);
+    vnet.owners.set(placeKey(path), member);
+    const { capabilities, name, software } = hello;
+    Object.assign(member, { capabilities, name, software });
     // The host has a new address behind the primary's device: follow it.
-    const primaryDown = this.downDevices.has(member.primary.ifindex);
-    if (member.primary.ifindex === path.ifindex || primaryDown) {
-      changes.push(...this.setPrimary(member, path));
+    const follows = member.primary.ifindex === path.ifindex;
+    if (primaryLeft || follows || this.downDevices.has(member.primary.ifindex)) {
+      member.primary = path;
     }
-    changes.push(changeOf(member, path));
-    return { isNew: true, refused: false, changes: lastPerPath(changes) };
+    return [...changes, ...this.changesOf(member)];
   }
 
   private removePaths(member: Member, gone: readonly MemberPath[]): PathChange[] {
     if (gone.length === 0) return [];
+    const vnet = this.vnetOf(member.handle);
     const changes = gone.map((path) => goneChange(member, path));
+    for (const path of gone) vnet.owners.delete(placeKey(path));
     member.paths = member.paths.filter((path) => !gone.includes(path));
     if (member.paths.length === 0) {
-      this.vnets.get(member.handle)?.delete(member.hostId);
-      this.memberCount -= 1;
+      this.removeMember(vnet, member);
       return changes;
     }
-    return gone.includes(member.primary) ? [...changes, ...this.elect(member)] : changes;
+    const elected = gone.includes(member.primary) ? this.elect(member) : this.changesOf(member);
+    return [...changes, ...elected];
+  }
+
+  private removeMember(vnet: VnetMembers, member: Member): void {
+    vnet.members.delete(memberKey(member));
+    this.memberCount -= 1;
+    const { hostId } = member;
+    const others = [...vnet.members.values()].some((other) => other.hostId === hostId);
+    if (!others) vnet.boots.delete(hostId);
   }
 
   /** The freshest usable path takes over; the present primary stays when there is none better. */
   private elect(member: Member): PathChange[] {
-    const usable = member.paths.filter((p) => !this.downDevices.has(p.ifindex));
+    const best = this.best(member.paths);
+    const kept = member.paths.includes(member.primary) ? member.primary : member.paths[0];
+    const primary = best ?? kept;
+    if (primary === undefined || primary === member.primary) return [];
+    member.primary = primary;
+    return this.changesOf(member);
+  }
+
+  private best(paths: readonly MemberPath[]): MemberPath | undefined {
+    const usable = paths.filter((p) => !this.downDevices.has(p.ifindex));
     const newestMs = Math.max(...usable.map((p) => p.heardMs));
     // Hellos leave by all devices at the same time: those of the last round are equals.
     const fresh = usable.filter((p) => newestMs - p.heardMs < this.options.helloMs / 2);
-    const best = fresh.sort(
-      (a, b) => a.ifindex - b.ifindex || a.address.localeCompare(b.address),
-    )[0];
-    if (best !== undefined) return this.setPrimary(member, best);
-    const kept = member.paths.includes(member.primary) ? member.primary : member.paths[0];
-    return kept === undefined ? [] : this.setPrimary(member, kept);
+    return fresh.sort((a, b) => a.ifindex - b.ifindex || a.address.localeCompare(b.address))[0];
   }
 
-  private setPrimary(member: Member, path: MemberPath): PathChange[] {
-    if (member.primary === path && member.paths.includes(path)) return [];
-    const before = member.primary;
-    member.primary = path;
-    const changes = member.paths.includes(before) ? [changeOf(member, before)] : [];
-    return [...changes, changeOf(member, path)];
+  /** All paths of the host: each names another. */
+  private changesOf(member: Member): PathChange[] {
+    const { primary, paths } = member;
+    const others = paths.filter((path) => path !== primary);
+    const next = this.best(others) ?? others[0];
+    return paths.map((path) => changeOf(member, path, path === primary ? next : primary));
   }
 
   private forEachMember(each: (member: Member) => PathChange[]): PathChange[] {
@@ -250,28 +379,51 @@ export class Members {
   }
 }
 
-function pathOf(hello: HeardHello, nowMs: number): MemberPath {
-  const { address, ifindex, mtuBytes } = hello;
-  return { address, ifindex, mtuBytes, heardMs: nowMs };
+function memberKey({ hostId, bootNonce }: { hostId: string; bootNonce: string }): string {
+  return `${hostId} ${bootNonce}`;
 }
 
-function samePath(a: { address: string; ifindex: number }, b: typeof a): boolean {
-  return a.address === b.address && a.ifindex === b.ifindex;
+function placeOf({ address, ifindex }: Place): Place {
+  return { address, ifindex };
 }
 
-function changeOf(member: Member, path: MemberPath): PathChange {
-  const { address, ifindex, mtuBytes } = path;
-  const { handle, capabilities } = member;
-  const secondary = member.primary !== path;
-  return { handle, address, ifindex, member: true, secondary, mtuBytes, capabilities };
+function placeKey({ address, ifindex }: Place): string {
+  return `${String(ifindex)} ${address}`;
 }
 
-function goneChange(member: Member, { address, ifindex, mtuBytes }: MemberPath): PathChange {
-  const { handle, capabilities } = member;
-  return { handle, address, ifindex, member: false, secondary: false, mtuBytes, capabilities };
+function freeNumber(paths: readonly MemberPath[]): number {
+  const taken = new Set(paths.map(({ path }) => path));
+  let number = 0;
+  while (taken.has(number)) number += 1;
+  return number;
+}
+
+function changeOf(member: Member, path: MemberPath, other: MemberPath | undefined): PathChange {
+  const { handle, capabilities, hostId } = member;
+  return {
+    ...placeOf(path),
+    handle,
+    member: true,
+    secondary: member.primary !== path,
+    mtuBytes: path.mtuBytes,
+    capabilities,
+    hostId,
+    path: path.path,
+    other: other === undefined ? undefined : placeOf(other),
+  };
+}
+
+/** What is left of it is a host like any other, known by its frames alone. */
+function goneChange(member: Member, path: MemberPath): PathChange {
+  return {
+    ...changeOf(member, path, undefined),
+    member: false,
+    secondary: false,
+    hostId: "",
+    path: 0,
+  };
 }
 
 function lastPerPath(changes: readonly PathChange[]): PathChange[] {
-  const last = new Map(changes.map((c) => [`${String(c.ifindex)} ${c.address}`, c]));
-  return [...last.values()];
+  return [...new Map(changes.map((change) => [placeKey(change), change])).values()];
 }

@@ -65,7 +65,7 @@ const DEVICES = ["vn0", "vn0p", "ul0", "ul0w", "ul1", "ul1w", "os0", "os1", "vx0
 type Device = (typeof DEVICES)[number];
 const EVENT_TIMEOUT_MS = 2000;
 export const REASSEMBLY_PORT = 4790;
-export const REASSEMBLY_SECRET = Buffer.from("02c0ffee000102c0ffee0002", "hex");
+export const REASSEMBLY_SECRET = Buffer.from("02c0ffee000102c0ffee", "hex");
 
 /** the device whose hook a program is made for */
 const PROGRAM_DEVICES = {
@@ -373,6 +373,10 @@ export class BpfLab {
       mtu: 0,
       mac: Buffer.alloc(6),
       addr: Buffer.alloc(16),
+      otherIfindex: 0,
+      otherAddr: Buffer.alloc(16),
+      host: Buffer.alloc(16),
+      path: 0,
       ...request,
     });
     const { data, retval } = this.native.progTestRun(this.program("vnetd_control"), input);

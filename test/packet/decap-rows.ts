@@ -6,20 +6,9 @@ import {
   vnetdControlOp,
   vnetdFdbFlags,
   vnetdMark,
-  vnetdNexthopFlags,
   vnetdSecurity,
 } from "../../src/generated/layouts.js";
-import {
-  GUEST_A,
-  GUEST_B,
-  PEER,
-  THIRD,
-  US,
-  fromPeer,
-  innerFrame,
-  type Row,
-  type RowContext,
-} from "./rows.js";
+import { GUEST_A, GUEST_B, PEER, THIRD, US, fromPeer, innerFrame, type Row } from "./rows.js";
 
 const vudp = (options: Parameters<typeof fromPeer>[0] = {}): PacketBuilder =>
   fromPeer(options).vudp({ vnet: "4" });
@@ -346,14 +335,6 @@ function shortenDatagram(cut: Buffer): Buffer {
   return fromPeer().payload(cut.subarray(42)).build();
 }
 
-const setNexthop = ({ lab, vnet }: RowContext, nexthopFlags: number): void => {
-  const { result } = lab.control(vnetdControlOp.CTL_NEXTHOP, vnet, {
-    addr: mappedBytes(PEER),
-    nexthopFlags,
-  });
-  if (result !== 0) throw new Error(`CTL_NEXTHOP: ${result}`);
-};
-
 const vnetDrops: Row[] = [
   {
     description: "vnet_down",
@@ -373,24 +354,6 @@ const vnetDrops: Row[] = [
     reasons: ["security"],
     learned: nothingLearned,
   })),
-  {
-    description: "duplicate_path: a group frame by the worse of two paths to the same host",
-    program: "vnetd_decap",
-    setup: (context) => setNexthop(context, vnetdNexthopFlags.NEXTHOP_SECONDARY),
-    input: vudp({ dst: VNETD_GROUP }).payload(innerFrame({ dst: "ff:ff:ff:ff:ff:ff" }).build()),
-    verdict: "drop",
-    reasons: ["duplicate_path"],
-    learned: nothingLearned,
-  },
-  {
-    description: "unicast by the worse path is delivered",
-    program: "vnetd_decap",
-    setup: (context) => setNexthop(context, vnetdNexthopFlags.NEXTHOP_SECONDARY),
-    input: vudp().payload(innerFrame().build()),
-    verdict: "redirect",
-    decapsulated: innerFrame(),
-    learned: learnedFromPeer,
-  },
   {
     description: "own_echo: from the address of another attached device of ours",
     program: "vnetd_decap",

@@ -48,6 +48,8 @@ const firstFragments: Row[] = [
         hex("0000 08000000"),
         Buffer.from([0, vnet.slot >> 8, vnet.slot & 0xff, 0]),
         REASSEMBLY_SECRET,
+        // the packet's own IPv4 id
+        input.subarray(18, 20),
         hex("0800"),
       ]);
       expectBytes(output, Buffer.concat([input.subarray(0, 34), header, input.subarray(64)]));

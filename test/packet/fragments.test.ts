@@ -23,7 +23,8 @@ import { parseMessage } from "../lib/packet-parse.js";
 import { reassembleIpv4 } from "../lib/pcap.js";
 import { exchange } from "../lib/wire.js";
 import { FRAGMENT_ROWS } from "./fragment-rows.js";
-import { GUEST_A, GUEST_B, PEER, US, expectEncapsulated, fromPeer, runRow } from "./rows.js";
+import { setPaths } from "./path-rows.js";
+import { GUEST_A, GUEST_B, PEER, THIRD, US, expectEncapsulated, fromPeer, runRow } from "./rows.js";
 
 const PRIORITY = 1;
 const HANDLE = 1;
@@ -192,6 +193,26 @@ describe("the whole way", () => {
         fragmentedIn: 1,
         floodedFrames: 1,
       });
+    });
+
+    it("by the group on both paths to one host: once, whichever is whole first", () => {
+      setPaths({ lab: lab!, vnet }, [{ address: PEER }, { address: THIRD }]);
+      const frame = packet()
+        .eth({ src: GUEST_B, dst: GUEST_A })
+        .ipv4()
+        .udp({ dst: 9 })
+        .payload(900);
+      const by = (src: string, id: number): Buffer =>
+        fromPeer({ src, dst: VNETD_GROUP, checksum: 0, id })
+          .vudp({ vnet: "4" })
+          .payload(frame.build())
+          .build();
+      const cut = (bytes: Buffer): Buffer[] => fragmentIpv4(bytes, 600);
+      const two = [...cut(by(PEER, 7)), ...cut(by(THIRD, 7)), ...cut(by(THIRD, 8))];
+      expect(receive([...two, ...cut(by(PEER, 8))]).length).toBe(2);
+      // one LAN carries whole what the other does not
+      expect(receive([...cut(by(THIRD, 9)), by(PEER, 9)]).length).toBe(1);
+      expect(receive([by(PEER, 10), ...cut(by(THIRD, 10))]).length).toBe(1);
     });
 
     it("an original's: the capture's reply arrives as it was", () => {

@@ -83,7 +83,7 @@ const bytesOf = (given: Uint8Array | PacketBuilder): Uint8Array =>
 
 /** an outer packet from another host, up to and with UDP */
 export function fromPeer(
-  options: { src?: string; dst?: string; sport?: number; checksum?: number } = {},
+  options: { src?: string; dst?: string; sport?: number; checksum?: number; id?: number } = {},
 ): PacketBuilder {
   const dst = options.dst ?? US;
   const udp = { src: options.sport ?? 1798, dst: 1798 };
@@ -92,7 +92,13 @@ export function fromPeer(
       dst: dst === VNETD_GROUP ? VNETD_GROUP_MAC : "02:00:0a:42:01:01",
       src: "02:00:0a:42:01:09",
     })
-    .ipv4({ src: options.src ?? PEER, dst, ttl: dst === VNETD_GROUP ? 1 : 64, dontFragment: true })
+    .ipv4({
+      src: options.src ?? PEER,
+      dst,
+      ttl: dst === VNETD_GROUP ? 1 : 64,
+      dontFragment: true,
+      ...(options.id === undefined ? {} : { id: options.id }),
+    })
     .udp(options.checksum === undefined ? udp : { ...udp, checksum: options.checksum });
 }
 
