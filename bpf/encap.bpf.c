@@ -91,13 +91,16 @@ static long copy_to_device(__u32 index, void *context)
 		walk->failed = 1;
 		return 1;
 	}
-	/* a full queue there is that device's loss, and counted by it */
-	bpf_clone_redirect(walk->skb, underlay->ifindex, 0);
+	/* below 0: no memory, or the device is gone. Above: a full queue there is that device's
+	 * loss, and counted by it. */
+	if (bpf_clone_redirect(walk->skb, underlay->ifindex, 0) < 0)
+		walk->missed += 1;
 	return 0;
 }
 
 /* Sends to the group on every attached device: clones to all but the last. */
-static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e, int *action)
+static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
+				      const struct verdict *v, int *action)
 {
 	struct vnetd_underlay *underlay = underlay_by_index(e->walk.last);
 	bool is_outer_ip;
@@ -116,6 +119,7 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e, in
 		bpf_loop(VNETD_MAX_UNDERLAYS, copy_to_device, &e->walk, 0);
 		if (e->walk.failed)
 			return VNETD_DROP_ENCAP_FAILED;
+		count_missed(&e->walk, v);
 	}
 	outer_to_group(&e->frame.outer, underlay, e->ip_id);
 	if (write_headers(skb, e))
@@ -196,7 +200,7 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	/* the fast hook has sent away what goes to the group */
 	if (e->fast || e->to.underlay)
 		return e->to.underlay ? to_host(skb, e, action) : FAST_NOT_MINE;
-	return to_group(skb, e, action);
+	return to_group(skb, e, v, action);
 }
 
 static __always_inline int finish(struct verdict *v, __u32 reason, int action)

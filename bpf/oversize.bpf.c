@@ -275,8 +275,12 @@ static long split_for_device(__u32 index, void *context)
 		return 0;
 	outer_to_group(&walk->e->frame.outer, underlay, walk->e->ip_id);
 	reason = split(walk->skb, walk->e, underlay);
-	if (reason)
+	if (reason) {
 		walk->failed = reason;
+		walk->missed += 1;
+	} else {
+		walk->copied += 1;
+	}
 	return 0;
 }
 
@@ -325,7 +329,10 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 	e->walk.skb = skb;
 	e->walk.e = e;
 	bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
-	return e->walk.failed;
+	if (!e->walk.copied)
+		return e->walk.failed;
+	count_missed(&e->walk, v);
+	return VNETD_OK;
 }
 
 /* The copy of a whole packet becomes one fragment of it. */

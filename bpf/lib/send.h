@@ -27,6 +27,9 @@ struct device_walk {
 	__u32 last;
 	__u32 min_mtu;
 	__u32 failed;
+	/* devices that got the frame, and those that did not */
+	__u32 copied;
+	__u32 missed;
 };
 
 /* The place of a frame in its journey, for the functions below. */
@@ -185,6 +188,13 @@ static long find_device(__u32 index, void *context)
 	if (underlay->mtu < walk->min_mtu)
 		walk->min_mtu = underlay->mtu;
 	return 0;
+}
+
+/* A frame that left by some devices, but not by all. */
+static __always_inline void count_missed(const struct device_walk *walk, const struct verdict *v)
+{
+	if (unlikely(walk->missed))
+		count_drop(v->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED, v->len);
 }
 
 /* Finds out which devices are up. */

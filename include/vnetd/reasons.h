@@ -73,6 +73,9 @@ enum vnetd_reason {
 	/* from a guest, continued (values are kept) */
 	VNETD_DROP_CARRIES_ITSELF,
 
+	/* the frame went to the group, but not by one of the attached devices */
+	VNETD_DROP_COPY_FAILED,
+
 	VNETD_REASON_COUNT,
 };
 

@@ -175,7 +175,8 @@ export const vnetdReason = {
   REFUSED_HOSTS_FULL: 32,
   REFUSED_STATIC: 33,
   DROP_CARRIES_ITSELF: 34,
-  REASON_COUNT: 35,
+  DROP_COPY_FAILED: 35,
+  REASON_COUNT: 36,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -287,6 +288,7 @@ export const reasonNames: readonly string[] = [
   "refused_hosts_full",
   "refused_static",
   "carries_itself",
+  "copy_failed",
 ];
 
 /** enum vnetd_direction -> label */

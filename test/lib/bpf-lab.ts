@@ -300,6 +300,30 @@ export class BpfLab {
     this.native.mapUpdate(this.map("underlay_list"), u32(device === "ul0" ? 0 : 1), u32(0));
   }
 
+  /** A device that is attached in front of ul0 and does not exist. */
+  ghostUnderlay(attached: boolean): void {
+    const ghost = {
+      ifindex: 9999,
+      flags: vnetdUnderlayFlags.UNDERLAY_UP,
+      addr: mappedBytes("10.66.9.1"),
+      group: mappedBytes(VNETD_GROUP),
+      mac: macBytes(this.mac("ul0")),
+      mtu: 1500,
+      port: VNETD_PORT,
+      prefixLen: 24,
+      index: 0,
+    };
+    const list = this.map("underlay_list");
+    this.native.mapUpdate(list, u32(1), u32(attached ? this.ifindex("ul0") : 0));
+    this.native.mapUpdate(list, u32(0), u32(attached ? ghost.ifindex : this.ifindex("ul0")));
+    if (attached) {
+      const value = encodeVnetdUnderlay(ghost);
+      this.native.mapUpdate(this.map("underlays"), u32(ghost.ifindex), value);
+    } else {
+      this.native.mapDelete(this.map("underlays"), u32(ghost.ifindex));
+    }
+  }
+
   /** Whether frames that are too large are fragmented, and fragments received. */
   fragments(on: boolean): void {
     const meta = {

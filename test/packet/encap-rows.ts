@@ -297,6 +297,23 @@ const drops: Row[] = [
   },
   ...carriesItself,
   {
+    description: "copy_failed: one of two devices is gone, the other gets the frame",
+    program: "vnetd_encap",
+    setup: ({ lab }) => lab.ghostUnderlay(true),
+    input: packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).arp(),
+    verdict: "redirect",
+    reasons: ["copy_failed"],
+    encapsulated: {
+      to: VNETD_GROUP,
+      ttl: 1,
+      frame: packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).arp(),
+    },
+    learned,
+    events: localNew,
+    flooded: 1,
+    check: ({ lab }) => lab.ghostUnderlay(false),
+  },
+  {
     description: "no_underlay: nothing is attached",
     program: "vnetd_encap",
     setup: ({ lab }) => lab.detach("ul0"),

@@ -236,6 +236,19 @@ const split: Row[] = (
   check: ({ lab, vnet }) => expect(lab.traffic(vnet).fragmentedOut).toBe(1),
 }));
 
+split.push({
+  description: "copy_failed: fragments leave by one device, and no fragment fits the other's MTU",
+  program: "vnetd_oversize",
+  setup: ({ lab }) => lab.underlay({ device: "ul1", mtuBytes: 60 }),
+  mark: ({ vnet }) => vnetdMark.MARK_OVERSIZE | vnet.slot,
+  input: packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).payload(1500),
+  verdict: "drop",
+  reasons: ["copy_failed"],
+  forwarded: 1,
+  flooded: 1,
+  check: ({ lab }) => lab.detach("ul1"),
+});
+
 const stale: Row[] = (
   [
     ["no mark", toB().arp(), 0],

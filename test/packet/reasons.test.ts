@@ -6,10 +6,18 @@ import { DECAP_ROWS } from "./decap-rows.js";
 import { ENCAP_ROWS } from "./encap-rows.js";
 import { FRAGMENT_ROWS } from "./fragment-rows.js";
 import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
+import { PATH_ROWS } from "./path-rows.js";
 import { REAL_REASONS } from "./real-reasons.js";
 
 it("every reason has a row, and every row's reason is one", () => {
-  const rows = [...DECAP_ROWS, ...ENCAP_ROWS, ...FRAGMENT_ROWS, ...LIMIT_ROWS, ...SMALL_TABLE_ROWS];
+  const rows = [
+    ...DECAP_ROWS,
+    ...ENCAP_ROWS,
+    ...FRAGMENT_ROWS,
+    ...LIMIT_ROWS,
+    ...SMALL_TABLE_ROWS,
+    ...PATH_ROWS,
+  ];
   const covered = new Set([...rows.flatMap((row) => row.reasons ?? []), ...REAL_REASONS]);
   const all = reasonNames.filter((name) => name !== "ok");
   expect([...covered].sort()).toEqual([...all].sort());
