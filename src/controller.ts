@@ -15,9 +15,11 @@ import { randomBytes } from "node:crypto";
 import os from "node:os";
 import type { DaemonConfig } from "./config/daemon-config.js";
 import type { VnetConfig } from "./config/vnet-file.js";
+import type { Mac } from "./base/mac.js";
 import { defaultVnetifName, parseVnetId, type VnetId } from "./base/vnet-id.js";
 import { Hellos } from "./controller/hellos.js";
 import { nowMs, programOf, type Context } from "./controller/context.js";
+import { Ports } from "./controller/ports.js";
 import { StaticEntries } from "./controller/static-entries.js";
 import { Underlays } from "./controller/underlays.js";
 import { VarpService } from "./controller/varp-service.js";
@@ -69,6 +71,7 @@ export class Controller {
   readonly hellos: Hellos;
   readonly varp: VarpService;
   readonly statics: StaticEntries;
+  private readonly ports: Ports;
   readonly views: Views;
   private readonly closables: Closable[] = [];
   /** why packets in fragments are not received, or "" */
@@ -76,6 +79,8 @@ export class Controller {
   private settleTimer: NodeJS.Timeout | undefined;
   private tickTimer: NodeJS.Timeout | undefined;
   private ticks = 0;
+  /** news of the kernel did not reach us */
+  private lostNews = false;
   private moreProblems: (() => string[])[] = [];
 
   constructor(private readonly options: ControllerOptions) {
@@ -94,17 +99,24 @@ export class Controller {
     const { vnets, underlays } = this;
     this.hellos = new Hellos(this.context, { vnets, underlays });
     const { hellos } = this;
+    const announce = (handle: number, mac: Mac): void => this.varp.announce(handle, mac);
+    this.ports = new Ports(this.context, {
+      vnets,
+      ask: (vnet, mac) => this.varp.ask(vnet, mac),
+      announce,
+    });
     this.varp = new VarpService(this.context, {
       vnets,
       underlays,
       hellos,
+      ports: this.ports,
       localNew: (vnet, mac) => this.statics.cameBack(vnet, mac),
     });
     this.statics = new StaticEntries(this.context, {
       vnets,
       underlays,
       state: options.state,
-      announce: (handle, mac) => this.varp.announce(handle, mac),
+      announce,
     });
     const problems = (): string[] => this.moreProblems.flatMap((each) => each());
     const { bpffs } = options;
@@ -134,6 +146,8 @@ export class Controller {
     this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
     this.underlays.reconcile(this.wantedDevices());
+    this.ports.follow(native.linkList());
+    this.ports.forgetGone();
     this.statics.removeOrphans();
     this.statics.apply();
     this.addProblems(() => this.statics.problems());
@@ -164,6 +178,7 @@ export class Controller {
     clearInterval(this.tickTimer);
     clearTimeout(this.settleTimer);
     for (const closable of this.closables.splice(0)) closable.close();
+    this.ports.close();
     this.varp.close();
     this.underlays.close();
   }
@@ -277,6 +292,7 @@ export class Controller {
   // ---- events
 
   private onNetlink(event: NetlinkEvent): void {
+    this.guarded("a bridge's port", () => this.tellPorts(event));
     if (event.type === "bridge-fdb" || event.type === "address" || event.type === "link") {
       if (event.type === "bridge-fdb") return;
     } else {
@@ -289,12 +305,28 @@ export class Controller {
     }, settleMs);
   }
 
+  private tellPorts(event: NetlinkEvent): void {
+    switch (event.type) {
+      case "link":
+        return this.ports.link(event.link);
+      case "link-deleted":
+        return this.ports.linkDeleted(event.ifindex);
+      case "bridge-fdb-deleted":
+        return this.ports.fdbDeleted(event.entry);
+      case "overrun":
+        this.lostNews = true;
+    }
+  }
+
   private followDevices(withHooks: boolean): void {
     if (withHooks) this.ensureHelpers();
     this.underlays.sync();
     this.vnets.followLinks(this.context.native.linkList());
     const repaired = this.vnets.repair(withHooks);
     if (repaired.length > 0) this.appeared(repaired);
+    this.ports.follow(this.context.native.linkList());
+    if (this.lostNews) this.ports.forgetGone();
+    this.lostNews = false;
     this.sweepHooks();
   }
 
@@ -302,6 +334,7 @@ export class Controller {
     this.ticks += 1;
     this.guarded("hello", () => this.hellos.tick());
     this.guarded("VARP", () => this.varp.tick());
+    this.guarded("silent guests", () => this.ports.tick());
     this.guarded("merging", () => this.underlays.sampleMerge());
     if (this.ticks % repairEveryTicks !== 0) return;
     this.guarded("repairing", () => this.followDevices(true));

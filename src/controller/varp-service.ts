@@ -34,6 +34,7 @@ import { TokenBucket } from "../varp/token-bucket.js";
 import { decodeVarp, encodeVarp, type VarpMessage, type VarpOpcode } from "../wire/varp.js";
 import type { Hellos } from "./hellos.js";
 import { nowMs, type Context } from "./context.js";
+import type { Ports } from "./ports.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
@@ -47,6 +48,7 @@ export interface VarpParts {
   vnets: Vnets;
   underlays: Underlays;
   hellos: Hellos;
+  ports: Pick<Ports, "heardElsewhere" | "isAssumed">;
   /** a MAC was heard here that is new, or was elsewhere */
   localNew: (vnet: RunningVnet, mac: Mac) => void;
 }
@@ -92,6 +94,11 @@ export class VarpService {
       this.announcer.push({ handle, mac: vmac });
     }
     this.drain();
+  }
+
+  /** Asks the group where a MAC lives. */
+  ask(vnet: RunningVnet, mac: Mac): void {
+    this.sendToGroup("request", vnet, mac);
   }
 
   announce(handle: number, mac: Mac): void {
@@ -183,6 +190,7 @@ export class VarpService {
     if (isGroupMac(mac) || isZeroMac(mac) || mac === vnet.vmac) return;
     const forItself = addressToText(care) === source;
     if (!forItself && !this.senders.allowed(source, nowMs())) return;
+    this.parts.ports.heardElsewhere(vnet, mac);
     if (this.staysHere(vnet, mac)) return;
     const reason = this.context.control.run({
       op: vnetdControlOp.CTL_LEARN,
@@ -209,6 +217,7 @@ export class VarpService {
     if (entry === undefined) return false;
     if ((entry.flags & vnetdFdbFlags.FDB_STATIC) !== 0) return true;
     if (nowNs() - entry.seenNs >= silentNs) return false;
+    if (this.parts.ports.isAssumed(vnet, mac, entry.seenNs)) return false;
     return vnet.vnif === undefined || vnet.vnif.master === 0 || this.isBehindPort(vnet, mac);
   }
 
