@@ -306,16 +306,10 @@ export class Controller {
   }
 
   private tellPorts(event: NetlinkEvent): void {
-    switch (event.type) {
-      case "link":
-        return this.ports.link(event.link);
-      case "link-deleted":
-        return this.ports.linkDeleted(event.ifindex);
-      case "bridge-fdb-deleted":
-        return this.ports.fdbDeleted(event.entry);
-      case "overrun":
-        this.lostNews = true;
-    }
+    if (event.type === "link") this.ports.link(event.link);
+    if (event.type === "link-deleted") this.ports.linkDeleted(event.ifindex);
+    if (event.type === "bridge-fdb-deleted") this.ports.fdbDeleted(event.entry);
+    if (event.type === "overrun") this.lostNews = true;
   }
 
   private followDevices(withHooks: boolean): void {

@@ -27,7 +27,7 @@ import {
   type VnetdEventVarp as VarpEvent,
 } from "../generated/layouts.js";
 import type { BridgeFdbEntry } from "../native/contract.js";
-import { Announcer } from "../varp/announcer.js";
+import { Announcer, type LocalMac } from "../varp/announcer.js";
 import { Resolver } from "../varp/resolver.js";
 import { SenderLimits } from "../varp/sender-limits.js";
 import { TokenBucket } from "../varp/token-bucket.js";
@@ -39,7 +39,10 @@ import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
 /** A local MAC that was heard less than this ago stays, whoever announces it. */
-const silentNs = 1_000_000_000n;
+const silentMs = 1000;
+const silentNs = BigInt(silentMs) * 1_000_000n;
+/** MACs that another host announced and that were heard here a moment ago, at most. */
+const maxDisputes = 1024;
 /** The bridges' tables are read at most this often for announces of MACs that live here. */
 const bridgeFdbKeptMs = 100;
 const answersPerSecond = { perSecond: 2000, burst: 2000 };
@@ -59,6 +62,8 @@ export class VarpService {
   private readonly senders = new SenderLimits();
   private readonly answers = new TokenBucket(answersPerSecond);
   private drainTimer: NodeJS.Timeout | undefined;
+  /** handle and MAC -> when an announce was not believed, for later */
+  private readonly disputes = new Map<string, LocalMac & { atMs: number }>();
   private bridgeFdb: { atMs: number; entries: BridgeFdbEntry[] } | undefined;
 
   constructor(
@@ -108,6 +113,7 @@ export class VarpService {
 
   tick(): void {
     this.resolver.tick(nowMs());
+    this.settleDisputes();
   }
 
   vnetGone(handle: number): void {
@@ -191,7 +197,7 @@ export class VarpService {
     const forItself = addressToText(care) === source;
     if (!forItself && !this.senders.allowed(source, nowMs())) return;
     this.parts.ports.heardElsewhere(vnet, mac);
-    if (this.staysHere(vnet, mac)) return;
+    if (this.staysHere(vnet, mac)) return this.dispute({ handle: vnet.handle, mac });
     const reason = this.context.control.run({
       op: vnetdControlOp.CTL_LEARN,
       slot: vnet.slot,
@@ -219,6 +225,25 @@ export class VarpService {
     if (nowNs() - entry.seenNs >= silentNs) return false;
     if (this.parts.ports.isAssumed(vnet, mac, entry.seenNs)) return false;
     return vnet.vnif === undefined || vnet.vnif.master === 0 || this.isBehindPort(vnet, mac);
+  }
+
+  /** The guest may have moved a moment after it was heard here: who has it is asked when it is silent. */
+  private dispute(of: LocalMac): void {
+    const key = `${String(of.handle)} ${of.mac}`;
+    if (this.disputes.has(key) || this.disputes.size >= maxDisputes) return;
+    this.disputes.set(key, { ...of, atMs: nowMs() });
+  }
+
+  private settleDisputes(): void {
+    const vnets = this.parts.vnets.byHandle();
+    for (const [key, { handle, mac, atMs }] of this.disputes) {
+      if (nowMs() - atMs < silentMs) continue;
+      this.disputes.delete(key);
+      const vnet = vnets.get(handle);
+      const entry = vnet === undefined ? undefined : this.localEntry(vnet, mac);
+      if (vnet === undefined || entry === undefined || this.staysHere(vnet, mac)) continue;
+      if (this.resolver.wanted(handle, mac, nowMs())) this.sendToGroup("request", vnet, mac);
+    }
   }
 
   private localEntry(vnet: RunningVnet, mac: Mac): ReturnType<Context["maps"]["fdbEntry"]> {

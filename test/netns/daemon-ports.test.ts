@@ -363,4 +363,32 @@ describe("after the first frame of a guest that moved", () => {
     await unplug(old);
     await unplug(fresh);
   });
+
+  it("the old host follows, though it heard the guest a moment ago and hears no frame from its new place", async () => {
+    const vmac = "02:00:00:00:03:02";
+    const macC = await gc.mac();
+    const neighbour = `ip neigh replace 10.0.0.3 lladdr ${macC} dev eth0`;
+    const old = await silentGuest(a, "m4", vmac);
+    const fresh = await silentGuest(b, "m5", vmac);
+    for (const guest of [old, fresh]) {
+      await guest.exec(`ip addr add 10.0.0.33/24 dev eth0 && ${neighbour}`);
+      await plug(guest);
+    }
+    await gc.exec(`ip neigh replace 10.0.0.33 lladdr ${vmac} dev eth0`);
+    // b knows c's guest, so that the guest's frames from there go to c alone
+    await old.ping("10.0.0.3", { count: 3 });
+    await gc.tryExec("ping -c 1 -W 0.1 -b 10.0.0.255");
+    await eventually(async () => (await hostOf(b, macC)) === addressOf.c);
+    const capture = await a.capture("eth0", `udp port 1798 and src host ${addressOf.b}`);
+    await old.ping("10.0.0.3", { count: 2, intervalMs: 10 });
+    await fresh.ping("10.0.0.3", { count: 1 });
+    await eventually(async () => (await hostOf(c, vmac)) === addressOf.b);
+    await eventually(async () => (await hostOf(a, vmac)) === addressOf.b, {
+      what: "a to ask when the guest is silent, and to believe the answer",
+    });
+    await capture.stop();
+    expect(seenIn(capture).filter(({ frame }) => frame?.from === vmac)).toEqual([]);
+    await unplug(old);
+    await unplug(fresh);
+  });
 });
