@@ -17,7 +17,14 @@ import { isBuiltInId, type Controller } from "../controller.js";
 import { without } from "../controller/static-entries.js";
 import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } from "./contract.js";
 import { entryHandlers } from "./entry-handlers.js";
-import { fieldsOf, flagField, optionalTextField, textField, textListField } from "./params.js";
+import {
+  fieldsOf,
+  flagField,
+  onlyFields,
+  optionalTextField,
+  textField,
+  textListField,
+} from "./params.js";
 import type { Handlers } from "./server.js";
 
 export function createHandlers(controller: Controller): Handlers {
@@ -97,12 +104,14 @@ function detach(controller: Controller, device: string): { device: string } {
 
 function placedVnets(params: unknown): PlacedVnet[] {
   const parameters = fieldsOf(params)["parameters"];
+  onlyFields(params, parameters === undefined ? ["text", "source"] : ["parameters"]);
   if (parameters === undefined) {
     return parseVnetFile(
       textField(params, "text"),
       optionalTextField(params, "source") ?? "request",
     );
   }
+  onlyFields(parameters, ["id", "bridge", "vnetif", "security"]);
   const fields: VnetParameters = { id: textField(parameters, "id") };
   for (const name of ["bridge", "vnetif", "security"] as const) {
     const value = optionalTextField(parameters, name);

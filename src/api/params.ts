@@ -36,6 +36,15 @@ export function textListField(params: unknown, name: string): string[] {
   throw new VnetdError("BAD_REQUEST", `"${name}" must be a list of texts`);
 }
 
+/** Throws BAD_REQUEST for a field that means nothing: what it asks for would be silently left out. */
+export function onlyFields(params: unknown, known: readonly string[]): void {
+  const unknown = Object.keys(fieldsOf(params)).find((name) => !known.includes(name));
+  if (unknown === undefined) return;
+  throw new VnetdError("BAD_REQUEST", `the request has an unknown "${unknown.slice(0, 80)}"`, {
+    hint: `It takes ${known.join(", ")}.`,
+  });
+}
+
 function ownField(params: unknown, name: string): unknown {
   const fields = fieldsOf(params);
   return Object.hasOwn(fields, name) ? fields[name] : undefined;

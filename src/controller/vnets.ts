@@ -41,6 +41,12 @@ export interface Vnet {
   problem: string;
 }
 
+const securityLevels = {
+  none: vnetdSecurity.SECURITY_NONE,
+  auth: vnetdSecurity.SECURITY_AUTH,
+  conf: vnetdSecurity.SECURITY_CONF,
+} as const;
+
 /** A vnetif that is taken off its bridge again so soon is left to the next look at everything. */
 const putBackMs = 2000;
 
@@ -221,10 +227,7 @@ export class Vnets {
     const { native } = this.context;
     const { id, places } = vnet;
     if (vnet.security !== "none") {
-      throw new VnetdError("SECURITY_UNAVAILABLE", `security "${vnet.security}" is not built yet`, {
-        hint: "Only (security none) can be had; vnetd never sends in clear what was to be protected.",
-        place: places.security,
-      });
+      throw securityUnavailable(vnet.security, places.security);
     }
     const present = this.vnets.get(id);
     if (present !== undefined && !present.builtIn) {
@@ -312,7 +315,12 @@ export class Vnets {
 
   private bringUp({ config }: Vnet, known: VnetSlot | undefined): RunningVnet {
     const { native, hostId, table } = this.context;
-    const { id, vnetif, bridge } = config;
+    const { id, vnetif, bridge, security } = config;
+    if (security !== "none") {
+      // What older maps know of it must not go on in clear: the programs drop what is not "none".
+      if (known !== undefined) table.setSecurity(known, securityLevels[security]);
+      throw securityUnavailable(security);
+    }
     const undos: (() => void)[] = [];
     const spec = { id, hostId, mtuBytes: this.mtuBytes };
     try {
@@ -334,7 +342,7 @@ export class Vnets {
       if (pair.created) undos.push(() => removeVnetif(native, id));
       const slot = known ?? table.allocate(this.usedSlots());
       if (known === undefined) undos.push(() => table.remove(id, slot));
-      const running = { ...this.enter(id, slot, pair), ownsBridge };
+      const running = { ...this.enter(config, slot, pair), ownsBridge };
       // one that runs goes on as it was when a later step fails
       if (known === undefined) undos.push(() => this.unhook(running));
       this.hook(running);
@@ -347,7 +355,7 @@ export class Vnets {
   }
 
   private enter(
-    id: VnetId,
+    { id, security }: VnetConfig,
     { slot, handle }: VnetSlot,
     { vnif, peer }: Vnetif,
   ): Omit<RunningVnet, "ownsBridge"> {
@@ -361,7 +369,7 @@ export class Vnets {
       id,
       { slot, handle },
       {
-        security: vnetdSecurity.SECURITY_NONE,
+        security: securityLevels[security],
         vnif: vnif?.ifindex ?? vnifElsewhere,
         vnifPeer: peer.ifindex,
         vmac: macToBytes(vmac),
@@ -412,10 +420,10 @@ export class Vnets {
   private tearDown({ config, running }: Vnet): string | undefined {
     const { native, table } = this.context;
     const { id, bridge } = config;
-    if (running !== undefined) {
-      this.quietly(() => this.unhook(running));
-      table.remove(id, running);
-    }
+    if (running !== undefined) this.quietly(() => this.unhook(running));
+    // one that could not be brought up may be in the maps from an earlier start
+    const slot = running ?? table.entered().get(id);
+    if (slot !== undefined) table.remove(id, slot);
     removeVnetif(native, id);
     return bridge === null ? undefined : removeBridge(native, bridge, id);
   }
@@ -477,6 +485,13 @@ export class Vnets {
       this.context.log.warn(String(error));
     }
   }
+}
+
+function securityUnavailable(level: VnetConfig["security"], place?: Place): VnetdError {
+  return new VnetdError("SECURITY_UNAVAILABLE", `security "${level}" is not built yet`, {
+    hint: "Only (security none) can be had; vnetd never sends in clear what was to be protected.",
+    ...(place === undefined ? {} : { place }),
+  });
 }
 
 /** Adds the place in the file to an error. */

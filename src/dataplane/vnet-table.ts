@@ -89,6 +89,12 @@ export class VnetTable {
     this.maps.setVnetId(idBytes, slot);
   }
 
+  /** From the next frame on; nothing else of the record changes. */
+  setSecurity({ slot, handle }: VnetSlot, security: number): void {
+    const record = this.maps.vnet(slot);
+    if (record?.handle === handle) this.maps.setVnet(slot, { ...record, security });
+  }
+
   remove(id: VnetId, { slot, handle }: VnetSlot): void {
     this.maps.deleteVnetId(vnetIdToBytes(id));
     for (const [ifindex, port] of this.maps.ports()) {
