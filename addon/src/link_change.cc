@@ -103,6 +103,7 @@ void orDelete(const std::string& name, Step step) {
 
 /** What linkSet changes, by the order in which it has to happen. */
 struct LinkChange {
+  std::optional<std::string> name;
   std::optional<uint32_t> mtuBytes;
   std::optional<uint32_t> master;
   std::optional<MacAddress> mac;
@@ -120,6 +121,9 @@ struct LinkChange {
 
 LinkChange readLinkChange(const Napi::Object& options) {
   LinkChange change;
+  if (const auto name = optionalProperty(options, "name")) {
+    change.name = toDeviceName(*name, "name");
+  }
   change.alias = readAlias(options);
   change.gsoMaxSizeBytes = readGsoMaxSize(options);
   if (const auto mtu = optionalProperty(options, "mtuBytes")) {
@@ -142,6 +146,7 @@ LinkChange readLinkChange(const Napi::Object& options) {
 }
 
 void putAttributes(NetlinkRequest& request, const LinkChange& change) {
+  if (change.name) request.putText(IFLA_IFNAME, *change.name);
   if (change.mtuBytes) request.putU32(IFLA_MTU, *change.mtuBytes);
   if (change.master) request.putU32(IFLA_MASTER, *change.master);
   if (change.mac) request.put(IFLA_ADDRESS, change.mac->data(), change.mac->size());

@@ -23,6 +23,7 @@ import {
   macOfLink,
   overheadBytes,
   removeVnetif,
+  renameVnetif,
   setMtu,
   type Vnetif,
 } from "../host/vnetif.js";
@@ -274,32 +275,52 @@ export class Vnets {
   private createOne(placed: PlacedVnet): { running: RunningVnet; undo: () => void } {
     const { id, bridge, vnetif, security } = placed;
     const before = this.vnets.get(id);
-    // A built-in vnet is configured: its devices go unless they can be used as they are.
-    if (before !== undefined && before.config.vnetif !== vnetif) this.tearDown(before);
-    const vnet: Vnet = {
-      config: { id, bridge, vnetif, security },
-      builtIn: false,
-      running: before?.config.vnetif === vnetif ? before.running : undefined,
-      problem: "",
-    };
-    const undo = (): void => {
-      this.tearDown(vnet);
-      this.vnets.delete(id);
-      this.handles = undefined;
-      if (before === undefined) return;
-      this.vnets.set(id, before);
-      before.running = undefined;
-      this.tryToBringUp(before, undefined);
-    };
+    const config = { id, bridge, vnetif, security };
+    const vnet: Vnet = { config, builtIn: false, running: before?.running, problem: "" };
+    const undo = before === undefined ? (): void => this.discard(vnet) : this.wayBack(vnet, before);
     try {
       vnet.running = this.bringUp(vnet, vnet.running);
+      const { vnif } = vnet.running;
+      // one that is configured anew keeps what its interface has: addresses, whoever listens on it
+      if (vnif !== undefined) vnet.running.vnif = renameVnetif(this.context.native, vnif, vnetif);
       this.vnets.set(id, vnet);
       this.handles = undefined;
       return { running: vnet.running, undo };
     } catch (error) {
       if (before !== undefined) undo();
+      else if (vnet.running !== undefined) this.tearDown(vnet);
       throw error;
     }
+  }
+
+  private discard(vnet: Vnet): void {
+    this.tearDown(vnet);
+    this.vnets.delete(vnet.config.id);
+    this.handles = undefined;
+  }
+
+  /** Undoes what a built-in vnet's configuration adds to it, and nothing else: it may be in use. */
+  private wayBack(vnet: Vnet, before: Vnet): () => void {
+    const { native } = this.context;
+    const { id, bridge } = vnet.config;
+    const index = before.running?.vnif?.ifindex;
+    const was = index === undefined ? undefined : native.linkAt(index);
+    const bridgeWasThere = bridge === null || native.linkGet(bridge) !== undefined;
+    return () => {
+      const now = vnet.running?.vnif ?? was;
+      this.quietly(() => {
+        if (now === undefined) return;
+        renameVnetif(native, now, was?.name ?? before.config.vnetif);
+        const master = was?.master ?? 0;
+        if (native.linkAt(now.ifindex)?.master !== master) native.linkSet(now.ifindex, { master });
+      });
+      this.quietly(() => {
+        if (bridge !== null && !bridgeWasThere) removeBridge(native, bridge, id);
+      });
+      this.vnets.set(id, before);
+      this.handles = undefined;
+      this.tryToBringUp(before, before.running ?? vnet.running);
+    };
   }
 
   private tryToBringUp(vnet: Vnet, slot: VnetSlot | undefined): void {

@@ -11,7 +11,7 @@ import { VnetdError } from "../base/errors.js";
 import type { Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
 import type { LinkChange, LinkInfo, Native, VethOptions } from "../native/contract.js";
-import { kernel } from "./errno.js";
+import { errnoName, kernel } from "./errno.js";
 import { aliasOf, macOf, peerNameOf } from "./names.js";
 
 /** Encapsulated super-frames must stay below 64 KiB. */
@@ -53,6 +53,28 @@ export function ensureVnetif(native: Native, spec: VnetifSpec): Vnetif {
   setUp(native, spec, { vnif: vnifOf(native, peer, spec.name), peer, created });
   const now = mustGet(native, peerName);
   return { vnif: vnifOf(native, now, spec.name), peer: now, created };
+}
+
+/**
+ * Its addresses stay. Before Linux 6.2 a device has to be down for a moment, which costs it its
+ * routes and its IPv6 addresses.
+ */
+export function renameVnetif(native: Native, link: LinkInfo, name: string): LinkInfo {
+  if (link.name === name) return link;
+  kernel(`renaming ${link.name} to ${name}`, () => {
+    try {
+      native.linkSet(link.ifindex, { name });
+    } catch (error) {
+      if (!link.up || errnoName(error) !== "EBUSY") throw error;
+      native.linkSet(link.ifindex, { up: false });
+      try {
+        native.linkSet(link.ifindex, { name });
+      } finally {
+        native.linkSet(link.ifindex, { up: true });
+      }
+    }
+  });
+  return { ...link, name };
 }
 
 /** Both ends go together. */

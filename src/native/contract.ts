@@ -140,6 +140,8 @@ export interface VxlanOptions {
 }
 
 export interface LinkChange {
+  /** before Linux 6.2 EBUSY while it is up */
+  name?: string;
   up?: boolean;
   mtuBytes?: number;
   /** 0 takes it off its bridge */

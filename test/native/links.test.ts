@@ -94,6 +94,15 @@ describe("veth pairs", () => {
     expect(mtu.message).toContain("mtu greater than device maximum");
   });
 
+  test("can be given another name", async () => {
+    await ns.run.linkAddVeth(veth);
+    const { ifindex } = await link("a-near");
+    await ns.run.linkSet(ifindex, { name: "a-other" });
+    expect((await link("a-other")).ifindex).toBe(ifindex);
+    const taken = await rejectionOf(ns.run.linkSet(ifindex, { name: "a-peer" }));
+    expect(taken.code).toBe("EEXIST");
+  });
+
   test("an end that has moved away is told by its namespace's id", async () => {
     const other = new Namespace("links2");
     try {
