@@ -8,7 +8,7 @@
  */
 import { Counter, Gauge, Registry } from "prom-client";
 import { version } from "../base/version.js";
-import type { DropInfo, VnetState } from "../api/contract.js";
+import type { DropInfo, TrafficInfo, VnetState } from "../api/contract.js";
 
 export interface MetricsSource {
   layout: number;
@@ -56,36 +56,65 @@ function drops(registers: Registry[], source: MetricsSource): void {
 }
 
 function traffic(registers: Registry[], source: MetricsSource): void {
-  const bytes = new Counter({
-    name: "vnetd_bytes_total",
-    help: "Bytes of inner frames that were forwarded.",
-    labelNames: ["vnet", "direction"],
-    registers,
-  });
-  const flooded = new Counter({
-    name: "vnetd_flooded_frames_total",
-    help: "Of the frames forwarded: those sent to, or received from, the group.",
-    labelNames: ["vnet"],
-    registers,
-  });
-  const frames = new Counter({
-    name: "vnetd_frames_total",
-    help: "Inner frames that were forwarded.",
-    labelNames: ["vnet", "direction"],
-    registers,
-    collect() {
-      for (const counter of [this, bytes, flooded]) counter.reset();
-      for (const { id: vnet, traffic: totals } of source.vnets()) {
-        if (totals === undefined) continue;
-        this.inc({ vnet, direction: "encap" }, totals.encapFrames);
-        this.inc({ vnet, direction: "decap" }, totals.decapFrames);
-        bytes.inc({ vnet, direction: "encap" }, totals.encapBytes);
-        bytes.inc({ vnet, direction: "decap" }, totals.decapBytes);
-        flooded.inc({ vnet }, totals.floodedFrames);
-      }
+  const vnets = onceAScrape(() => source.vnets());
+  type Add = (labels: { direction?: string }, value: number) => void;
+  const counter = (
+    name: string,
+    { help, labelNames }: { help: string; labelNames: string[] },
+    addAll: (totals: TrafficInfo, add: Add) => void,
+  ): Counter =>
+    new Counter({
+      name,
+      help,
+      labelNames,
+      registers,
+      collect() {
+        this.reset();
+        for (const { id: vnet, traffic: totals } of vnets()) {
+          if (totals !== undefined)
+            addAll(totals, (labels, value) => this.inc({ vnet, ...labels }, value));
+        }
+      },
+    });
+  counter(
+    "vnetd_frames_total",
+    { help: "Inner frames that were forwarded.", labelNames: ["vnet", "direction"] },
+    (totals, add) => {
+      add({ direction: "encap" }, totals.encapFrames);
+      add({ direction: "decap" }, totals.decapFrames);
     },
-  });
-  void frames;
+  );
+  counter(
+    "vnetd_bytes_total",
+    { help: "Bytes of inner frames that were forwarded.", labelNames: ["vnet", "direction"] },
+    (totals, add) => {
+      add({ direction: "encap" }, totals.encapBytes);
+      add({ direction: "decap" }, totals.decapBytes);
+    },
+  );
+  counter(
+    "vnetd_flooded_frames_total",
+    {
+      help: "Of the frames forwarded: those sent to, or received from, the group.",
+      labelNames: ["vnet"],
+    },
+    (totals, add) => add({}, totals.floodedFrames),
+  );
+}
+
+/**
+ * One reading for all metrics of a scrape, so that frames and bytes are of the same moment: a
+ * registry calls every collect() in one turn, and the reading is forgotten after it.
+ */
+function onceAScrape<Value>(read: () => Value): () => Value {
+  let kept: { value: Value } | undefined;
+  return () => {
+    if (kept === undefined) {
+      kept = { value: read() };
+      queueMicrotask(() => (kept = undefined));
+    }
+    return kept.value;
+  };
 }
 
 function table(registers: Registry[], source: MetricsSource): void {
