@@ -20,7 +20,7 @@ import {
 import { join, resolve } from "node:path";
 import { ApiClient } from "../src/api/client.js";
 import { errorParts, VnetdError } from "../src/base/errors.js";
-import { defaultPaths } from "../src/base/paths.js";
+import { defaultPaths, logFileVariable } from "../src/base/paths.js";
 import type { Invocation } from "./command.js";
 import { givenDaemonArguments } from "./daemon-options.js";
 import { printableLines } from "./printable.js";
@@ -134,7 +134,8 @@ function openLog(runDir: string): Log {
 /** The last lines that this daemon wrote. */
 function logTail({ fd, startBytes }: Log): string {
   const size = fstatSync(fd).size;
-  const from = Math.max(startBytes, size - logTailBytes);
+  // smaller than it was: the daemon has moved what was old to another file
+  const from = Math.max(size < startBytes ? 0 : startBytes, size - logTailBytes);
   const buffer = Buffer.alloc(Math.max(0, size - from));
   const bytes = readSync(fd, buffer, 0, buffer.length, from);
   const lines = buffer.toString("utf8", 0, bytes).trimEnd().split("\n");
@@ -187,7 +188,7 @@ function spawnDaemon(invocation: Invocation, log: Log): ChildProcess {
   const { binary, variables } = invocation.environment;
   const given = givenDaemonArguments(invocation).flatMap(({ flag, value }) => [flag, value]);
   // nobody waits for this daemon's word but us, by its socket
-  const env = { ...variables };
+  const env: NodeJS.ProcessEnv = { ...variables, [logFileVariable]: log.path };
   delete env["NOTIFY_SOCKET"];
   const child = spawn(
     process.execPath,

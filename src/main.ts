@@ -13,13 +13,14 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { createHandlers } from "./api/handlers.js";
 import { ApiServer } from "./api/server.js";
-import type { RunOptions } from "./base/paths.js";
+import { logFileVariable, type RunOptions } from "./base/paths.js";
 import { version } from "./base/version.js";
 import { loadDaemonConfig, parseListenAddress, type DaemonConfig } from "./config/daemon-config.js";
 import { Controller } from "./controller.js";
 import { checkBpffs } from "./dataplane/generation.js";
 import { errnoName, kernelError } from "./host/errno.js";
 import { createLog, type Log } from "./log.js";
+import { boundLogFile } from "./log-file.js";
 import { MetricsServer } from "./metrics/http.js";
 import { createRegistry } from "./metrics/registry.js";
 import type { Native } from "./native/contract.js";
@@ -30,7 +31,7 @@ export type { RunOptions };
 
 /** Runs until it is told to stop. */
 export async function main(options: RunOptions): Promise<void> {
-  const log = createLog({ debug: process.env["VNETD_DEBUG"] === "1" });
+  const log = openLog();
   const native = loadNative();
   const config = configOf(options);
   checkBpffs(native, options.bpffs);
@@ -119,6 +120,19 @@ function configOf({ config: file, metricsListen }: RunOptions): DaemonConfig {
     ...config,
     metricsListen: parseListenAddress(metricsListen, { source: "--metrics-listen" }),
   };
+}
+
+function openLog(): Log {
+  const debug = process.env["VNETD_DEBUG"] === "1";
+  const path = process.env[logFileVariable];
+  if (path === undefined) return createLog({ debug });
+  return createLog({
+    debug,
+    write: (line) => {
+      process.stderr.write(line);
+      boundLogFile({ path, fd: process.stderr.fd });
+    },
+  });
 }
 
 /** Resolves at the first SIGTERM or SIGINT. */

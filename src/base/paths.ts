@@ -10,6 +10,9 @@ export const defaultPaths = {
   config: "/etc/vnetd/vnetd.yaml",
 } as const;
 
+/** How `attach` names the log file to a daemon that it starts (src/log-file.ts). */
+export const logFileVariable = "VNETD_LOG_FILE";
+
 /** The argument of src/main.ts's `main`. */
 export interface RunOptions {
   runDir: string;

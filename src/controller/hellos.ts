@@ -180,8 +180,10 @@ export class Hellos {
     );
     this.apply(result.changes);
     this.heard(vnet, path);
-    if (result.refused)
-      this.context.log.warn(`vnet ${vnet.id}: too many hosts, ${source} is left out`);
+    if (result.refused) {
+      const text = `vnet ${vnet.id}: too many hosts, ${source} is left out`;
+      this.context.log.warn(text, "too many hosts");
+    }
     const answer = (result.isNew || hello.solicit) && this.replies.take(nowMs());
     if (answer) this.say(vnet, "plain", underlay, source);
   }

@@ -64,7 +64,7 @@ export class VarpSocket {
     if (this.socket.getSendQueueSize() > maxQueuedBytes) return;
     this.socket.send(message, this.options.port, address, (error) => {
       if (error === null) return;
-      this.log.warn(`${this.options.device}: VARP to ${address}: ${errnoName(error)}`);
+      this.log.warn(`${this.options.device}: VARP to ${address}: ${errnoName(error)}`, "send");
     });
   }
 

@@ -11,6 +11,7 @@ import { vnetIdToBytes } from "../../src/base/vnet-id.js";
 import { decodeHello, encodeHello } from "../../src/wire/hello.js";
 import { decodeVarp, encodeVarp, type VarpMessage } from "../../src/wire/varp.js";
 import { Lab, eventually, type Capture, type Guest, type Host } from "../lib/lab.js";
+import { python } from "../lib/wire.js";
 import { callApi, longId, startDaemon } from "./world.js";
 
 let lab: Lab;
@@ -245,19 +246,20 @@ describe("requests of ours", () => {
   });
 });
 
+const said = (change: object = {}): Buffer =>
+  encodeHello({
+    hostId: "ab".repeat(16),
+    bootNonce: "01".repeat(8),
+    capabilities: 1,
+    underlayMtuBytes: 1500,
+    hostName: "stranger",
+    software: "by hand",
+    solicit: false,
+    goodbye: false,
+    ...change,
+  });
+
 describe("hello", () => {
-  const said = (change: object = {}): Buffer =>
-    encodeHello({
-      hostId: "ab".repeat(16),
-      bootNonce: "01".repeat(8),
-      capabilities: 1,
-      underlayMtuBytes: 1500,
-      hostName: "stranger",
-      software: "by hand",
-      solicit: false,
-      goodbye: false,
-      ...change,
-    });
   const names = async (): Promise<string[]> =>
     (await api<{ name: string }[]>("hosts")).map(({ name }) => name);
 
@@ -293,6 +295,34 @@ describe("hello", () => {
         text.includes("10.66.1.66"),
       ),
     );
+  });
+});
+
+describe("a flood of hellos", () => {
+  /** Hosts that are not there, each with an id and an address of its own: (count, template, where the id is). */
+  const strangers = `
+import socket, struct, sys
+count, hello, at = int(sys.argv[1]), bytearray.fromhex(sys.argv[2]), int(sys.argv[3])
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for n in range(count):
+    hello[at:at + 4] = struct.pack(">I", n)
+    source = socket.inet_aton("10.77.%d.%d" % (n >> 8, n & 255))
+    udp = struct.pack(">HHHH", 1798, 1798, 8 + len(hello), 0) + hello
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + source
+    s.sendto(ip + socket.inet_aton("10.66.1.1") + udp, ("10.66.1.1", 0))
+`;
+
+  it("from ever new addresses fills tables to their limits and not the log", async () => {
+    const message = announce("02:00:00:00:00:a3", "10.66.1.66", said());
+    const at = message.indexOf(Buffer.alloc(16, 0xab));
+    const before = a.daemon.stderr.length;
+    const argv = ["-c", strangers, "6000", message.toString("hex"), String(at)];
+    const result = await stranger.exec([...python, ...argv]);
+    expect(result.stderr).toBe("");
+    await eventually(() => a.daemon.stderr.includes("too many hosts"));
+    expect((await api<unknown[]>("hosts")).length).toBeLessThanOrEqual(1024);
+    const lines = a.daemon.stderr.slice(before).split("\n");
+    expect(lines.length).toBeLessThan(40);
   });
 });
 

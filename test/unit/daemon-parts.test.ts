@@ -1,9 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Small pure parts of the daemon: underlay state, names, the log, the object's constant. */
+import {
+  closeSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { elfConstant } from "../../src/dataplane/elf.js";
 import { macOf, peerNameOf, vnetOfAlias, aliasOf } from "../../src/host/names.js";
 import { underlayState, unsuitable } from "../../src/host/underlay-state.js";
+import { boundLogFile } from "../../src/log-file.js";
 import { createLog } from "../../src/log.js";
 import { flagField, optionalTextField, textField, textListField } from "../../src/api/params.js";
 import type { AddressInfo, LinkInfo } from "../../src/native/contract.js";
@@ -132,12 +146,70 @@ describe("the log", () => {
     ]);
   });
 
+  it("of what strangers cause writes a few lines, then one in ten seconds with the number of others", () => {
+    const lines: string[] = [];
+    let now = 0;
+    const log = createLog({ write: (text) => lines.push(text), nowMs: () => now });
+    const flood = (seconds: number): void => {
+      for (const until = now + seconds * 1000; now < until; now += 1)
+        log.warn(`192.0.2.${String(now)} is left out`, "too many hosts");
+    };
+    flood(60);
+    expect(lines).toHaveLength(5 + 5);
+    expect(lines.at(-1)).toMatch(
+      /^warn 192\.0\.2\.\d+ is left out \(and 9999 more about: too many hosts\)\n$/,
+    );
+    log.warn("eth0: ENETUNREACH", "send");
+    log.warn("eth0 is down");
+    expect(lines.slice(-2)).toEqual(["warn eth0: ENETUNREACH\n", "warn eth0 is down\n"]);
+  });
+
   it("keeps a line one line, and debug to itself unless asked", () => {
     const lines: string[] = [];
     const log = createLog({ write: (text) => lines.push(text) });
     log.error("two\nlines");
     log.debug("detail");
     expect(lines).toEqual(["error two | lines\n"]);
+  });
+});
+
+describe("the log file of a detached daemon", () => {
+  const withFile = (check: (path: string, fd: number) => void): void => {
+    const directory = mkdtempSync(join(tmpdir(), "vnetd-log-"));
+    const path = join(directory, "vnetd.log");
+    const fd = openSync(path, "a+");
+    try {
+      check(path, fd);
+    } finally {
+      closeSync(fd);
+      rmSync(directory, { recursive: true });
+    }
+  };
+
+  it("is two files of about the limit at most, the last lines in them", () => {
+    withFile((path, fd) => {
+      for (let n = 0; n < 1000; n++) {
+        writeSync(fd, `line ${String(n)}\n`);
+        boundLogFile({ path, fd, maxBytes: 1000 });
+        expect(fstatSync(fd).size).toBeLessThanOrEqual(1000);
+      }
+      const both = readFileSync(`${path}.1`, "utf8") + readFileSync(path, "utf8");
+      expect(both.length).toBeGreaterThan(1000);
+      expect(both.length).toBeLessThan(2020);
+      expect(both).toMatch(/^(line \d+\n)+line 998\nline 999\n$/);
+    });
+  });
+
+  it("is not what somebody put in its place, and need not be there", () => {
+    withFile((path, fd) => {
+      writeSync(fd, "x".repeat(50));
+      renameSync(path, `${path}.old`);
+      boundLogFile({ path, fd, maxBytes: 10 });
+      writeFileSync(path, "another's");
+      boundLogFile({ path, fd, maxBytes: 10 });
+      expect(readFileSync(path, "utf8")).toBe("another's");
+      expect(readFileSync(`${path}.old`, "utf8")).toHaveLength(50);
+    });
   });
 });
 
