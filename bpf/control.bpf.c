@@ -6,6 +6,7 @@
  * packet, so that limits, counts and tokens are handled by the same code as for frames, and the
  * daemon needs no copy of the table. The answer is written into the packet.
  */
+#include "lib/probe.h"
 #include "lib/sweep.h"
 
 /* read from the object file by the daemon, which pins the maps below layout-<this> */
@@ -123,7 +124,51 @@ static __always_inline __u32 control_heard(const struct vnetd_control *c)
 	return VNETD_OK;
 }
 
-static __always_inline __u32 control_run(struct vnetd_control *c)
+/* the group that probes are sent to: locally administered, "VNTP" and a byte */
+#define PROBE_GROUP_MAC                                                                            \
+	{                                                                                          \
+		0x03, 0x56, 0x4e, 0x54, 0x50, 0x01                                                 \
+	}
+
+/*
+ * Sends a probe to the group, by the hook that any frame passes; and, where the request names the
+ * vnetif's device, to the bridge that it is a port of, as if it had come from the underlay.
+ */
+SUBPROGRAM __u32 control_probe(struct __sk_buff *skb, const struct vnetd_control *c,
+			       const struct vnetd_vnet *vnet)
+{
+	struct {
+		struct ethhdr eth;
+		struct vnetd_probe probe;
+	} VNETD_PACKED frame = {
+		.eth.h_dest = PROBE_GROUP_MAC,
+		.eth.h_proto = bpf_htons(VNETD_PROBE_ETHERTYPE),
+		.probe.magic = bpf_htonl(VNETD_PROBE_MAGIC),
+		.probe.version = VNETD_PROBE_VERSION,
+	};
+	_Static_assert(sizeof(frame) == VNETD_PROBE_FRAME_LEN, "a probe");
+	__u32 vnif = c->ifindex;
+	long err;
+
+	if (!vnet || !vnet->probe_nonce)
+		return VNETD_DROP_VNET_DOWN;
+	__builtin_memcpy(frame.eth.h_source, vnet->vmac, ETH_ALEN);
+	frame.probe.nonce = vnet->probe_nonce;
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
+		return VNETD_DROP_TRUNCATED;
+	skb->mark = VNETD_MARK_PROBE;
+	err = bpf_clone_redirect(skb, vnet->vnif_peer, BPF_F_INGRESS);
+	skb->mark = VNETD_MARK_NONE;
+	if (err || !vnif)
+		return err ? VNETD_DROP_NO_MEMORY : VNETD_OK;
+	frame.probe.hops = 1;
+	__builtin_memcpy(frame.probe.hop[0].vnet, vnet->id, VNETD_ID_LEN);
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
+		return VNETD_DROP_TRUNCATED;
+	return bpf_clone_redirect(skb, vnif, BPF_F_INGRESS) ? VNETD_DROP_NO_MEMORY : VNETD_OK;
+}
+
+static __always_inline __u32 control_run(struct __sk_buff *skb, struct vnetd_control *c)
 {
 	struct vnetd_vnet *vnet;
 
@@ -143,6 +188,8 @@ static __always_inline __u32 control_run(struct vnetd_control *c)
 		return control_nexthop(c);
 	case VNETD_CTL_HEARD:
 		return control_heard(c);
+	case VNETD_CTL_PROBE:
+		return control_probe(skb, c, vnet);
 	default:
 		return VNETD_DROP_UNKNOWN_MESSAGE;
 	}
@@ -155,7 +202,7 @@ int vnetd_control(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes(skb, 0, &c, sizeof(c)))
 		return TC_ACT_SHOT;
-	c.result = control_run(&c);
+	c.result = control_run(skb, &c);
 	if (bpf_skb_store_bytes(skb, 0, &c, sizeof(c), 0))
 		return TC_ACT_SHOT;
 	return TC_ACT_OK;

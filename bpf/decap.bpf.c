@@ -5,6 +5,7 @@
  * A packet on its way in:
  *   1. outer_read()      is it for us; everything else goes on to the stack untouched
  *   2. receive_vudp()    which vnet, may it come in, learn where its source lives
+ *      probe_arrives()   of a probe: is it ours, come back (bpf/lib/probe.h)
  *      first_fragment()  of a packet in fragments: to the stack, which reassembles it
  *                        (then bpf/reassembled.bpf.c)
  *      receive_varp()    to the daemon
@@ -15,6 +16,7 @@
  * decapsulated whole is sent through that pair and comes back as single packets.
  */
 #include "lib/reassembly.h"
+#include "lib/probe.h"
 #include "lib/receive.h"
 
 /* up to this much of a packet's beginning is read: Ethernet, IPv4 with options, UDP, VUDP, inner
@@ -291,11 +293,25 @@ static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received
 			return reason;
 		}
 	}
-	reason = learn_remote(r, in.eth + ETH_ALEN, v);
+	reason = learn_remote(skb, r, in.eth + ETH_ALEN, v);
 	if (reason)
 		return reason;
 	count_device(r, skb);
 	v->flooded = r->to_group;
+	if (unlikely(in.eth[12] == VNETD_PROBE_ETHERTYPE >> 8 &&
+		     in.eth[13] == (VNETD_PROBE_ETHERTYPE & 0xff))) {
+		struct probe_found found = {
+			.vnet = r->vnet,
+			.slot = v->slot,
+			.direction = VNETD_DIR_DECAP,
+			.offset = offset + VNETD_VUDP_HDR_LEN + ETH_HLEN,
+			.source = r->source,
+		};
+
+		reason = probe_arrives(skb, &found, r->underlay);
+		if (reason)
+			return reason;
+	}
 	reason = strip(skb, offset + VNETD_VUDP_HDR_LEN, in.eth, inner_len);
 	if (reason)
 		return reason;

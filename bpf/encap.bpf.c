@@ -16,11 +16,13 @@
  * A frame on its way out:
  *   1. encap()           whose frame is it, learn its source
  *   2. destination_of()  which next hop, or the group
+ *      flood_leaves()    to the group: within the vnet's budget (bpf/lib/flood.h)
  *   3. add_headers()     make room, tags inline
  *   4. to_host() / to_group()
  *   5. second_pass()     only for frames that are not IP: the kernel resolves the neighbour by the
  *                        packet's protocol, which is right only when it is received once more
  */
+#include "lib/probe.h"
 #include "lib/recursion.h"
 #include "lib/send.h"
 
@@ -168,7 +170,7 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 {
 	__u32 ifindex = skb->ifindex;
 	struct vnetd_port *port = bpf_map_lookup_elem(&ports, &ifindex);
-	__u32 reason;
+	__u32 reason, probe = VNETD_OK;
 
 	if (!port)
 		return VNETD_DROP_VNET_DOWN;
@@ -184,14 +186,23 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	if (!frame_read(skb, &e->frame))
 		return VNETD_DROP_ENCAP_FAILED;
 
-	learn_local(e, v);
+	if (unlikely(!e->fast && skb->protocol == bpf_htons(VNETD_PROBE_ETHERTYPE))) {
+		probe = probe_leaves(skb, e->vnet, v->slot);
+		if (probe && probe < VNETD_REASON_COUNT)
+			return probe;
+	}
+	if (likely(probe != PROBE_SENT))
+		learn_local(e, v);
 	destination_of(e, v);
 	if (e->fast && !e->to.underlay)
 		return FAST_NOT_MINE;
-
-	if (unlikely(!e->to.underlay && skb->protocol == bpf_htons(ETH_P_IP)) &&
-	    carries_itself(skb))
-		return VNETD_DROP_CARRIES_ITSELF;
+	if (unlikely(!e->to.underlay)) {
+		if (skb->protocol == bpf_htons(ETH_P_IP) && carries_itself(skb))
+			return VNETD_DROP_CARRIES_ITSELF;
+		reason = probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
+		if (unlikely(reason))
+			return reason;
+	}
 	if (frame_too_big(skb, e))
 		return TOO_BIG;
 	reason = prepare(skb, e, v);
@@ -243,8 +254,9 @@ int vnetd_encap_fast(struct __sk_buff *skb)
 	int action = TC_ACT_OK;
 	__u32 reason;
 
-	/* a mark of ours that comes from elsewhere must not look like a second pass */
-	if (unlikely((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS))
+	/* a mark of ours that comes from elsewhere must not look like a second pass, or a probe */
+	if (unlikely(skb->mark) && ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS ||
+				    (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_PROBE))
 		skb->mark = VNETD_MARK_NONE;
 	if (!is_ip(skb) || skb->vlan_present)
 		return TC_ACT_OK;

@@ -50,7 +50,7 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	r->ip_id = in.ip_id;
 	r->to_group = reassembly_to_group(key.tunnel_id);
 	v->flooded = r->to_group;
-	reason = learn_remote(r, in.eth + ETH_ALEN, v);
+	reason = learn_remote(skb, r, in.eth + ETH_ALEN, v);
 	if (reason)
 		return reason;
 	reason = strip(skb, ETH_HLEN, in.eth, v->len);

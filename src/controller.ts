@@ -368,6 +368,7 @@ function openContext(options: ControllerOptions): Context {
     config,
     hostId: state.hostId,
     bootNonce: randomBytes(8).toString("hex"),
+    probeSecret: randomBytes(16),
     hostName: config.hostName ?? os.hostname(),
     generation,
     maps,

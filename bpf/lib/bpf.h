@@ -29,6 +29,9 @@
 /* verified once and called, where inlining would grow a program for a rare case */
 #define SUBPROGRAM static __noinline __attribute__((unused))
 
+#define NS_PER_MS 1000000LL
+#define NS_PER_S 1000000000ULL
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

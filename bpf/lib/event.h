@@ -90,7 +90,9 @@ SUBPROGRAM int event_unknown_unicast(const struct vnetd_fdb_key *key, __u32 slot
 	return 0;
 }
 
-SUBPROGRAM int event_moved(const struct vnetd_fdb_key *key, __u32 slot, __u32 from, __u32 to)
+/* VNETD_EVENT_MOVED or VNETD_EVENT_HELD */
+SUBPROGRAM int event_moved(const struct vnetd_fdb_key *key, __u32 type, __u32 slot, __u32 from,
+			   __u32 to)
 {
 	struct vnetd_event_mac *event;
 
@@ -99,7 +101,7 @@ SUBPROGRAM int event_moved(const struct vnetd_fdb_key *key, __u32 slot, __u32 fr
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
 		return 0;
-	event_fill(event, VNETD_EVENT_MOVED, key, slot, from, to);
+	event_fill(event, type, key, slot, from, to);
 	bpf_ringbuf_submit(event, 0);
 	return 0;
 }

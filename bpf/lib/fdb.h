@@ -30,6 +30,8 @@ static __always_inline bool fdb_fresh(const struct vnetd_fdb_entry *entry,
 	return entry->seen_ns >= vnet->flushed_ns || entry->nexthop == VNETD_NEXTHOP_LOCAL;
 }
 
+#define HELD_TELL_NS 1000000000LL
+
 /* "next hop" of an entry that the sweeper is deleting */
 #define FDB_TOMBSTONE 0xffffffffU
 
@@ -156,6 +158,46 @@ static __always_inline bool same_host(__u32 from, __u32 to)
 	       same_address(a->host, b->host);
 }
 
+/*
+ * A MAC that moves to and fro is two guests, or a loop. It is held where it is, as long as it is heard
+ * there: following it at every frame would help neither, and cost every host the work. Frames go on.
+ * A guest that really moves, a few times in a row, is followed at once.
+ */
+static __always_inline bool fdb_held(const struct vnetd_fdb_entry *entry, __u64 now)
+{
+	return entry->moves >= VNETD_FLAP_MOVES &&
+	       (__s64)(now - entry->window_ns) < VNETD_FLAP_HOLD_MS * NS_PER_MS &&
+	       (__s64)(now - entry->seen_ns) < VNETD_FLAP_SILENT_MS * NS_PER_MS;
+}
+
+/* Tells the daemon, once a second, where a MAC that is held was seen as well. */
+static __always_inline void fdb_tell_held(struct vnetd_fdb_entry *entry,
+					  const struct fdb_news *news, __u32 from)
+{
+	if (entry->other == news->nexthop && (__s64)(news->now - entry->told_ns) < HELD_TELL_NS)
+		return;
+	entry->other = news->nexthop;
+	entry->told_ns = news->now;
+	event_moved(&news->key, VNETD_EVENT_HELD, news->slot, from, news->nexthop);
+}
+
+/* Counts a move. After a hold one move is allowed, and the next hold begins. */
+static __always_inline void fdb_count_move(struct vnetd_fdb_entry *entry, __u64 now)
+{
+	bool was_held = entry->moves >= VNETD_FLAP_MOVES;
+	__s64 window = VNETD_FLAP_WINDOW_MS * NS_PER_MS;
+
+	if ((__s64)(now - entry->window_ns) > window) {
+		entry->moves = 1;
+		entry->window_ns = now;
+		return;
+	}
+	entry->moves = was_held ? VNETD_FLAP_MOVES : entry->moves + 1;
+	/* the hold counts from its beginning */
+	if (entry->moves >= VNETD_FLAP_MOVES)
+		entry->window_ns = now;
+}
+
 /* A MAC whose entry points elsewhere, or nowhere any more. */
 SUBPROGRAM int fdb_move(const struct fdb_news *news)
 {
@@ -189,6 +231,11 @@ SUBPROGRAM int fdb_move(const struct fdb_news *news)
 	/* the sweeper is about to delete it: the next frame enters it anew */
 	if (from == FDB_TOMBSTONE)
 		return VNETD_OK;
+	if (unlikely(alive && fdb_held(entry, news->now) && !(news->flags & VNETD_FDB_STATIC) &&
+		     !same_host(from, news->nexthop))) {
+		fdb_tell_held(entry, news, from);
+		return VNETD_OK;
+	}
 	if (!owned || !fdb_point(entry, target, news->nexthop, news->gen))
 		return VNETD_OK;
 	__sync_fetch_and_add(owned, 1);
@@ -200,7 +247,8 @@ SUBPROGRAM int fdb_move(const struct fdb_news *news)
 		/* where the MAC is has not changed */
 	} else if (alive) {
 		COUNT_TABLE(moved);
-		event_moved(&news->key, slot, from, news->nexthop);
+		fdb_count_move(entry, news->now);
+		event_moved(&news->key, VNETD_EVENT_MOVED, slot, from, news->nexthop);
 	} else {
 		COUNT_TABLE(learned);
 	}

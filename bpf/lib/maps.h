@@ -35,6 +35,7 @@ VNETD_MAP(meta, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_meta, 1, 0);
 VNETD_MAP(vnet_ids, BPF_MAP_TYPE_HASH, struct vnetd_vnet_id, __u32, VNETD_MAX_VNETS, 0);
 VNETD_MAP(vnets, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_vnet, VNETD_MAX_VNETS, 0);
 VNETD_MAP(vnet_counts, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_vnet_counts, VNETD_MAX_VNETS, 0);
+VNETD_MAP(floods, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_floods, VNETD_MAX_VNETS, 0);
 VNETD_MAP(ports, BPF_MAP_TYPE_HASH, __u32, struct vnetd_port, 2 * VNETD_MAX_VNETS, 0);
 
 VNETD_MAP(underlays, BPF_MAP_TYPE_HASH, __u32, struct vnetd_underlay, VNETD_MAX_UNDERLAYS, 0);

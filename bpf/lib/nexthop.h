@@ -81,6 +81,7 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->mtu = 0;
 	nexthop->port = 0;
 	nexthop->spi = 0;
+	nexthop->flood_ns = 0;
 	nexthop->heard_ns = now_ns();
 	__builtin_memset(nexthop->host, 0, sizeof(nexthop->host));
 	nexthop->other = 0;

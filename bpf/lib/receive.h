@@ -8,6 +8,7 @@
 
 #include "dedupe.h"
 #include "fdb.h"
+#include "flood.h"
 #include "frame.h"
 
 #define INNER_MIN_AFTER_ETH 20
@@ -47,8 +48,8 @@ static __always_inline bool is_copy(const struct received *r, const struct vnetd
  * Learns that the source MAC lives behind the sender. Returns a reason to drop the frame; why it
  * was not learned, where the frame itself is fine, goes to v->refused.
  */
-static __always_inline __u32 learn_remote(const struct received *r, const __u8 *mac,
-					  struct verdict *v)
+static __always_inline __u32 learn_remote(struct __sk_buff *skb, const struct received *r,
+					  const __u8 *mac, struct verdict *v)
 {
 	struct vnetd_nexthop_key hop_key = {
 		.handle = v->handle,
@@ -68,7 +69,7 @@ static __always_inline __u32 learn_remote(const struct received *r, const __u8 *
 		if (reason == VNETD_DROP_OWN_ECHO)
 			return reason;
 		v->refused = reason;
-		return VNETD_OK;
+		return r->to_group ? flood_arrives(skb, r->vnet, v->slot, 0) : VNETD_OK;
 	}
 	hop = nexthop_by_id(news.nexthop);
 	if (!hop)
@@ -82,6 +83,11 @@ static __always_inline __u32 learn_remote(const struct received *r, const __u8 *
 		hop = nexthop_by_id(news.nexthop);
 		if (!hop)
 			return VNETD_OK;
+	}
+	if (r->to_group) {
+		reason = flood_arrives(skb, r->vnet, v->slot, news.nexthop);
+		if (unlikely(reason))
+			return reason;
 	}
 	if (unlikely(is_group_mac(mac))) {
 		v->refused = VNETD_REFUSED_GROUP_MAC;

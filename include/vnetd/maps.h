@@ -37,6 +37,8 @@ enum vnetd_limits {
 	VNETD_DEFAULT_FDB_PER_VNET = 16384,
 	VNETD_DEFAULT_FDB_PER_HOST = 4096,
 	VNETD_DEFAULT_HOSTS_PER_VNET = 1024,
+	VNETD_DEFAULT_FLOOD_PER_SECOND = 10000,
+	VNETD_DEFAULT_FLOOD_BURST = 10000,
 	VNETD_SECRET_LEN = 10,
 	/* UDP port of the device `reassembly` */
 	VNETD_REASSEMBLY_PORT = 4790,
@@ -105,7 +107,40 @@ struct vnetd_vnet {
 	__u64 flushed_ns;
 	__u8 vmac[VNETD_MAC_LEN];
 	__u16 pad;
-	__u32 reserved[8];
+	/* what marks the probes of this host in this vnet; 0: it sends none */
+	__u64 probe_nonce;
+	/* frames to the group: so many a second, and at once; 0: no limit */
+	__u32 flood_per_second;
+	__u32 flood_burst;
+	__u32 reserved[4];
+};
+
+enum vnetd_flood {
+	/* frames to the group while a loop is there, a second and at once; probes likewise */
+	VNETD_LOOP_PER_SECOND = 100,
+	VNETD_PROBES_PER_SECOND = 20,
+	/* a vnet counts as looped for so long after a probe came back */
+	VNETD_LOOP_HOLD_MS = 10000,
+	/* a host may send us this many times of what we may send */
+	VNETD_FLOOD_RECEIVE_FACTOR = 2,
+};
+
+/*
+ * map floods: ARRAY, slot -> this. Changed by the BPF programs alone. The budgets are kept as the
+ * time at which they would be empty again if nothing more came (bpf/lib/flood.h).
+ */
+struct vnetd_floods {
+	__u64 sent_ns;
+	__u64 looped_ns;
+	__u64 probes_ns;
+	/* from hosts that have no next hop */
+	__u64 strangers_ns;
+	/* when a probe of ours came back last; 0: never */
+	__u64 loop_seen_ns;
+	/* by enum vnetd_direction: when the daemon was told of a storm last */
+	__u64 told_ns[2];
+	/* budget of the events that say a probe came back */
+	__u64 events_ns;
 };
 
 /* map vnet_counts: ARRAY, slot -> this. Changed atomically by the BPF programs alone; apart
@@ -199,6 +234,8 @@ struct vnetd_nexthop {
 	__u8 pad[3];
 	/* when unicast was sent by it; kept only where there is another path */
 	__u64 sent_ns;
+	/* its budget of group frames, as in struct vnetd_floods */
+	__u64 flood_ns;
 	__u32 reserved[2];
 };
 
@@ -231,6 +268,20 @@ struct vnetd_fdb_entry {
 	__u32 slot;
 	__u32 flags;
 	__u64 seen_ns;
+	/* how often it moved since window_ns; from VNETD_FLAP_MOVES on it is held where it is */
+	__u32 moves;
+	/* where it was seen while it was held, and when the daemon was told so */
+	__u32 other;
+	__u64 window_ns;
+	__u64 told_ns;
+};
+
+enum vnetd_flap {
+	/* a MAC that moved so often within so long is held for a while, if it is heard where it is */
+	VNETD_FLAP_MOVES = 5,
+	VNETD_FLAP_WINDOW_MS = 10000,
+	VNETD_FLAP_HOLD_MS = 5000,
+	VNETD_FLAP_SILENT_MS = 2000,
 };
 
 /* ---- counters ------------------------------------------------------------------------- */
@@ -284,6 +335,11 @@ enum vnetd_event_type {
 	VNETD_EVENT_LOCAL_NEW = 2,
 	VNETD_EVENT_UNKNOWN_UNICAST = 3,
 	VNETD_EVENT_MOVED = 4,
+	/* as MOVED, of a MAC that stays at `from` although it was seen at `to` */
+	VNETD_EVENT_HELD = 5,
+	/* a vnet's frames exceed the budget: from this host, or from the host at next hop `from` */
+	VNETD_EVENT_STORM = 6,
+	VNETD_EVENT_LOOP = 7,
 };
 
 /* control: a VARP message as it arrived, at most VNETD_VARP_MAX_LEN bytes of it */
@@ -312,6 +368,18 @@ struct vnetd_event_mac {
 	__u64 time_ns;
 };
 
+/* control: a probe of this host came back, from the vnetif or from the underlay */
+struct vnetd_event_loop {
+	__u32 type;
+	__u32 slot;
+	__u32 handle;
+	/* enum vnetd_direction: where it was seen */
+	__u32 direction;
+	/* DECAP: whose packet it was */
+	__u8 source[16];
+	struct vnetd_probe probe;
+};
+
 /* ---- control program ------------------------------------------------------------------ */
 
 enum vnetd_control_op {
@@ -330,6 +398,8 @@ enum vnetd_control_op {
 	VNETD_CTL_FORGET_LOCAL = 6,
 	/* the next hop (vnet, addr, ifindex) was heard, if there is one */
 	VNETD_CTL_HEARD = 7,
+	/* send a probe in the vnet; the "packet" is at least VNETD_PROBE_FRAME_LEN bytes */
+	VNETD_CTL_PROBE = 8,
 };
 
 /*
@@ -370,11 +440,14 @@ VNETD_SIZE(vnetd_varp, VNETD_VARP_LEN);
 VNETD_SIZE(vnetd_meta, 40);
 VNETD_SIZE(vnetd_vnet, 104);
 VNETD_SIZE(vnetd_vnet_counts, 16);
+VNETD_SIZE(vnetd_floods, 64);
+VNETD_SIZE(vnetd_probe, 208);
+VNETD_SIZE(vnetd_event_loop, 240);
 VNETD_SIZE(vnetd_underlay, 68);
 VNETD_SIZE(vnetd_nexthop_key, 24);
-VNETD_SIZE(vnetd_nexthop, 104);
+VNETD_SIZE(vnetd_nexthop, 112);
 VNETD_SIZE(vnetd_fdb_key, 12);
-VNETD_SIZE(vnetd_fdb_entry, 24);
+VNETD_SIZE(vnetd_fdb_entry, 48);
 VNETD_SIZE(vnetd_event_varp, 44 + VNETD_VARP_MAX_LEN);
 VNETD_SIZE(vnetd_event_mac, 40);
 VNETD_SIZE(vnetd_control, 112);

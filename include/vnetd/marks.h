@@ -27,6 +27,8 @@ enum vnetd_mark {
 	 * Value: number of the fragment, index into underlay_list << VNETD_MARK_FRAGMENT_SHIFT */
 	VNETD_MARK_FRAGMENT = 0x764e4000,
 	VNETD_MARK_FRAGMENT_SHIFT = 6,
+	/* a probe that the daemon sends just now (bpf/lib/probe.h): it did not come back */
+	VNETD_MARK_PROBE = 0x764e5000,
 };
 
 #endif

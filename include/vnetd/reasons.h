@@ -75,6 +75,9 @@ enum vnetd_reason {
 
 	/* the frame went to the group, but not by one of the attached devices */
 	VNETD_DROP_COPY_FAILED,
+	/* either direction, continued: too many frames to or from the group; loops */
+	VNETD_DROP_STORM,
+	VNETD_DROP_LOOP,
 
 	VNETD_REASON_COUNT,
 };

@@ -126,6 +126,41 @@ enum vnetd_tlv_type {
 	VNETD_TLV_GOODBYE = 8,
 };
 
+/*
+ * The probe: an Ethernet frame that a host sends into a vnet to see whether it comes back another way.
+ * Carried like any frame; each host of ours that takes one off the underlay writes a hop into it.
+ * Guests and originals see a small frame of an experimental type to a group address.
+ */
+enum vnetd_probe_wire {
+	/* IEEE 802, local experimental EtherType 1 */
+	VNETD_PROBE_ETHERTYPE = 0x88b5,
+	/* "VNTP" */
+	VNETD_PROBE_MAGIC = 0x564e5450,
+	VNETD_PROBE_VERSION = 1,
+	VNETD_PROBE_HOPS = 4,
+	/* with its Ethernet header */
+	VNETD_PROBE_FRAME_LEN = 222,
+};
+
+/* from one host's vnet into another's */
+struct vnetd_probe_hop {
+	__u8 vnet[VNETD_ID_LEN];
+	/* underlay addresses, in the maps' form; from is 0 where a host gave it to its own bridge */
+	__u8 from[16];
+	__u8 to[16];
+} VNETD_PACKED;
+
+struct vnetd_probe {
+	__be32 magic;
+	__u8 version;
+	/* how many of the hops are filled in */
+	__u8 hops;
+	__be16 reserved;
+	/* random, known only to who sent it: one for each vnet and start of a daemon */
+	__u64 nonce;
+	struct vnetd_probe_hop hop[VNETD_PROBE_HOPS];
+} VNETD_PACKED;
+
 enum vnetd_capability {
 	VNETD_CAP_HELLO = 1 << 0,
 };

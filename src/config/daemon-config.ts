@@ -26,7 +26,7 @@ import {
 
 export type MergePolicy = "auto" | "on" | "off";
 
-/** Bounds of the tables in the kernel; include/vnetd/maps.h has the same defaults. */
+/** Bounds of tables and rates in the kernel; include/vnetd/maps.h has the same defaults. */
 export interface TableLimits {
   /** MACs, over all vnets */
   entries: number;
@@ -35,6 +35,10 @@ export interface TableLimits {
   hostsPerVnet: number;
   /** next hops, over all vnets */
   hosts: number;
+  /** frames that a vnet's guests here may send to the group, each second; 0: no limit */
+  floodPerSecond: number;
+  /** and at once */
+  floodBurst: number;
 }
 
 export interface ListenAddress {
@@ -73,6 +77,8 @@ export function daemonConfigDefaults(): DaemonConfig {
       entriesPerHost: 4096,
       hostsPerVnet: 1024,
       hosts: 16384,
+      floodPerSecond: 10_000,
+      floodBurst: 10_000,
     },
     metricsListen: { address: "127.0.0.1", port: 11798 },
     helloSeconds: 30,
@@ -215,6 +221,14 @@ const limitSetters = new Map<string, (limits: TableLimits, node: YamlNode) => vo
     (limits, node) => (limits.hostsPerVnet = integerOf(node, "hostsPerVnet", 1, 1 << 17)),
   ],
   ["hosts", (limits, node) => (limits.hosts = integerOf(node, "hosts", 16, 1 << 17))],
+  [
+    "floodPerSecond",
+    (limits, node) => (limits.floodPerSecond = integerOf(node, "floodPerSecond", 0, 10_000_000)),
+  ],
+  [
+    "floodBurst",
+    (limits, node) => (limits.floodBurst = integerOf(node, "floodBurst", 1, 1_000_000)),
+  ],
 ]);
 
 const setters = new Map<string, Setter>([

@@ -21,6 +21,8 @@ export interface Context {
   /** 16 hex digits, new at each start */
   bootNonce: string;
   hostName: string;
+  /** what the nonces of probes are made of; new at each start */
+  probeSecret: Buffer;
   generation: Generation;
   maps: Maps;
   hooks: Hooks;

@@ -7,6 +7,7 @@
  * the daemon are the same path. Devices are found by name and alias, table records by id; nothing
  * is torn down to be made anew while traffic runs.
  */
+import { createHash } from "node:crypto";
 import { VnetdError, type Place } from "../base/errors.js";
 import { macToBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
@@ -398,6 +399,9 @@ export class Vnets {
         maxEntriesPerHost: config.limits.entriesPerHost,
         maxHosts: config.limits.hostsPerVnet,
         ageMs: config.ageingSeconds * 1000,
+        floodPerSecond: config.limits.floodPerSecond,
+        floodBurst: config.limits.floodBurst,
+        probeNonce: probeNonceOf(this.context.probeSecret, id),
       },
     );
     return { id, slot, handle, vnif, peer, vmac };
@@ -513,6 +517,11 @@ function securityUnavailable(level: VnetConfig["security"], place?: Place): Vnet
     hint: "Only (security none) can be had; vnetd never sends in clear what was to be protected.",
     ...(place === undefined ? {} : { place }),
   });
+}
+
+/** One for each vnet: a probe that is found in another vnet than its own is no loop. */
+function probeNonceOf(secret: Buffer, id: VnetId): bigint {
+  return createHash("sha256").update(secret).update(id).digest().readBigUInt64LE() | 1n;
 }
 
 /** Adds the place in the file to an error. */

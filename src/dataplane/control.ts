@@ -12,8 +12,11 @@ import {
   reasonNames,
   vnetdControlOp,
   vnetdNexthopFlags,
+  vnetdProbeWire,
 } from "../generated/layouts.js";
 import type { Native } from "../native/contract.js";
+
+const ethBytes = 14;
 
 /** A request without the fields that do not matter to it. */
 export type ControlRequest = Partial<Omit<VnetdControl, "eth" | "result">> & { op: number };
@@ -28,8 +31,20 @@ export class Control {
   run(request: ControlRequest): string {
     const packet = encodeVnetdControl({ ...emptyRequest(), ...request });
     const { data } = this.native.progTestRun(this.programFd, packet, { outSize: packet.length });
-    const { result } = decodeVnetdControl(data);
-    return reasonNames[result] ?? `reason ${String(result)}`;
+    return resultOf(data);
+  }
+
+  /** Sends a probe to the vnet's group, and into the bridge of a port (0: none). */
+  probe(slot: number, handle: number, ifindex: number): string {
+    const eth = new Uint8Array(ethBytes);
+    // the kernel takes a frame's type from here
+    new DataView(eth.buffer).setUint16(ethBytes - 2, vnetdProbeWire.PROBE_ETHERTYPE);
+    const op = vnetdControlOp.CTL_PROBE;
+    const request = encodeVnetdControl({ ...emptyRequest(), op, eth, slot, handle, ifindex });
+    const room = Buffer.alloc(Math.max(request.length, vnetdProbeWire.PROBE_FRAME_LEN));
+    request.copy(room);
+    const { data } = this.native.progTestRun(this.programFd, room, { outSize: room.length });
+    return resultOf(data);
   }
 
   startSweeper(): string {
@@ -62,9 +77,14 @@ export function nexthopRequest(
   };
 }
 
+function resultOf(data: Buffer): string {
+  const { result } = decodeVnetdControl(data);
+  return reasonNames[result] ?? `reason ${String(result)}`;
+}
+
 function emptyRequest(): VnetdControl {
   return {
-    eth: new Uint8Array(14),
+    eth: new Uint8Array(ethBytes),
     op: 0,
     result: 0,
     slot: 0,

@@ -28,6 +28,7 @@ import {
   VnetdDropKey,
   VnetdFdbEntry,
   VnetdFdbKey,
+  VnetdFloods,
   VnetdTraffic,
   VnetdVnetCounts,
   vnetdLimits,
@@ -109,6 +110,11 @@ export class Maps {
 
   clearTraffic(slot: number): void {
     this.native.mapUpdate(this.fd("traffic"), u32(slot), Buffer.alloc(VnetdTraffic.size));
+  }
+
+  /** What a vnet has used up of its budgets, and what is known of loops in it. */
+  clearFloods(slot: number): void {
+    this.native.mapUpdate(this.fd("floods"), u32(slot), Buffer.alloc(VnetdFloods.size));
   }
 
   // ---- ports

@@ -29,6 +29,9 @@ export interface VnetSettings {
   maxEntriesPerHost: number;
   maxHosts: number;
   ageMs: number;
+  floodPerSecond: number;
+  floodBurst: number;
+  probeNonce: bigint;
 }
 
 export class VnetTable {
@@ -60,6 +63,7 @@ export class VnetTable {
     writeMeta(this.native, this.maps, { ...meta, nextHandle: (handle + 1) >>> 0 || 1 });
     this.lastSlot = slot;
     this.maps.clearTraffic(slot);
+    this.maps.clearFloods(slot);
     this.native.mapUpdate(this.maps.fd("vnet_counts"), slotKey(slot), this.emptyCounts());
     return { slot, handle };
   }
@@ -81,6 +85,9 @@ export class VnetTable {
       ageNs: BigInt(Math.round(settings.ageMs)) * 1_000_000n,
       flushedNs: before?.handle === handle ? before.flushedNs : 0n,
       vmac: settings.vmac,
+      floodPerSecond: settings.floodPerSecond,
+      floodBurst: settings.floodBurst,
+      probeNonce: settings.probeNonce,
     };
     this.maps.setVnet(slot, record);
     for (const ifindex of [settings.vnif, settings.vnifPeer]) {

@@ -41,6 +41,8 @@ export const vnetdLimits = {
   DEFAULT_FDB_PER_VNET: 16384,
   DEFAULT_FDB_PER_HOST: 4096,
   DEFAULT_HOSTS_PER_VNET: 1024,
+  DEFAULT_FLOOD_PER_SECOND: 10000,
+  DEFAULT_FLOOD_BURST: 10000,
   SECRET_LEN: 10,
   REASSEMBLY_PORT: 4790,
   MAX_DROP_KEYS: 65536,
@@ -61,6 +63,15 @@ export const vnetdVnetFlags = {
   VNET_UP: 1,
 } as const;
 export type VnetdVnetFlags = (typeof vnetdVnetFlags)[keyof typeof vnetdVnetFlags];
+
+/** enum vnetd_flood; VNETD_ left out of the names */
+export const vnetdFlood = {
+  LOOP_PER_SECOND: 100,
+  PROBES_PER_SECOND: 20,
+  LOOP_HOLD_MS: 10000,
+  FLOOD_RECEIVE_FACTOR: 2,
+} as const;
+export type VnetdFlood = (typeof vnetdFlood)[keyof typeof vnetdFlood];
 
 /** enum vnetd_underlay_flags; VNETD_ left out of the names */
 export const vnetdUnderlayFlags = {
@@ -97,12 +108,24 @@ export const vnetdNexthopSpecial = {
 } as const;
 export type VnetdNexthopSpecial = (typeof vnetdNexthopSpecial)[keyof typeof vnetdNexthopSpecial];
 
+/** enum vnetd_flap; VNETD_ left out of the names */
+export const vnetdFlap = {
+  FLAP_MOVES: 5,
+  FLAP_WINDOW_MS: 10000,
+  FLAP_HOLD_MS: 5000,
+  FLAP_SILENT_MS: 2000,
+} as const;
+export type VnetdFlap = (typeof vnetdFlap)[keyof typeof vnetdFlap];
+
 /** enum vnetd_event_type; VNETD_ left out of the names */
 export const vnetdEventType = {
   EVENT_VARP: 1,
   EVENT_LOCAL_NEW: 2,
   EVENT_UNKNOWN_UNICAST: 3,
   EVENT_MOVED: 4,
+  EVENT_HELD: 5,
+  EVENT_STORM: 6,
+  EVENT_LOOP: 7,
 } as const;
 export type VnetdEventType = (typeof vnetdEventType)[keyof typeof vnetdEventType];
 
@@ -115,6 +138,7 @@ export const vnetdControlOp = {
   CTL_NEXTHOP: 5,
   CTL_FORGET_LOCAL: 6,
   CTL_HEARD: 7,
+  CTL_PROBE: 8,
 } as const;
 export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
 
@@ -128,6 +152,7 @@ export const vnetdMark = {
   MARK_OVERSIZE: 1984835584,
   MARK_FRAGMENT: 1984839680,
   MARK_FRAGMENT_SHIFT: 6,
+  MARK_PROBE: 1984843776,
 } as const;
 export type VnetdMark = (typeof vnetdMark)[keyof typeof vnetdMark];
 
@@ -176,7 +201,9 @@ export const vnetdReason = {
   REFUSED_STATIC: 33,
   DROP_CARRIES_ITSELF: 34,
   DROP_COPY_FAILED: 35,
-  REASON_COUNT: 36,
+  DROP_STORM: 36,
+  DROP_LOOP: 37,
+  REASON_COUNT: 38,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -245,6 +272,16 @@ export const vnetdTlvType = {
 } as const;
 export type VnetdTlvType = (typeof vnetdTlvType)[keyof typeof vnetdTlvType];
 
+/** enum vnetd_probe_wire; VNETD_ left out of the names */
+export const vnetdProbeWire = {
+  PROBE_ETHERTYPE: 34997,
+  PROBE_MAGIC: 1447973968,
+  PROBE_VERSION: 1,
+  PROBE_HOPS: 4,
+  PROBE_FRAME_LEN: 222,
+} as const;
+export type VnetdProbeWire = (typeof vnetdProbeWire)[keyof typeof vnetdProbeWire];
+
 /** enum vnetd_capability; VNETD_ left out of the names */
 export const vnetdCapability = {
   CAP_HELLO: 1,
@@ -289,6 +326,8 @@ export const reasonNames: readonly string[] = [
   "refused_static",
   "carries_itself",
   "copy_failed",
+  "storm",
+  "loop",
 ];
 
 /** enum vnetd_direction -> label */
@@ -398,6 +437,9 @@ export interface VnetdVnet {
   ageNs: bigint;
   flushedNs: bigint;
   vmac: Uint8Array;
+  probeNonce: bigint;
+  floodPerSecond: number;
+  floodBurst: number;
 }
 
 export const VnetdVnet = {
@@ -416,7 +458,10 @@ export const VnetdVnet = {
     flushedNs: { offset: 56, size: 8, type: "u64" },
     vmac: { offset: 64, size: 6, type: "u8", count: 6 },
     pad: { offset: 70, size: 2, type: "u16" },
-    reserved: { offset: 72, size: 32, type: "u32", count: 8 },
+    probeNonce: { offset: 72, size: 8, type: "u64" },
+    floodPerSecond: { offset: 80, size: 4, type: "u32" },
+    floodBurst: { offset: 84, size: 4, type: "u32" },
+    reserved: { offset: 88, size: 16, type: "u32", count: 4 },
   },
 } as const;
 
@@ -433,6 +478,9 @@ export function writeVnetdVnet(out: Buffer, value: VnetdVnet, offset = 0): void 
   out.writeBigUInt64LE(value.ageNs, offset + 48);
   out.writeBigUInt64LE(value.flushedNs, offset + 56);
   putBytes(out, value.vmac, offset + 64, 6, "vmac");
+  out.writeBigUInt64LE(value.probeNonce, offset + 72);
+  out.writeUInt32LE(value.floodPerSecond, offset + 80);
+  out.writeUInt32LE(value.floodBurst, offset + 84);
 }
 
 export function encodeVnetdVnet(value: VnetdVnet): Buffer {
@@ -456,6 +504,62 @@ export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
     ageNs: buf.readBigUInt64LE(offset + 48),
     flushedNs: buf.readBigUInt64LE(offset + 56),
     vmac: Buffer.from(buf.subarray(offset + 64, offset + 70)),
+    probeNonce: buf.readBigUInt64LE(offset + 72),
+    floodPerSecond: buf.readUInt32LE(offset + 80),
+    floodBurst: buf.readUInt32LE(offset + 84),
+  };
+}
+
+/** struct vnetd_floods */
+export interface VnetdFloods {
+  sentNs: bigint;
+  loopedNs: bigint;
+  probesNs: bigint;
+  strangersNs: bigint;
+  loopSeenNs: bigint;
+  toldNs: bigint[];
+  eventsNs: bigint;
+}
+
+export const VnetdFloods = {
+  size: 64,
+  fields: {
+    sentNs: { offset: 0, size: 8, type: "u64" },
+    loopedNs: { offset: 8, size: 8, type: "u64" },
+    probesNs: { offset: 16, size: 8, type: "u64" },
+    strangersNs: { offset: 24, size: 8, type: "u64" },
+    loopSeenNs: { offset: 32, size: 8, type: "u64" },
+    toldNs: { offset: 40, size: 16, type: "u64", count: 2 },
+    eventsNs: { offset: 56, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdFloods(out: Buffer, value: VnetdFloods, offset = 0): void {
+  out.writeBigUInt64LE(value.sentNs, offset);
+  out.writeBigUInt64LE(value.loopedNs, offset + 8);
+  out.writeBigUInt64LE(value.probesNs, offset + 16);
+  out.writeBigUInt64LE(value.strangersNs, offset + 24);
+  out.writeBigUInt64LE(value.loopSeenNs, offset + 32);
+  elements(value.toldNs, 2, "toldNs").forEach((element, i) => out.writeBigUInt64LE(element, offset + 40 + i * 8));
+  out.writeBigUInt64LE(value.eventsNs, offset + 56);
+}
+
+export function encodeVnetdFloods(value: VnetdFloods): Buffer {
+  const out = Buffer.alloc(64);
+  writeVnetdFloods(out, value);
+  return out;
+}
+
+export function decodeVnetdFloods(buf: Buffer, offset = 0): VnetdFloods {
+  atLeast(buf, offset, 64, "vnetd_floods");
+  return {
+    sentNs: buf.readBigUInt64LE(offset),
+    loopedNs: buf.readBigUInt64LE(offset + 8),
+    probesNs: buf.readBigUInt64LE(offset + 16),
+    strangersNs: buf.readBigUInt64LE(offset + 24),
+    loopSeenNs: buf.readBigUInt64LE(offset + 32),
+    toldNs: Array.from({ length: 2 }, (_, i) => buf.readBigUInt64LE(offset + 40 + i * 8)),
+    eventsNs: buf.readBigUInt64LE(offset + 56),
   };
 }
 
@@ -647,10 +751,11 @@ export interface VnetdNexthop {
   other: number;
   path: number;
   sentNs: bigint;
+  floodNs: bigint;
 }
 
 export const VnetdNexthop = {
-  size: 104,
+  size: 112,
   fields: {
     key: { offset: 0, size: 24, type: "vnetd_nexthop_key" },
     gen: { offset: 24, size: 4, type: "u32" },
@@ -668,7 +773,8 @@ export const VnetdNexthop = {
     path: { offset: 84, size: 1, type: "u8" },
     pad: { offset: 85, size: 3, type: "u8", count: 3 },
     sentNs: { offset: 88, size: 8, type: "u64" },
-    reserved: { offset: 96, size: 8, type: "u32", count: 2 },
+    floodNs: { offset: 96, size: 8, type: "u64" },
+    reserved: { offset: 104, size: 8, type: "u32", count: 2 },
   },
 } as const;
 
@@ -688,16 +794,17 @@ export function writeVnetdNexthop(out: Buffer, value: VnetdNexthop, offset = 0):
   out.writeUInt32LE(value.other, offset + 80);
   out.writeUInt8(value.path, offset + 84);
   out.writeBigUInt64LE(value.sentNs, offset + 88);
+  out.writeBigUInt64LE(value.floodNs, offset + 96);
 }
 
 export function encodeVnetdNexthop(value: VnetdNexthop): Buffer {
-  const out = Buffer.alloc(104);
+  const out = Buffer.alloc(112);
   writeVnetdNexthop(out, value);
   return out;
 }
 
 export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
-  atLeast(buf, offset, 104, "vnetd_nexthop");
+  atLeast(buf, offset, 112, "vnetd_nexthop");
   return {
     key: decodeVnetdNexthopKey(buf, offset),
     gen: buf.readUInt32LE(offset + 24),
@@ -714,6 +821,7 @@ export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
     other: buf.readUInt32LE(offset + 80),
     path: buf.readUInt8(offset + 84),
     sentNs: buf.readBigUInt64LE(offset + 88),
+    floodNs: buf.readBigUInt64LE(offset + 96),
   };
 }
 
@@ -758,16 +866,24 @@ export interface VnetdFdbEntry {
   slot: number;
   flags: number;
   seenNs: bigint;
+  moves: number;
+  other: number;
+  windowNs: bigint;
+  toldNs: bigint;
 }
 
 export const VnetdFdbEntry = {
-  size: 24,
+  size: 48,
   fields: {
     nexthop: { offset: 0, size: 4, type: "u32" },
     gen: { offset: 4, size: 4, type: "u32" },
     slot: { offset: 8, size: 4, type: "u32" },
     flags: { offset: 12, size: 4, type: "u32" },
     seenNs: { offset: 16, size: 8, type: "u64" },
+    moves: { offset: 24, size: 4, type: "u32" },
+    other: { offset: 28, size: 4, type: "u32" },
+    windowNs: { offset: 32, size: 8, type: "u64" },
+    toldNs: { offset: 40, size: 8, type: "u64" },
   },
 } as const;
 
@@ -777,22 +893,30 @@ export function writeVnetdFdbEntry(out: Buffer, value: VnetdFdbEntry, offset = 0
   out.writeUInt32LE(value.slot, offset + 8);
   out.writeUInt32LE(value.flags, offset + 12);
   out.writeBigUInt64LE(value.seenNs, offset + 16);
+  out.writeUInt32LE(value.moves, offset + 24);
+  out.writeUInt32LE(value.other, offset + 28);
+  out.writeBigUInt64LE(value.windowNs, offset + 32);
+  out.writeBigUInt64LE(value.toldNs, offset + 40);
 }
 
 export function encodeVnetdFdbEntry(value: VnetdFdbEntry): Buffer {
-  const out = Buffer.alloc(24);
+  const out = Buffer.alloc(48);
   writeVnetdFdbEntry(out, value);
   return out;
 }
 
 export function decodeVnetdFdbEntry(buf: Buffer, offset = 0): VnetdFdbEntry {
-  atLeast(buf, offset, 24, "vnetd_fdb_entry");
+  atLeast(buf, offset, 48, "vnetd_fdb_entry");
   return {
     nexthop: buf.readUInt32LE(offset),
     gen: buf.readUInt32LE(offset + 4),
     slot: buf.readUInt32LE(offset + 8),
     flags: buf.readUInt32LE(offset + 12),
     seenNs: buf.readBigUInt64LE(offset + 16),
+    moves: buf.readUInt32LE(offset + 24),
+    other: buf.readUInt32LE(offset + 28),
+    windowNs: buf.readBigUInt64LE(offset + 32),
+    toldNs: buf.readBigUInt64LE(offset + 40),
   };
 }
 
@@ -1101,6 +1225,55 @@ export function decodeVnetdEventMac(buf: Buffer, offset = 0): VnetdEventMac {
   };
 }
 
+/** struct vnetd_event_loop */
+export interface VnetdEventLoop {
+  type: number;
+  slot: number;
+  handle: number;
+  direction: number;
+  source: Uint8Array;
+  probe: VnetdProbe;
+}
+
+export const VnetdEventLoop = {
+  size: 240,
+  fields: {
+    type: { offset: 0, size: 4, type: "u32" },
+    slot: { offset: 4, size: 4, type: "u32" },
+    handle: { offset: 8, size: 4, type: "u32" },
+    direction: { offset: 12, size: 4, type: "u32" },
+    source: { offset: 16, size: 16, type: "u8", count: 16 },
+    probe: { offset: 32, size: 208, type: "vnetd_probe" },
+  },
+} as const;
+
+export function writeVnetdEventLoop(out: Buffer, value: VnetdEventLoop, offset = 0): void {
+  out.writeUInt32LE(value.type, offset);
+  out.writeUInt32LE(value.slot, offset + 4);
+  out.writeUInt32LE(value.handle, offset + 8);
+  out.writeUInt32LE(value.direction, offset + 12);
+  putBytes(out, value.source, offset + 16, 16, "source");
+  writeVnetdProbe(out, value.probe, offset + 32);
+}
+
+export function encodeVnetdEventLoop(value: VnetdEventLoop): Buffer {
+  const out = Buffer.alloc(240);
+  writeVnetdEventLoop(out, value);
+  return out;
+}
+
+export function decodeVnetdEventLoop(buf: Buffer, offset = 0): VnetdEventLoop {
+  atLeast(buf, offset, 240, "vnetd_event_loop");
+  return {
+    type: buf.readUInt32LE(offset),
+    slot: buf.readUInt32LE(offset + 4),
+    handle: buf.readUInt32LE(offset + 8),
+    direction: buf.readUInt32LE(offset + 12),
+    source: Buffer.from(buf.subarray(offset + 16, offset + 32)),
+    probe: decodeVnetdProbe(buf, offset + 32),
+  };
+}
+
 /** struct vnetd_control */
 export interface VnetdControl {
   eth: Uint8Array;
@@ -1378,5 +1551,88 @@ export function decodeVnetdTlvHdr(buf: Buffer, offset = 0): VnetdTlvHdr {
   return {
     type: buf.readUInt16BE(offset),
     len: buf.readUInt16BE(offset + 2),
+  };
+}
+
+/** struct vnetd_probe_hop */
+export interface VnetdProbeHop {
+  vnet: Uint8Array;
+  from: Uint8Array;
+  to: Uint8Array;
+}
+
+export const VnetdProbeHop = {
+  size: 48,
+  fields: {
+    vnet: { offset: 0, size: 16, type: "u8", count: 16 },
+    from: { offset: 16, size: 16, type: "u8", count: 16 },
+    to: { offset: 32, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdProbeHop(out: Buffer, value: VnetdProbeHop, offset = 0): void {
+  putBytes(out, value.vnet, offset, 16, "vnet");
+  putBytes(out, value.from, offset + 16, 16, "from");
+  putBytes(out, value.to, offset + 32, 16, "to");
+}
+
+export function encodeVnetdProbeHop(value: VnetdProbeHop): Buffer {
+  const out = Buffer.alloc(48);
+  writeVnetdProbeHop(out, value);
+  return out;
+}
+
+export function decodeVnetdProbeHop(buf: Buffer, offset = 0): VnetdProbeHop {
+  atLeast(buf, offset, 48, "vnetd_probe_hop");
+  return {
+    vnet: Buffer.from(buf.subarray(offset, offset + 16)),
+    from: Buffer.from(buf.subarray(offset + 16, offset + 32)),
+    to: Buffer.from(buf.subarray(offset + 32, offset + 48)),
+  };
+}
+
+/** struct vnetd_probe */
+export interface VnetdProbe {
+  magic: number;
+  version: number;
+  hops: number;
+  nonce: bigint;
+  hop: VnetdProbeHop[];
+}
+
+export const VnetdProbe = {
+  size: 208,
+  fields: {
+    magic: { offset: 0, size: 4, type: "u32", endian: "be" },
+    version: { offset: 4, size: 1, type: "u8" },
+    hops: { offset: 5, size: 1, type: "u8" },
+    reserved: { offset: 6, size: 2, type: "u16", endian: "be" },
+    nonce: { offset: 8, size: 8, type: "u64" },
+    hop: { offset: 16, size: 192, type: "vnetd_probe_hop", count: 4 },
+  },
+} as const;
+
+export function writeVnetdProbe(out: Buffer, value: VnetdProbe, offset = 0): void {
+  out.writeUInt32BE(value.magic, offset);
+  out.writeUInt8(value.version, offset + 4);
+  out.writeUInt8(value.hops, offset + 5);
+  out.writeBigUInt64LE(value.nonce, offset + 8);
+  elements(value.hop, 4, "hop").forEach((element, i) => writeVnetdProbeHop(out, element, offset + 16 + i * 48));
+}
+
+export function encodeVnetdProbe(value: VnetdProbe): Buffer {
+  const out = Buffer.alloc(208);
+  writeVnetdProbe(out, value);
+  return out;
+}
+
+export function decodeVnetdProbe(buf: Buffer, offset = 0): VnetdProbe {
+  atLeast(buf, offset, 208, "vnetd_probe");
+  return {
+    magic: buf.readUInt32BE(offset),
+    version: buf.readUInt8(offset + 4),
+    hops: buf.readUInt8(offset + 5),
+    nonce: buf.readBigUInt64LE(offset + 8),
+    hop: Array.from({ length: 4 }, (_, i) => decodeVnetdProbeHop(buf, offset + 16 + i * 48)),
   };
 }

@@ -21,6 +21,7 @@ import { fileURLToPath } from "node:url";
 import {
   decodeVnetdDropCount,
   decodeVnetdDropKey,
+  decodeVnetdEventLoop,
   decodeVnetdEventMac,
   decodeVnetdEventVarp,
   decodeVnetdFdbEntry,
@@ -115,6 +116,10 @@ export interface VnetOptions {
   maxEntriesPerHost?: number;
   maxHosts?: number;
   ageMs?: number;
+  /** default: no limit */
+  floodPerSecond?: number;
+  floodBurst?: number;
+  probeNonce?: bigint;
 }
 
 export interface LabVnet {
@@ -154,12 +159,13 @@ export type LabEvent =
       message: Buffer;
     }
   | {
-      kind: "local-new" | "unknown-unicast" | "moved";
+      kind: "local-new" | "unknown-unicast" | "moved" | "held" | "storm";
       handle: number;
       mac: string;
       from: number;
       to: number;
-    };
+    }
+  | { kind: "loop"; handle: number; direction: number; source: string; hops: number };
 
 const u32 = (value: number): Buffer => {
   const out = Buffer.alloc(4);
@@ -348,10 +354,15 @@ export class BpfLab {
       encodeVnetdVnet(this.record(vnet, options)),
     );
     this.native.mapUpdate(this.map("vnet_ids"), vnetBytes(vnet.id), u32(vnet.slot));
+    this.port(vnet);
+    return vnet;
+  }
+
+  /** The vnetif and its peer are this vnet's from now on. */
+  port(vnet: LabVnet): void {
     for (const device of ["vn0", "vn0p"] as const) {
       this.native.mapUpdate(this.map("ports"), u32(this.ifindex(device)), encodeVnetdPort(vnet));
     }
-    return vnet;
   }
 
   private record(vnet: LabVnet, options: VnetOptions): VnetdVnet {
@@ -368,6 +379,9 @@ export class BpfLab {
       ageNs: BigInt(options.ageMs ?? 60_000) * 1_000_000n,
       flushedNs: 0n,
       vmac: macBytes(this.mac("vn0")),
+      floodPerSecond: options.floodPerSecond ?? 0,
+      floodBurst: options.floodBurst ?? 100,
+      probeNonce: options.probeNonce ?? 0n,
     };
   }
 
@@ -498,12 +512,20 @@ export class BpfLab {
       });
       return;
     }
+    if (type === vnetdEventType.EVENT_LOOP) {
+      const { handle, direction, source, probe } = decodeVnetdEventLoop(record);
+      const text = ipv4Text(source.subarray(12));
+      this.events.push({ kind: "loop", handle, direction, source: text, hops: probe.hops });
+      return;
+    }
     const kinds = {
       [vnetdEventType.EVENT_LOCAL_NEW]: "local-new",
       [vnetdEventType.EVENT_UNKNOWN_UNICAST]: "unknown-unicast",
       [vnetdEventType.EVENT_MOVED]: "moved",
+      [vnetdEventType.EVENT_HELD]: "held",
+      [vnetdEventType.EVENT_STORM]: "storm",
     } as const;
-    const kind = (kinds as Record<number, "local-new" | "unknown-unicast" | "moved">)[type];
+    const kind = (kinds as Record<number, (typeof kinds)[keyof typeof kinds]>)[type];
     if (kind === undefined) throw new Error(`event of type ${type}`);
     const { handle, mac, from, to } = decodeVnetdEventMac(record);
     this.events.push({ kind, handle, mac: macText(mac), from, to });
@@ -552,7 +574,8 @@ export class BpfLab {
 
 /** -1: not a sentinel */
 function sentinelNumber(event: LabEvent): number {
-  if (event.kind === "varp" || !/^0[26]:fe:fe:fe:/.test(event.mac)) return -1;
+  if (event.kind === "varp" || event.kind === "loop" || !/^0[26]:fe:fe:fe:/.test(event.mac))
+    return -1;
   return parseInt(event.mac.slice(12).replace(":", ""), 16);
 }
 

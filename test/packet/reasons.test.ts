@@ -4,6 +4,7 @@ import { expect, it } from "vitest";
 import { reasonNames } from "../../src/generated/layouts.js";
 import { DECAP_ROWS } from "./decap-rows.js";
 import { ENCAP_ROWS } from "./encap-rows.js";
+import { FLOOD_ROWS } from "./flood-rows.js";
 import { FRAGMENT_ROWS } from "./fragment-rows.js";
 import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
 import { PATH_ROWS } from "./path-rows.js";
@@ -13,6 +14,7 @@ it("every reason has a row, and every row's reason is one", () => {
   const rows = [
     ...DECAP_ROWS,
     ...ENCAP_ROWS,
+    ...FLOOD_ROWS,
     ...FRAGMENT_ROWS,
     ...LIMIT_ROWS,
     ...SMALL_TABLE_ROWS,

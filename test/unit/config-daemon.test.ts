@@ -33,6 +33,8 @@ limits:
   entriesPerHost: 20
   hostsPerVnet: 10
   hosts: 30
+  floodPerSecond: 0
+  floodBurst: 77
 metricsListen: 0.0.0.0:9100
 helloSeconds: 3
 attach: [eth0, eth1]
@@ -55,6 +57,8 @@ describe("daemon configuration", () => {
       entriesPerHost: valueOf("VNETD_DEFAULT_FDB_PER_HOST"),
       hostsPerVnet: valueOf("VNETD_DEFAULT_HOSTS_PER_VNET"),
       hosts: valueOf("VNETD_DEFAULT_NEXTHOPS"),
+      floodPerSecond: valueOf("VNETD_DEFAULT_FLOOD_PER_SECOND"),
+      floodBurst: valueOf("VNETD_DEFAULT_FLOOD_BURST"),
     });
   });
 
@@ -65,7 +69,15 @@ describe("daemon configuration", () => {
       group: "239.1.2.3",
       port: 11798,
       merge: "off",
-      limits: { entries: 100, entriesPerVnet: 50, entriesPerHost: 20, hostsPerVnet: 10, hosts: 30 },
+      limits: {
+        entries: 100,
+        entriesPerVnet: 50,
+        entriesPerHost: 20,
+        hostsPerVnet: 10,
+        hosts: 30,
+        floodPerSecond: 0,
+        floodBurst: 77,
+      },
       metricsListen: { address: "0.0.0.0", port: 9100 },
       helloSeconds: 3,
       attach: ["eth0", "eth1"],

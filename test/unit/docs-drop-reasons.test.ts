@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** docs/drop-reasons.md explains every reason of include/vnetd/reasons.h, in its order, and no other. */
+/** docs/drop-reasons.md explains every reason of include/vnetd/reasons.h once, and no other. */
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { reasonNames } from "../../src/generated/layouts.js";
