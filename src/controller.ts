@@ -23,6 +23,7 @@ import { Ports } from "./controller/ports.js";
 import { StaticEntries } from "./controller/static-entries.js";
 import { Underlays } from "./controller/underlays.js";
 import { VarpService } from "./controller/varp-service.js";
+import { Troubles } from "./controller/troubles.js";
 import { Views } from "./controller/views.js";
 import { Vnets, type RunningVnet } from "./controller/vnets.js";
 import { carryOver } from "./dataplane/carry-over.js";
@@ -72,6 +73,7 @@ export class Controller {
   readonly varp: VarpService;
   readonly statics: StaticEntries;
   private readonly ports: Ports;
+  readonly troubles: Troubles;
   readonly views: Views;
   private readonly closables: Closable[] = [];
   /** why packets in fragments are not received, or "" */
@@ -105,11 +107,20 @@ export class Controller {
       ask: (vnet, mac) => this.varp.ask(vnet, mac),
       announce,
     });
+    this.troubles = new Troubles(this.context, {
+      vnets,
+      underlays,
+      hellos,
+      heardHere: (vnet, mac, sinceMs) => this.varp.heardHere(vnet, mac, sinceMs),
+      announce,
+    });
+    const { troubles } = this;
     this.varp = new VarpService(this.context, {
       vnets,
       underlays,
       hellos,
       ports: this.ports,
+      troubles,
       localNew: (vnet, mac) => this.statics.cameBack(vnet, mac),
     });
     this.statics = new StaticEntries(this.context, {
@@ -142,6 +153,7 @@ export class Controller {
     const { native, maps, control, log, generation } = this.context;
     this.closables.push(native.netlinkMonitor((event) => this.onNetlink(event)));
     adoptLinks(generation);
+    this.addProblems(() => this.troubles.problems());
     this.addProblems(() => (this.reassemblyProblem === "" ? [] : [this.reassemblyProblem]));
     this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
@@ -160,12 +172,16 @@ export class Controller {
     if (started !== "ok") log.error(`the sweeper does not run: ${started}`);
     this.closables.push(
       native.ringConsume(maps.fd("control"), (record) => {
-        this.guarded("a message", () => this.varp.onControl(record));
+        this.guarded("a message", () => {
+          if (!this.troubles.onRecord(record)) this.varp.onControl(record);
+        });
       }),
     );
     this.closables.push(
       native.ringConsume(maps.fd("events"), (record) => {
-        this.guarded("an event", () => this.varp.onEvent(record));
+        this.guarded("an event", () => {
+          if (!this.troubles.onRecord(record)) this.varp.onEvent(record);
+        });
       }),
     );
     this.hellos.forgetMembers();
@@ -329,6 +345,7 @@ export class Controller {
     this.guarded("hello", () => this.hellos.tick());
     this.guarded("VARP", () => this.varp.tick());
     this.guarded("silent guests", () => this.ports.tick());
+    this.guarded("storms and loops", () => this.troubles.tick());
     this.guarded("merging", () => this.underlays.sampleMerge());
     if (this.ticks % repairEveryTicks !== 0) return;
     this.guarded("repairing", () => this.followDevices(true));

@@ -100,13 +100,14 @@ class Daemon {
   }
 
   private createMetrics(): MetricsServer {
-    const { views, context, hellos } = this.controller;
+    const { views, context, hellos, troubles } = this.controller;
     const registry = createRegistry({
       layout: context.generation.layout,
       drops: () => views.drops(),
       vnets: () => views.vnets(true),
       tableLimit: () => context.maps.maxEntries("fdb"),
       hosts: () => new Set(hellos.list().map(({ hostId }) => hostId)).size,
+      troubles: () => troubles.counts(),
       attached: () => this.controller.underlays.list().map((each) => views.attached(each)),
     });
     return new MetricsServer(registry, this.options.log);

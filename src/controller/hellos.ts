@@ -86,6 +86,11 @@ export class Hellos {
     return this.members.ofVnet(handle).length;
   }
 
+  /** The host behind an underlay address, if it says hello in the vnet. */
+  hostKeyOf(handle: number, address: string): string | undefined {
+    return this.members.hostKeyOf(handle, address);
+  }
+
   /** Two machines with one host id: each names the other, and third hosts name both. */
   problems(): string[] {
     const others = this.members.clones(nowMs()).map(({ addresses }) => addresses);

@@ -5,6 +5,7 @@
  *
  *   ring `control` -> onControl() -> request: answer | announce: LEARN, hello -> Hellos
  *                                 -> LOCAL_NEW: announcer -> drain()
+ *                                       an announce of a MAC that stays here -> Troubles
  *   ring `events`  -> onEvent()   -> UNKNOWN_UNICAST: resolver -> request to the group
  *
  * The table is the BPF maps: what is announced is entered by the control program, which keeps the
@@ -35,6 +36,7 @@ import { decodeVarp, encodeVarp, type VarpMessage, type VarpOpcode } from "../wi
 import type { Hellos } from "./hellos.js";
 import { nowMs, type Context } from "./context.js";
 import type { Ports } from "./ports.js";
+import type { Troubles } from "./troubles.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
@@ -54,6 +56,7 @@ export interface VarpParts {
   ports: Pick<Ports, "heardElsewhere" | "isAssumed">;
   /** a MAC was heard here that is new, or was elsewhere */
   localNew: (vnet: RunningVnet, mac: Mac) => void;
+  troubles: Troubles;
 }
 
 export class VarpService {
@@ -109,6 +112,14 @@ export class VarpService {
   announce(handle: number, mac: Mac): void {
     this.announcer.push({ handle, mac });
     this.drain();
+  }
+
+  /** Whether a MAC lives here and was heard since, or is configured to live here. */
+  heardHere(vnet: RunningVnet, mac: Mac, sinceMs: number): boolean {
+    const entry = this.localEntry(vnet, mac);
+    if (entry === undefined) return false;
+    if ((entry.flags & vnetdFdbFlags.FDB_STATIC) !== 0) return true;
+    return entry.seenNs > BigInt(sinceMs) * 1_000_000n;
   }
 
   tick(): void {
@@ -197,7 +208,10 @@ export class VarpService {
     const forItself = addressToText(care) === source;
     if (!forItself && !this.senders.allowed(source, nowMs())) return;
     this.parts.ports.heardElsewhere(vnet, mac);
-    if (this.staysHere(vnet, mac)) return this.dispute({ handle: vnet.handle, mac });
+    if (this.staysHere(vnet, mac)) {
+      this.parts.troubles.refused(vnet, mac, addressToText(care));
+      return this.dispute({ handle: vnet.handle, mac });
+    }
     const reason = this.context.control.run({
       op: vnetdControlOp.CTL_LEARN,
       slot: vnet.slot,

@@ -16,6 +16,7 @@ export interface MetricsSource {
   vnets(): VnetState[];
   tableLimit(): number;
   hosts(): number;
+  troubles(): { loops: number; duplicates: number };
   attached(): { device: string; up: boolean }[];
 }
 
@@ -129,6 +130,12 @@ function table(registers: Registry[], source: MetricsSource): void {
     });
   simple("vnetd_table_limit", "MACs that the table holds at most.", () => source.tableLimit());
   simple("vnetd_hosts", "Hosts that say hello.", () => source.hosts());
+  simple("vnetd_loops", "Vnets with a loop.", () => source.troubles().loops);
+  simple(
+    "vnetd_duplicate_addresses",
+    "MACs that are at two places of a vnet.",
+    () => source.troubles().duplicates,
+  );
   const entries = new Gauge({
     name: "vnetd_table_entries",
     help: "MACs in the table, by vnet.",

@@ -216,6 +216,13 @@ export class Members {
     return [...this.vnets.values()].flatMap(({ members }) => [...members.values()]);
   }
 
+  /** What tells the host behind an address from others; the same for all its paths. */
+  hostKeyOf(handle: number, address: string): string | undefined {
+    for (const { hostId, bootNonce, paths } of this.ofVnet(handle))
+      if (paths.some((path) => path.address === address)) return `${hostId} ${bootNonce}`;
+    return undefined;
+  }
+
   ofVnet(handle: number): Member[] {
     return [...(this.vnets.get(handle)?.members.values() ?? [])];
   }
