@@ -185,14 +185,19 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
  * A super-frame can be decapsulated whole if the kernel will segment it as the inner TCP that it
  * is: its inner IP packet fills it. Everything else (inner UDP, whose segmentation the tunnel
  * bits that stay set would break; several datagrams that a driver merged) is segmented first.
+ * What leaves by the vnetif's peer is segmented there as the outer packet's protocol, which
+ * skb->protocol still says: that suits IPv4 alone.
  */
-static __always_inline bool superframe_is_tcp(struct __sk_buff *skb, __u32 inner, __u32 inner_len)
+static __always_inline bool superframe_is_tcp(struct __sk_buff *skb, __u32 inner, __u32 inner_len,
+					      bool by_peer)
 {
 	__be16 type, len16;
 	__u32 network;
 	__u8 proto;
 
 	if (bpf_skb_load_bytes(skb, inner + 2 * ETH_ALEN, &type, 2))
+		return false;
+	if (by_peer && type != bpf_htons(ETH_P_IP))
 		return false;
 	network = ETH_HLEN;
 #pragma unroll
@@ -286,7 +291,8 @@ static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received
 	if (skb->gso_size) {
 		if (r->segmented)
 			return VNETD_DROP_BAD_SUPERFRAME;
-		if (!superframe_is_tcp(skb, offset + VNETD_VUDP_HDR_LEN, inner_len)) {
+		if (!superframe_is_tcp(skb, offset + VNETD_VUDP_HDR_LEN, inner_len,
+				       goes_by_peer(skb, r))) {
 			/* counted when it comes back */
 			reason = segment(skb, r, action);
 			v->traffic = NULL;

@@ -146,14 +146,18 @@ static __always_inline __u32 strip(struct __sk_buff *skb, __u32 offset, const __
  * that the vnetif's GRO merges them. A vnetif that was moved into another namespace is not found
  * here (ENODEV) and is always reached through its peer.
  */
-static __always_inline int deliver(struct __sk_buff *skb, const struct received *r)
+static __always_inline bool goes_by_peer(struct __sk_buff *skb, const struct received *r)
 {
 	__u32 mtu = 0;
 
+	return r->underlay->flags & VNETD_UNDERLAY_MERGE ||
+	       bpf_check_mtu(skb, r->vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV */;
+}
+
+static __always_inline int deliver(struct __sk_buff *skb, const struct received *r)
+{
 	skb->mark = VNETD_MARK_NONE;
-	if (r->underlay->flags & VNETD_UNDERLAY_MERGE)
-		return bpf_redirect(r->vnet->vnif_peer, 0);
-	if (bpf_check_mtu(skb, r->vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV */)
+	if (goes_by_peer(skb, r))
 		return bpf_redirect(r->vnet->vnif_peer, 0);
 	return bpf_redirect(r->vnet->vnif, BPF_F_INGRESS);
 }
