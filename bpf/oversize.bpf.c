@@ -22,6 +22,58 @@
 #define ANSWER_INTERVAL_NS 1000000ULL
 #define ANSWER_BURST 32
 
+/* ---- shortening --------------------------------------------------------------------------- */
+
+/* A fragment of a packet whose tail cannot be cut: as much as a device's MTU may be. */
+struct piece {
+	__u8 bytes[16384];
+};
+
+VNETD_MAP(piece, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct piece, 1, 0);
+
+/* Takes bytes away behind an IP header without options. */
+static __always_inline long shrink(struct __sk_buff *skb, __u32 bytes)
+{
+	for (int i = 0; i < 0xffff / MAX_SHRINK + 1; i++) {
+		__u32 now = bytes > MAX_SHRINK ? MAX_SHRINK : bytes;
+
+		if (!now)
+			break;
+		if (bpf_skb_adjust_room(skb, -(__s32)now, BPF_ADJ_ROOM_NET, 0))
+			return -1;
+		bytes -= now;
+	}
+	return 0;
+}
+
+/*
+ * Shortens an IP packet that is to be written anew. The kernel does not cut the tail of one that it
+ * knows to be encapsulated (a VXLAN packet of a guest, the packet of a vnet on top of this one).
+ */
+static __always_inline long shorten(struct __sk_buff *skb, __u32 len)
+{
+	if (likely(!bpf_skb_change_tail(skb, len, 0)))
+		return 0;
+	return skb->len > len ? shrink(skb, skb->len - len) : -1;
+}
+
+/* Leaves `len` bytes from `start` on of what is behind the IP header, as shorten() would. */
+SUBPROGRAM long keep_piece(struct __sk_buff *skb, __u32 start, __u32 len)
+{
+	__u32 zero = 0, offset = ETH_IP4_MIN + start;
+	struct piece *room = bpf_map_lookup_elem(&piece, &zero);
+
+	if (!room)
+		return -1;
+	barrier_var(len);
+	if (!len || len > sizeof(room->bytes) || offset > 0xffff || skb->len < ETH_IP4_MIN + len)
+		return -1;
+	if (bpf_skb_load_bytes(skb, offset, room->bytes, len) ||
+	    shrink(skb, skb->len - ETH_IP4_MIN - len))
+		return -1;
+	return bpf_skb_store_bytes(skb, ETH_IP4_MIN, room->bytes, len, 0);
+}
+
 /* ---- the answer: too big ------------------------------------------------------------------ */
 
 #define ICMP_UNREACHABLE 3
@@ -104,7 +156,7 @@ SUBPROGRAM int answer4(struct __sk_buff *skb, const struct iphdr *quoted, __u32 
 	/* what is behind the quote is 0 and does not count */
 	answer.check = fold(bpf_csum_diff(NULL, 0, (void *)&answer + sizeof(answer.ip),
 					  sizeof(answer) - sizeof(answer.ip), 0));
-	if (bpf_skb_change_tail(skb, ETH_HLEN + len, 0))
+	if (shorten(skb, ETH_HLEN + len))
 		return -1;
 	barrier_var(len);
 	if (len > sizeof(answer) || len < sizeof(answer.ip))
@@ -140,7 +192,7 @@ SUBPROGRAM int answer6(struct __sk_buff *skb, const struct ipv6hdr *quoted, __u3
 	sum = bpf_csum_diff(NULL, 0, (void *)&answer + offsetof(struct ipv6hdr, saddr),
 			    sizeof(answer) - offsetof(struct ipv6hdr, saddr), sum);
 	answer.check = fold(sum);
-	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(answer), 0))
+	if (shorten(skb, ETH_HLEN + sizeof(answer)))
 		return -1;
 	return bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer), 0);
 }
@@ -338,10 +390,11 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 /* The copy of a whole packet becomes one fragment of it. */
 static __always_inline __u32 cut(struct __sk_buff *skb, int *action)
 {
-	__u32 number = skb->mark & (MAX_FRAGMENTS - 1), size, start, end, payload, left;
+	__u32 number = skb->mark & (MAX_FRAGMENTS - 1), size, start, end, payload;
 	struct vnetd_underlay *underlay =
 		underlay_by_index(skb->mark >> VNETD_MARK_FRAGMENT_SHIFT & 7);
 	struct iphdr ip;
+	long failed;
 
 	skb->mark = VNETD_MARK_NONE;
 	if (!underlay || skb->protocol != bpf_htons(ETH_P_IP) ||
@@ -353,24 +406,19 @@ static __always_inline __u32 cut(struct __sk_buff *skb, int *action)
 	end = start + size;
 	if (start >= payload || ip.ihl != 5)
 		return VNETD_DROP_STALE_PASS;
-	if (end < payload) {
-		if (bpf_skb_change_tail(skb, ETH_IP4_MIN + end, 0))
-			return VNETD_DROP_NO_MEMORY;
-		ip.frag_off = bpf_htons(IPV4_MF | start / 8);
-	} else {
+	if (end >= payload) {
 		end = payload;
 		ip.frag_off = bpf_htons(start / 8);
+		failed = shrink(skb, start);
+	} else {
+		ip.frag_off = bpf_htons(IPV4_MF | start / 8);
+		if (likely(!bpf_skb_change_tail(skb, ETH_IP4_MIN + end, 0)))
+			failed = shrink(skb, start);
+		else
+			failed = keep_piece(skb, start, size);
 	}
-	left = start;
-	for (int i = 0; i < 0xffff / MAX_SHRINK + 1; i++) {
-		__u32 now = left > MAX_SHRINK ? MAX_SHRINK : left;
-
-		if (!now)
-			break;
-		if (bpf_skb_adjust_room(skb, -(__s32)now, BPF_ADJ_ROOM_NET, 0))
-			return VNETD_DROP_NO_MEMORY;
-		left -= now;
-	}
+	if (failed)
+		return VNETD_DROP_NO_MEMORY;
 	ip.tot_len = bpf_htons(sizeof(ip) + end - start);
 	ip.check = 0;
 	ip.check = ipv4_checksum(&ip);
