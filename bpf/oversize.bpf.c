@@ -60,18 +60,20 @@ static __always_inline long shorten(struct __sk_buff *skb, __u32 len)
 /* Leaves `len` bytes from `start` on of what is behind the IP header, as shorten() would. */
 SUBPROGRAM long keep_piece(struct __sk_buff *skb, __u32 start, __u32 len)
 {
-	__u32 zero = 0, offset = ETH_IP4_MIN + start;
+	__u32 zero = 0, offset = ETH_IP4_MIN + start, last = (len - 1) & (sizeof(struct piece) - 1);
 	struct piece *room = bpf_map_lookup_elem(&piece, &zero);
 
-	if (!room)
+	if (!room || offset > 0xffff || last + 1 != len || skb->len < ETH_IP4_MIN + len)
 		return -1;
-	barrier_var(len);
-	if (!len || len > sizeof(room->bytes) || offset > 0xffff || skb->len < ETH_IP4_MIN + len)
+	/* a mask, which no verifier loses sight of */
+	barrier_var(last);
+	last &= sizeof(struct piece) - 1;
+	if (bpf_skb_load_bytes(skb, offset, room->bytes, last + 1) ||
+	    shrink(skb, skb->len - ETH_IP4_MIN - last - 1))
 		return -1;
-	if (bpf_skb_load_bytes(skb, offset, room->bytes, len) ||
-	    shrink(skb, skb->len - ETH_IP4_MIN - len))
-		return -1;
-	return bpf_skb_store_bytes(skb, ETH_IP4_MIN, room->bytes, len, 0);
+	barrier_var(last);
+	last &= sizeof(struct piece) - 1;
+	return bpf_skb_store_bytes(skb, ETH_IP4_MIN, room->bytes, last + 1, 0);
 }
 
 /* ---- the answer: too big ------------------------------------------------------------------ */
