@@ -28,6 +28,7 @@ function busySource(): Parameters<typeof createRegistry>[0] {
     tableLimit: () => 10,
     hosts: () => 0,
     attached: () => [],
+    troubles: () => ({ loops: 0, duplicates: 0 }),
   };
 }
 
