@@ -137,6 +137,7 @@ export class Controller {
       hellos,
       bpffs,
       startedMs: nowMs(),
+      portOf: (handle, mac) => this.ports.deviceOf(handle, mac),
       problems,
     });
   }

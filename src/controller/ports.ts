@@ -49,6 +49,8 @@ interface Lately extends LocalMac {
 export class Ports {
   /** ports that are up, by ifindex */
   private readonly ports = new Map<number, Port>();
+  /** the ports' guests, by handle and MAC: the ports that have one */
+  private readonly guests = new Map<string, Set<Port>>();
   /** ifindex of a vnet's bridge -> handle */
   private bridges = new Map<number, number>();
   private lately: Lately[] = [];
@@ -96,7 +98,8 @@ export class Ports {
       known.link = link;
       return;
     }
-    const port: Port = { link, handle, mac: known?.mac, lookedMs: nowMs() };
+    const port = known ?? { link, handle, mac: undefined, lookedMs: 0 };
+    port.link = link;
     this.ports.set(ifindex, port);
     this.look(port);
   }
@@ -146,7 +149,13 @@ export class Ports {
 
   /** Another host says that it has the MAC. */
   heardElsewhere(vnet: RunningVnet, mac: Mac): void {
-    this.claims.contradicted({ handle: vnet.handle, mac });
+    const of = { handle: vnet.handle, mac };
+    if (this.guests.has(keyOf(of))) this.claims.contradicted(of, nowMs());
+  }
+
+  /** The device of the port that a guest is behind by what the kernel says. */
+  deviceOf(handle: number, mac: Mac): string | undefined {
+    return this.guestPort(handle, mac)?.link.name;
   }
 
   /** Whether a MAC of this host was entered without being heard, and not heard since. */
@@ -166,9 +175,7 @@ export class Ports {
 
   private look(port: Port): void {
     port.lookedMs = nowMs();
-    const mac = this.macOf(port.link);
-    if (port.mac !== undefined && port.mac !== mac) this.forgetGuest(port.handle, port.mac);
-    port.mac = mac;
+    this.setGuest(port, this.macOf(port.link));
     this.keep(port);
   }
 
@@ -227,9 +234,28 @@ export class Ports {
   }
 
   private guestPort(handle: number, mac: Mac): Port | undefined {
-    for (const port of this.ports.values())
-      if (port.handle === handle && port.mac === mac) return port;
-    return undefined;
+    const [port] = this.guests.get(keyOf({ handle, mac })) ?? [];
+    return port;
+  }
+
+  private setGuest(port: Port, mac: Mac | undefined): void {
+    const { handle, mac: before } = port;
+    if (before === mac) return;
+    port.mac = mac;
+    if (mac !== undefined) {
+      const key = keyOf({ handle, mac });
+      this.guests.set(key, (this.guests.get(key) ?? new Set()).add(port));
+    }
+    if (before === undefined) return;
+    const key = keyOf({ handle, mac: before });
+    const others = this.guests.get(key);
+    others?.delete(port);
+    // another port may have the same guest
+    if (others !== undefined && others.size > 0) return;
+    this.guests.delete(key);
+    this.assumedNs.delete(key);
+    this.claims.settled({ handle, mac: before });
+    this.forget({ handle, mac: before });
   }
 
   // ---- MACs whose port is gone
@@ -239,15 +265,10 @@ export class Ports {
     this.ports.delete(ifindex);
     const behind = this.lately.filter((each) => each.port === ifindex);
     this.lately = this.lately.filter((each) => each.port !== ifindex);
-    for (const { handle, mac } of behind) this.forget({ handle, mac });
-    if (port.mac !== undefined) this.forgetGuest(port.handle, port.mac);
-  }
-
-  /** Unless another port has the same guest. */
-  private forgetGuest(handle: number, mac: Mac): void {
-    this.claims.settled({ handle, mac });
-    this.assumedNs.delete(keyOf({ handle, mac }));
-    if (this.guestPort(handle, mac) === undefined) this.forget({ handle, mac });
+    this.setGuest(port, undefined);
+    // unless the guest has another port here
+    for (const { handle, mac } of behind)
+      if (this.guestPort(handle, mac) === undefined) this.forget({ handle, mac });
   }
 
   private forget({ handle, mac }: LocalMac): void {

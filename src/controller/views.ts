@@ -17,6 +17,7 @@ import type {
   VnetState,
   VnifInfo,
 } from "../api/contract.js";
+import type { Mac } from "../base/mac.js";
 import { version } from "../base/version.js";
 import { vnetdDirection } from "../generated/layouts.js";
 import { dropRows, localEntries, remoteEntries } from "../dataplane/tables.js";
@@ -33,6 +34,8 @@ export interface ViewParts {
   hellos: Hellos;
   bpffs: string;
   startedMs: number;
+  /** the port of a guest that its bridge has not heard */
+  portOf: (handle: number, mac: Mac) => string | undefined;
   /** of parts that are none of the above */
   problems: () => string[];
 }
@@ -80,7 +83,10 @@ export class Views {
         vmac: entry.vmac,
         state: entry.state,
         ageSeconds: entry.state === "learned" ? seconds(entry.ageMs) : null,
-        device: port === undefined ? null : (names.get(port) ?? null),
+        device:
+          (port === undefined ? undefined : names.get(port)) ??
+          this.parts.portOf(entry.handle, entry.vmac) ??
+          null,
       };
     });
   }

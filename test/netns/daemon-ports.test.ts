@@ -129,6 +129,8 @@ describe("a guest that says nothing is announced within 100 ms", () => {
     expect(ms).toBeLessThan(100 * timeFactor);
     await plug(quiet);
     await eventually(() => isVif(a, mac));
+    const [vif] = (await a.vnetdJson<VifInfo[]>(["vifs"])).filter(({ vmac }) => vmac === mac);
+    expect(vif).toMatchObject({ state: "learned", device: quiet.port });
     // the way to it is known: no flooding
     const capture = await a.capture("eth0", "udp port 1798 and src host 10.66.1.3");
     await gc.exec(`ip neigh replace 10.0.0.101 lladdr ${mac} dev eth0`);

@@ -22,17 +22,28 @@ describe("a claim", () => {
     expect(claims.waitMs(10_000)).toBeUndefined();
   });
 
-  it("that is contradicted is never due, and asked for again later", () => {
+  it("that is contradicted is never due, and asked for again later, with more patience", () => {
+    const { againMs, againWaitMs, waitMs } = claimsDefaults;
     const claims = new Claims();
     claims.wanted(of(1), 0);
     claims.wanted(of(2), 5);
-    claims.contradicted(of(1));
-    claims.contradicted(of(9));
-    expect(claims.waitMs(10)).toBe(claimsDefaults.waitMs - 5);
+    claims.contradicted(of(1), 8);
+    expect(claims.waitMs(10)).toBe(waitMs - 5);
     expect(claims.due(1000)).toEqual([{ ...of(2), askedMs: 5 }]);
-    expect(claims.wanted(of(1), claimsDefaults.againMs - 1)).toBe(false);
-    expect(claims.wanted(of(1), claimsDefaults.againMs)).toBe(true);
-    expect(claims.due(claimsDefaults.againMs + claimsDefaults.waitMs)).toHaveLength(1);
+    expect(claims.wanted(of(1), againMs - 1)).toBe(false);
+    expect(claims.wanted(of(1), againMs)).toBe(true);
+    expect(claims.due(againMs + waitMs)).toEqual([]);
+    expect(claims.waitMs(againMs + waitMs)).toBe(againWaitMs - waitMs);
+    expect(claims.due(againMs + againWaitMs)).toEqual([{ ...of(1), askedMs: againMs }]);
+  });
+
+  it("that is contradicted too late is not made again at once", () => {
+    const claims = new Claims();
+    claims.wanted(of(1), 0);
+    expect(claims.due(50)).toHaveLength(1);
+    claims.contradicted(of(1), 80);
+    expect(claims.wanted(of(1), 1000)).toBe(false);
+    expect(claims.wanted(of(1), 80 + claimsDefaults.againMs)).toBe(true);
   });
 
   it("ends with its port", () => {
