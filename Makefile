@@ -35,7 +35,7 @@ all: setup-build ## build everything: BPF programs, addon, TypeScript
 
 demo: ## three hosts in network namespaces, from nothing to a moved guest (root)
 	@scripts/setup demo
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory -s build
 	@scripts/demo
 
 test: ## all tests, natively and on Debian's 6.1 and 6.12 kernels in QEMU (root)
