@@ -14,6 +14,7 @@ import { macToBytes } from "../base/mac.js";
 import { vnetdLimits, vnetdUnderlayFlags, type VnetdUnderlay } from "../generated/layouts.js";
 import { errnoName, kernel, kernelError } from "../host/errno.js";
 import { underlayState, unsuitable, type UnderlayState } from "../host/underlay-state.js";
+import { udpCrossesVrfs } from "../host/l3mdev.js";
 import { overheadBytes } from "../host/vnetif.js";
 import { MergePolicy } from "../varp/merge-policy.js";
 import { programOf, type Context } from "./context.js";
@@ -66,7 +67,7 @@ export class Underlays {
 
   problems(): string[] {
     return this.list().flatMap((underlay) => {
-      const problem = problemOf(underlay);
+      const problem = problemOf(underlay) || vrfProblem(underlay.state.vrf);
       return problem === "" ? [] : [`${underlay.device}: ${problem}`];
     });
   }
@@ -319,6 +320,12 @@ export class Underlays {
 
 export function isUsable({ ifindex, state, failure }: Underlay): boolean {
   return ifindex !== 0 && state.problem === "" && failure === "";
+}
+
+/** Carries traffic all the same, hence no problem of the device's state. */
+function vrfProblem(vrf: string): string {
+  if (vrf === "" || udpCrossesVrfs()) return "";
+  return `it is in the VRF ${vrf}: packets that come in fragments are lost unless net.ipv4.udp_l3mdev_accept is 1`;
 }
 
 export function problemOf({ state, failure }: Underlay): string {

@@ -16,6 +16,8 @@ export interface UnderlayState {
   mac: string;
   mtuBytes: number;
   kind: string;
+  /** the VRF device that it is a port of, or "" */
+  vrf: string;
   up: boolean;
   /** why it carries no traffic now, or "" */
   problem: string;
@@ -40,6 +42,8 @@ export function underlayState(
   const { ifindex, mac, mtuBytes, kind } = link;
   const up = link.up && link.carrier;
   const problem = problemOf(link, address);
+  const master = links.find(({ ifindex }) => ifindex === link.master);
+  const vrf = master?.kind === "vrf" ? master.name : "";
   const groupJoined = own.some((entry) => entry.address === group && entry.autojoin);
   return {
     device,
@@ -49,6 +53,7 @@ export function underlayState(
     mac,
     mtuBytes,
     kind,
+    vrf,
     up,
     problem,
     groupJoined,
@@ -65,6 +70,7 @@ function absent(device: string): UnderlayState {
     mac: "",
     mtuBytes: 0,
     kind: "",
+    vrf: "",
     up: false,
     problem,
     groupJoined: false,

@@ -51,6 +51,15 @@ describe("an underlay device", () => {
   const state = (links: LinkInfo[], addresses: AddressInfo[]): ReturnType<typeof underlayState> =>
     underlayState("eth0", group, links, addresses);
 
+  it("names the VRF that it is a port of, and no other master", () => {
+    const master = { ...link, ifindex: 9, name: "red" };
+    const port = { ...link, master: 9 };
+    const vrfOf = (kind: string): string => state([port, { ...master, kind }], []).vrf;
+    expect(vrfOf("vrf")).toBe("red");
+    expect(vrfOf("bridge")).toBe("");
+    expect(state([link], []).vrf).toBe("");
+  });
+
   it("is usable with an address, up, with carrier", () => {
     expect(state([link], [address("10.0.0.1"), joined])).toMatchObject({
       ifindex: 5,

@@ -6,110 +6,107 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo } from "../../src/api/contract.js";
-import { Lab, eventually, run, type Host } from "../lib/lab.js";
+import { Lab, eventually, run, type Guest, type Host } from "../lib/lab.js";
 import { transfer } from "../lib/transfer.js";
-import { attachedHosts, quickHello, startDaemon } from "../netns/world.js";
+import { quickHello, startDaemon } from "../netns/world.js";
 
+/** one pair of daemons for all: they start slowly where these tests run */
 let lab: Lab;
 let a: Host;
+let b: Host;
 
-async function addressVnet4(host: Host, n: number): Promise<void> {
-  await host.exec(
-    `ip link set vnif0004 mtu 1400 up && ip addr add 10.4.0.${n}/24 dev vnif0004 && ip addr add fd04::${n}/64 dev vnif0004 nodad`,
-  );
-}
-
-async function answers(n: number): Promise<void> {
-  await eventually(
-    async () => (await a.ping(`10.4.0.${n}`, { count: 1, waitMs: 300 })).lost === 0,
-    {
-      timeoutMs: 10_000,
-      what: `10.4.0.${n} to answer`,
-    },
-  );
-}
+beforeAll(async () => {
+  lab = await Lab.create();
+  a = await lab.host("a", { underlay: { lan0: "10.66.1.1/24", lan1: "10.66.2.1/24" } });
+  b = await lab.host("b");
+  for (const [device, lan, address] of [
+    ["eth0", "lan0", "10.66.1.98/24"],
+    ["eth1", "lan0", "10.66.1.99/24"],
+    ["eth2", "lan1", "10.66.2.2/24"],
+  ] as const)
+    await lab.connectHost(b, device, lan, address);
+  for (const [n, host] of [a, b].entries()) {
+    await startDaemon(host, { config: quickHello });
+    await host.exec(
+      `ip link set vnif0004 up && ip addr add 10.4.0.${n + 1}/24 dev vnif0004 && ip addr add fd04::${n + 1}/64 dev vnif0004 nodad`,
+    );
+  }
+});
+afterAll(() => lab.close());
 
 /** ARP, ping, TCP by both families, and frames that must be fragmented. */
-async function carries(host: Host, n: number): Promise<void> {
-  await answers(n);
-  await transfer(a, host, `10.4.0.${n}`, 500_000);
-  await transfer(host, a, "fd04::1", 500_000);
-  for (const place of [a, host]) await place.exec("ip link set vnif0004 mtu 1500");
-  const { stdout } = await a.exec(`ping -M dont -c 3 -i 0.2 -s 1472 10.4.0.${n}`);
+async function carries(): Promise<void> {
+  await eventually(async () => (await a.ping("10.4.0.2", { count: 1, waitMs: 300 })).lost === 0, {
+    timeoutMs: 10_000,
+    what: "b to answer",
+  });
+  await transfer(a, b, "10.4.0.2", 500_000);
+  await transfer(b, a, "fd04::1", 500_000);
+  for (const host of [a, b]) await host.exec("ip link set vnif0004 mtu 1500");
+  const { stdout } = await a.exec("ping -M dont -c 3 -i 0.2 -s 1472 10.4.0.2");
   expect(stdout).toMatch(/3 received/);
-  for (const place of [a, host]) await place.exec("ip link set vnif0004 mtu 1400");
+  for (const host of [a, b]) await host.exec("ip link set vnif0004 mtu 1400");
 }
 
-const attached = async (host: Host): Promise<StatusInfo["attached"]> =>
-  (await host.vnetdJson<StatusInfo>(["status"])).attached;
+/** Attaches a device of each for as long as it takes. */
+async function attached(ofA: string, ofB: string, work: () => Promise<void>): Promise<void> {
+  await a.vnetd(["attach", ofA]);
+  await b.vnetd(["attach", ofB]);
+  await work();
+  const { attached } = await b.vnetdJson<StatusInfo>(["status"]);
+  expect(attached).toMatchObject([{ device: ofB, problem: "" }]);
+  await a.vnetd(["detach", ofA]);
+  await b.vnetd(["detach", ofB]);
+}
 
 describe("an underlay device that is", () => {
-  beforeAll(async () => {
-    lab = await Lab.create();
-    [a] = (await attachedHosts(lab, ["a"], { config: quickHello })) as [Host];
-    await addressVnet4(a, 1);
-  });
-  afterAll(() => lab.close());
-
   it("a bond, whose active port fails", async () => {
-    const host = await lab.host("bond");
-    await lab.connectHost(host, "eth0", "lan0", "10.66.1.99/24");
-    await lab.connectHost(host, "eth1", "lan0", "10.66.1.98/24");
-    await host.exec(
+    await b.exec(
       "ip link add bond0 type bond mode active-backup miimon 50 && " +
         "for d in eth0 eth1; do ip addr flush dev $d; ip link set $d down; ip link set $d master bond0; done && " +
-        "ip link set bond0 up && ip addr add 10.66.1.20/24 dev bond0",
+        "ip link set bond0 up && ip addr add 10.66.1.2/24 dev bond0",
     );
-    await startDaemon(host, { config: quickHello });
-    await host.vnetd(["attach", "bond0"]);
-    await addressVnet4(host, 2);
-    await carries(host, 2);
-    await run(["ip", "-n", lab.switch, "link", "set", lab.switchPort(host, "eth0"), "down"]);
-    await carries(host, 2);
-    expect(await attached(host)).toMatchObject([{ device: "bond0", problem: "" }]);
+    await attached("eth0", "bond0", async () => {
+      await carries();
+      await run(["ip", "-n", lab.switch, "link", "set", lab.switchPort(b, "eth0"), "down"]);
+      await carries();
+    });
   });
 
   it("a VLAN device", async () => {
-    const host = await lab.host("vlan", { underlay: "10.66.1.30/24" });
-    for (const [place, n] of [
-      [a, 1],
-      [host, 2],
+    for (const [host, device, n] of [
+      [a, "eth1", 1],
+      [b, "eth2", 2],
     ] as const) {
-      await place.exec(
-        `ip link add link eth0 name eth0.5 type vlan id 5 && ip link set eth0.5 up && ip addr add 10.67.0.${n}/24 dev eth0.5`,
+      await host.exec(
+        `ip link add link ${device} name vlan5 type vlan id 5 && ip link set vlan5 up && ip addr add 10.67.0.${n}/24 dev vlan5`,
       );
     }
-    await startDaemon(host, { config: quickHello });
-    for (const place of [a, host]) await place.vnetd(["attach", "eth0.5"]);
-    await addressVnet4(host, 3);
-    await carries(host, 3);
-    await a.vnetd(["detach", "eth0.5"]);
+    await attached("vlan5", "vlan5", carries);
   });
 
   it("in a VRF", async () => {
-    const host = await lab.host("vrf", { underlay: "10.66.1.40/24" });
-    await host.exec(
-      "ip link add red type vrf table 10 && ip link set red up && ip link set eth0 master red",
+    await b.exec(
+      "ip link add red type vrf table 10 && ip link set red up && ip link set eth2 master red",
     );
-    // the main table has no way to the others
-    expect((await host.exec("ip route show table main")).stdout).toBe("");
-    await startDaemon(host, { config: quickHello });
-    await host.vnetd(["attach", "eth0"]);
-    await addressVnet4(host, 4);
-    await carries(host, 4);
+    // the main table has no way to a
+    expect((await b.exec("ip route show table main 10.66.2.0/24")).stdout).toBe("");
+    await b.sysctl("net.ipv4.udp_l3mdev_accept", 0);
+    await attached("eth1", "eth2", async () => {
+      const { problems } = await b.vnetdJson<StatusInfo>(["status"]);
+      expect(problems.join()).toMatch(/eth2: it is in the VRF red: .* udp_l3mdev_accept/);
+      await b.sysctl("net.ipv4.udp_l3mdev_accept", 1);
+      await carries();
+      expect((await b.vnetdJson<StatusInfo>(["status"])).problems.join()).not.toMatch(/VRF/);
+    });
   });
 });
 
 describe("guests with VLAN devices", () => {
-  beforeAll(async () => {
-    lab = await Lab.create();
-  });
-  afterAll(() => lab.close());
-
   it("one tag and two: TCP with offload", async () => {
-    const hosts = await attachedHosts(lab, ["a", "b"]);
-    const guests = [];
-    for (const [i, host] of hosts.entries()) {
+    await b.exec("ip link set eth2 nomaster && ip addr replace 10.66.2.2/24 dev eth2");
+    const guests: Guest[] = [];
+    for (const [i, host] of [a, b].entries()) {
       await host.vnetd(["vnet-create", "-b", "vnet97", "97"]);
       const guest = await host.guest(`g${i}`, { bridge: "vnet97" });
       await guest.exec(
@@ -120,8 +117,9 @@ describe("guests with VLAN devices", () => {
       );
       guests.push(guest);
     }
-    const [g, h] = guests as [(typeof guests)[0], (typeof guests)[0]];
-    for (const address of ["10.5.0.2", "10.6.0.2", "fd06::2"])
-      await transfer(g!, h!, address, 500_000);
+    await attached("eth1", "eth2", async () => {
+      for (const address of ["10.5.0.2", "10.6.0.2", "fd06::2"])
+        await transfer(guests[0]!, guests[1]!, address, 500_000);
+    });
   });
 });
