@@ -6,6 +6,7 @@
  * packet, so that limits, counts and tokens are handled by the same code as for frames, and the
  * daemon needs no copy of the table. The answer is written into the packet.
  */
+#include "lib/path.h"
 #include "lib/probe.h"
 #include "lib/sweep.h"
 
@@ -51,7 +52,10 @@ static __always_inline __u32 control_nexthop(struct vnetd_control *c)
 		hop->other = other_of(c);
 		hop->flags = VNETD_NEXTHOP_USED | c->nexthop_flags;
 		hop->capabilities = c->capabilities;
-		hop->mtu = c->mtu;
+		/* what no IPv4 host may have is not believed */
+		hop->mtu = c->mtu >= VNETD_PATH_MTU_MIN ? c->mtu : 0;
+		if (c->nexthop_flags & VNETD_NEXTHOP_MEMBER)
+			path_known(c->ifindex, c->addr);
 	}
 	return VNETD_OK;
 }
@@ -121,6 +125,8 @@ static __always_inline __u32 control_heard(const struct vnetd_control *c)
 	hop = id ? nexthop_by_id(*id) : NULL;
 	if (hop)
 		hop->heard_ns = now_ns();
+	if (hop && hop->flags & VNETD_NEXTHOP_MEMBER)
+		path_known(c->ifindex, c->addr);
 	return VNETD_OK;
 }
 

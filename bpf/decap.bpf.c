@@ -9,12 +9,14 @@
  *      first_fragment()  of a packet in fragments: to the stack, which reassembles it
  *                        (then bpf/reassembled.bpf.c)
  *      receive_varp()    to the daemon
+ *      receive_path_icmp()  a router's word on how large packets to a host may be
  *   3. strip()           take the outer headers off
  *   4. deliver()         into the vnetif, or through its GRO
  *
  * The program sits on the inner end of the segmenting veth pair too: a super-frame that cannot be
  * decapsulated whole is sent through that pair and comes back as single packets.
  */
+#include "lib/path_icmp.h"
 #include "lib/reassembly.h"
 #include "lib/probe.h"
 #include "lib/receive.h"
@@ -29,6 +31,7 @@
 #define NOT_OURS ((__u32)VNETD_REASON_COUNT)
 #define PING ((__u32)VNETD_REASON_COUNT + 1)
 #define FIRST_FRAGMENT ((__u32)VNETD_REASON_COUNT + 2)
+#define ICMP_TO_US ((__u32)VNETD_REASON_COUNT + 3)
 
 /* The underlay device that a packet came by, also when it came through the segmenting pair. */
 static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb, bool *segmented)
@@ -46,7 +49,7 @@ static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb,
 }
 
 /*
- * Is this packet for us? Returns NOT_OURS, PING, VNETD_OK with *r filled in, or a reason.
+ * Is this packet for us? Returns NOT_OURS, PING, ICMP_TO_US, VNETD_OK with *r filled in, or a reason.
  * Cheap for what is not: most of a host's traffic passes here.
  */
 static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *r)
@@ -89,8 +92,11 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	r->ip_id = ip->id;
 	if (!r->to_group && ip->daddr != ipv4_of(r->underlay->addr))
 		return NOT_OURS;
-	if (ip->protocol == IPPROTO_ICMP)
-		return r->to_group && ip->ihl == 5 && !fragment ? PING : NOT_OURS;
+	if (ip->protocol == IPPROTO_ICMP) {
+		if (ip->ihl != 5 || fragment)
+			return NOT_OURS;
+		return r->to_group ? PING : ICMP_TO_US;
+	}
 
 	ihl = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
@@ -119,10 +125,7 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	r->source_port = udp->source;
 	if (r->source == ipv4_of(r->underlay->addr))
 		return VNETD_DROP_OWN_ECHO;
-	/* 0/8, 127/8, multicast, class E and broadcast name no host (RFC 1122 section 3.2.1.3) */
-	if (!(r->source & bpf_htonl(0xff000000)) ||
-	    (r->source & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000) ||
-	    (r->source & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000))
+	if (!ipv4_is_host(r->source))
 		return VNETD_DROP_BAD_SOURCE_ADDRESS;
 	if (fragment)
 		return FIRST_FRAGMENT;
@@ -425,6 +428,12 @@ int vnetd_decap(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (reason == PING)
 		return answer_ping(skb, &r);
+	if (reason == ICMP_TO_US) {
+		reason = receive_path_icmp(skb, &r, NOT_OURS);
+		if (reason == NOT_OURS)
+			return TC_ACT_OK;
+		goto count;
+	}
 	if (unlikely(reason == FIRST_FRAGMENT)) {
 		reason = first_fragment(skb, &r, &v, &action);
 		goto count;

@@ -49,7 +49,7 @@ static __always_inline bool frame_too_big(struct __sk_buff *skb, struct encap *e
 	__u32 length = outer_length(skb, skb->vlan_present ? 1 : 0);
 
 	if (e->to.underlay)
-		return length > e->to.underlay->mtu;
+		return length > e->to.mtu;
 	walk_devices(&e->walk);
 	return length > e->walk.min_mtu;
 }
@@ -62,6 +62,8 @@ static __always_inline __u32 to_host(struct __sk_buff *skb, struct encap *e, int
 	outer_build(&e->frame.outer, e->to.underlay, e->vnet, e->inner_len, e->hash);
 	if (e->to.port)
 		e->frame.outer.udp.dest = e->to.port;
+	if (e->to.dont_fragment)
+		e->frame.outer.ip.frag_off = bpf_htons(IPV4_DF);
 	outer_to_host(&e->frame.outer, e->to.host, e->ip_id);
 	reason = add_headers(skb, e, &is_outer_ip);
 	if (reason)

@@ -78,10 +78,9 @@ SUBPROGRAM long keep_piece(struct __sk_buff *skb, __u32 start, __u32 len)
 
 /* ---- the answer: too big ------------------------------------------------------------------ */
 
-#define ICMP_UNREACHABLE 3
-#define ICMP_FRAG_NEEDED 4
 #define ICMPV6_PACKET_TOO_BIG 2
 #define ICMPV6_INFORMATIONAL 128
+#define IPV6_MIN_MTU 1280
 /* an IPv4 header with all options and 8 bytes (RFC 792) */
 #define QUOTE4_MAX 68
 #define QUOTE6 128
@@ -262,6 +261,12 @@ static __always_inline __u32 answer(struct __sk_buff *skb, struct encap *e, __u3
 		bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(ip), &icmp_type, 1);
 		if (!wants_answer6(&ip, icmp_type))
 			return VNETD_OK;
+		/* no link may carry less, so nobody would send less (RFC 8200 section 5) */
+		if (mtu < IPV6_MIN_MTU) {
+			if (skb->len - ETH_HLEN <= IPV6_MIN_MTU)
+				return VNETD_OK;
+			mtu = IPV6_MIN_MTU;
+		}
 		if (!answer_allowed() || answer6(skb, &ip, mtu))
 			return VNETD_DROP_TOO_BIG;
 		return answered(skb, e, action);
@@ -272,9 +277,9 @@ static __always_inline __u32 answer(struct __sk_buff *skb, struct encap *e, __u3
 /* ---- fragments ---------------------------------------------------------------------------- */
 
 /* Payload bytes of a fragment that is not the last (RFC 791 section 3.2). */
-static __always_inline __u32 fragment_size(const struct vnetd_underlay *underlay)
+static __always_inline __u32 fragment_size(__u32 mtu)
 {
-	return (underlay->mtu - sizeof(struct iphdr)) & ~7U;
+	return (mtu - sizeof(struct iphdr)) & ~7U;
 }
 
 struct split_walk {
@@ -299,19 +304,23 @@ static long copy_fragment(__u32 number, void *context)
 	return 0;
 }
 
-/* All fragments of the packet, for one device. */
+/*
+ * All fragments of the packet, for one device. Each copy is told the size of a fragment in place of
+ * the header's checksum, which is made anew for each.
+ */
 static __always_inline __u32 split(struct __sk_buff *skb, struct encap *e,
-				   const struct vnetd_underlay *underlay)
+				   const struct vnetd_underlay *underlay, __u32 mtu)
 {
 	struct split_walk walk = {
 		.skb = skb,
 		.payload = e->inner_len + VNETD_VUDP_IPV4_OVERHEAD - sizeof(struct iphdr),
-		.size = fragment_size(underlay),
+		.size = fragment_size(mtu),
 		.index = underlay->index,
 	};
 
-	if (underlay->mtu < 68 || walk.payload > walk.size * MAX_FRAGMENTS)
+	if (mtu < 68 || walk.payload > walk.size * MAX_FRAGMENTS)
 		return VNETD_DROP_TOO_BIG;
+	e->frame.outer.ip.check = (__u16)walk.size;
 	if (write_headers(skb, e))
 		return VNETD_DROP_ENCAP_FAILED;
 	bpf_loop(MAX_FRAGMENTS, copy_fragment, &walk, 0);
@@ -328,7 +337,7 @@ static long split_for_device(__u32 index, void *context)
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		return 0;
 	outer_to_group(&walk->e->frame.outer, underlay, walk->e->ip_id);
-	reason = split(walk->skb, walk->e, underlay);
+	reason = split(walk->skb, walk->e, underlay, underlay->mtu);
 	if (reason) {
 		walk->failed = reason;
 		walk->missed += 1;
@@ -357,7 +366,7 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 	underlay = e->to.underlay ?: underlay_by_index(e->walk.last);
 	if (!underlay || !e->walk.up)
 		return VNETD_DROP_NO_UNDERLAY;
-	outer_mtu = e->to.underlay ? underlay->mtu : e->walk.min_mtu;
+	outer_mtu = e->to.underlay ? e->to.mtu : e->walk.min_mtu;
 
 	if (skb->len + tags * TAG_LEN + VNETD_VUDP_IPV4_OVERHEAD > outer_mtu) {
 		reason = answer(skb, e,
@@ -378,7 +387,7 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 		if (e->to.port)
 			e->frame.outer.udp.dest = e->to.port;
 		outer_to_host(&e->frame.outer, e->to.host, e->ip_id);
-		return split(skb, e, underlay);
+		return split(skb, e, underlay, outer_mtu);
 	}
 	e->walk.skb = skb;
 	e->walk.e = e;
@@ -403,7 +412,9 @@ static __always_inline __u32 cut(struct __sk_buff *skb, int *action)
 	    bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
 		return VNETD_DROP_STALE_PASS;
 	payload = bpf_ntohs(ip.tot_len) - sizeof(ip);
-	size = fragment_size(underlay);
+	size = ip.check;
+	if (size < 8 || size & 7 || size > fragment_size(underlay->mtu))
+		return VNETD_DROP_STALE_PASS;
 	start = number * size;
 	end = start + size;
 	if (start >= payload || ip.ihl != 5)

@@ -46,6 +46,10 @@ VNETD_MAP(nexthop_ids, BPF_MAP_TYPE_HASH, struct vnetd_nexthop_key, __u32, VNETD
 VNETD_MAP(nexthops, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_nexthop, VNETD_DEFAULT_NEXTHOPS, 0);
 VNETD_QUEUE(nexthop_free, __u32, VNETD_DEFAULT_NEXTHOPS);
 
+VNETD_MAP(host_paths, BPF_MAP_TYPE_LRU_HASH, struct vnetd_host_path_key, struct vnetd_host_path,
+	  VNETD_MAX_HOST_PATHS, 0);
+VNETD_MAP(path_news, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
+
 VNETD_MAP(fdb, BPF_MAP_TYPE_HASH, struct vnetd_fdb_key, struct vnetd_fdb_entry,
 	  VNETD_DEFAULT_FDB_ENTRIES, 0);
 VNETD_QUEUE(fdb_queue, struct vnetd_fdb_key, VNETD_DEFAULT_FDB_ENTRIES);

@@ -87,6 +87,8 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->other = 0;
 	nexthop->path = 0;
 	nexthop->sent_ns = 0;
+	nexthop->path_mtu = 0;
+	nexthop->path_news = 0;
 	if (bpf_map_update_elem(&nexthop_ids, key, &id, BPF_NOEXIST) == 0) {
 		made->id = id;
 		made->reason = VNETD_OK;

@@ -10,6 +10,9 @@
 #define IPV4_MF 0x2000
 #define IPV4_OFFSET 0x1fff
 
+#define ICMP_UNREACHABLE 3
+#define ICMP_FRAG_NEEDED 4
+
 #define IPV4_MAPPED_WORD bpf_htonl(0x0000ffff)
 
 /* up to this many VLAN tags are written in front of a frame's own type */
@@ -47,6 +50,14 @@ static __always_inline void ipv4_to(__u8 *addr16, __be32 addr)
 static __always_inline bool ipv4_is_multicast(__be32 addr)
 {
 	return (addr & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
+}
+
+/* 0/8, 127/8, multicast, class E and broadcast name no host (RFC 1122 section 3.2.1.3) */
+static __always_inline bool ipv4_is_host(__be32 addr)
+{
+	return addr & bpf_htonl(0xff000000) &&
+	       (addr & bpf_htonl(0xff000000)) != bpf_htonl(0x7f000000) &&
+	       (addr & bpf_htonl(0xe0000000)) != bpf_htonl(0xe0000000);
 }
 
 /* RFC 1112 section 6.4 */

@@ -8,12 +8,17 @@
 
 #include "fdb.h"
 #include "frame.h"
+#include "path.h"
 
 struct destination {
 	/* NULL: the group */
 	struct vnetd_underlay *underlay;
 	__be32 host;
 	__be16 port;
+	/* of a packet to this host; and that routers must not fragment it, as hosts of ours listen
+	 * to what they say then */
+	__u16 mtu;
+	bool dont_fragment;
 };
 
 struct encap;
@@ -84,6 +89,8 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	e->to.underlay = underlay;
 	e->to.host = ipv4_of(hop->key.addr);
 	e->to.port = hop->port;
+	e->to.mtu = path_mtu(hop, underlay);
+	e->to.dont_fragment = hop->flags & VNETD_NEXTHOP_MEMBER && e->to.mtu > VNETD_PATH_MTU_MIN;
 	v->flooded = false;
 	return;
 unknown:

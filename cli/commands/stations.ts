@@ -45,6 +45,7 @@ const varpColumns: readonly Column<VarpEntry>[] = [
     colour: ({ state }) => (state === "aged" ? "faint" : "none"),
   },
   { title: "AGE", text: ({ ageSeconds }) => durationText(ageSeconds), right: true },
+  { title: "MTU", text: ({ mtu }) => String(mtu ?? ""), right: true },
 ];
 
 const bridgeColumns: readonly Column<BridgeInfo>[] = [

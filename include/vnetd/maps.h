@@ -42,6 +42,7 @@ enum vnetd_limits {
 	VNETD_SECRET_LEN = 10,
 	/* UDP port of the device `reassembly` */
 	VNETD_REASSEMBLY_PORT = 4790,
+	VNETD_MAX_HOST_PATHS = 4096,
 	VNETD_MAX_DROP_KEYS = 65536,
 	VNETD_RING_BYTES = 1 << 20,
 };
@@ -219,7 +220,7 @@ struct vnetd_nexthop {
 	/* fdb entries that point here */
 	__u32 entries;
 	__u32 capabilities;
-	/* 0: the underlay's */
+	/* of the host's own device, as its hello says; 0: not known */
 	__u16 mtu;
 	__be16 port;
 	__u32 spi;
@@ -231,12 +232,31 @@ struct vnetd_nexthop {
 	__u32 other;
 	/* which of the host's paths this is, below VNETD_MAX_PATHS */
 	__u8 path;
-	__u8 pad[3];
+	__u8 pad;
+	/* what host_paths said of it when path_news was this: MTU (0: nothing), and until when */
+	__u16 path_mtu;
+	__u64 path_mtu_until_ns;
 	/* when unicast was sent by it; kept only where there is another path */
 	__u64 sent_ns;
 	/* its budget of group frames, as in struct vnetd_floods */
 	__u64 flood_ns;
-	__u32 reserved[2];
+	__u32 path_news;
+	__u32 reserved[3];
+};
+
+/* map host_paths: LRU_HASH, this -> vnetd_host_path: the way to each host that said hello, for all
+ * vnets, since a router that cannot forward a packet need not say of which vnet it was.
+ * map path_news: ARRAY of one u32, changed whenever a record there was. */
+struct vnetd_host_path_key {
+	__u32 ifindex;
+	__u8 addr[16];
+};
+
+struct vnetd_host_path {
+	/* 0: no router has said anything */
+	__u16 mtu;
+	__u16 pad[3];
+	__u64 mtu_until_ns;
 };
 
 /* ---- the MAC table -------------------------------------------------------------------- */
@@ -445,7 +465,9 @@ VNETD_SIZE(vnetd_probe, 208);
 VNETD_SIZE(vnetd_event_loop, 240);
 VNETD_SIZE(vnetd_underlay, 68);
 VNETD_SIZE(vnetd_nexthop_key, 24);
-VNETD_SIZE(vnetd_nexthop, 112);
+VNETD_SIZE(vnetd_nexthop, 128);
+VNETD_SIZE(vnetd_host_path_key, 20);
+VNETD_SIZE(vnetd_host_path, 16);
 VNETD_SIZE(vnetd_fdb_key, 12);
 VNETD_SIZE(vnetd_fdb_entry, 48);
 VNETD_SIZE(vnetd_event_varp, 44 + VNETD_VARP_MAX_LEN);

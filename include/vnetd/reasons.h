@@ -79,6 +79,10 @@ enum vnetd_reason {
 	VNETD_DROP_STORM,
 	VNETD_DROP_LOOP,
 
+	/* from the underlay: ICMP "fragmentation needed" about a packet of ours */
+	VNETD_DROP_ICMP_CHECKSUM,
+	VNETD_DROP_ICMP_FORGED,
+
 	VNETD_REASON_COUNT,
 };
 

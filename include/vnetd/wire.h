@@ -35,6 +35,9 @@ enum vnetd_wire {
 	VNETD_ETHERIP_VERSION_BE_HOST = 0x4000,
 	VNETD_TTL_GROUP = 1,
 	VNETD_TTL_UNICAST = 64,
+	/* a path's MTU is never believed to be smaller (RFC 791 section 3.1: every host takes
+	 * that), and at that nothing carries DF */
+	VNETD_PATH_MTU_MIN = 576,
 	/* source ports that carry the inner flow's hash: [base, base + span) */
 	VNETD_SPORT_BASE = 49152,
 	VNETD_SPORT_SPAN = 16384,

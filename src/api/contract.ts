@@ -83,6 +83,8 @@ export interface VarpEntry {
   /** aged: still in the table, no longer used */
   state: "learned" | "announced" | "static" | "aged";
   ageSeconds: number;
+  /** of the path to the host; null: not known */
+  mtu: number | null;
 }
 
 export interface BridgeInfo {
@@ -93,13 +95,22 @@ export interface BridgeInfo {
   owned: boolean;
 }
 
+export interface HostPathInfo {
+  address: string;
+  device: string;
+  /** the longest packet that reaches it by this path, as far as is known */
+  mtu: number;
+  primary: boolean;
+  heardSeconds: number;
+}
+
 /** A host that said hello, with the paths that lead to it. */
 export interface HostInfo {
   hostId: string;
   name: string;
   software: string;
   vnets: string[];
-  paths: { address: string; device: string; mtu: number; primary: boolean; heardSeconds: number }[];
+  paths: HostPathInfo[];
 }
 
 export interface AttachedDevice {

@@ -200,7 +200,7 @@ function varpAdd(controller: Controller, vnet: RunningVnet, remote: StoredRemote
     },
   );
   const device = underlay.device;
-  return { vnet: vnet.id, vmac, address, device, state: "static", ageSeconds: 0 };
+  return { vnet: vnet.id, vmac, address, device, state: "static", ageSeconds: 0, mtu: null };
 }
 
 function checkNotHere(controller: Controller, vnet: RunningVnet, vmac: Mac): void {

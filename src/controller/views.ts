@@ -18,11 +18,13 @@ import type {
   VnifInfo,
 } from "../api/contract.js";
 import type { Mac } from "../base/mac.js";
+import { parseAddress } from "../base/address.js";
 import { version } from "../base/version.js";
 import { vnetdDirection } from "../generated/layouts.js";
-import { dropRows, localEntries, remoteEntries } from "../dataplane/tables.js";
+import { dropRows, localEntries, pathMtuBytes, remoteEntries } from "../dataplane/tables.js";
 import { isOurs, portsOf } from "../host/bridge.js";
 import type { LinkInfo } from "../native/contract.js";
+import type { MemberPath } from "../varp/members.js";
 import { nowMs, type Context } from "./context.js";
 import type { Hellos } from "./hellos.js";
 import { isUsable, problemOf, type Underlay, type Underlays } from "./underlays.js";
@@ -101,6 +103,7 @@ export class Views {
       device: names.get(entry.ifindex) ?? String(entry.ifindex),
       state: entry.state,
       ageSeconds: seconds(entry.ageMs),
+      mtu: entry.mtuBytes ?? null,
     }));
   }
 
@@ -136,13 +139,21 @@ export class Views {
         host.paths.push({
           address: path.address,
           device,
-          mtu: path.mtuBytes,
+          mtu: this.pathMtu(path),
           primary,
           heardSeconds,
         });
       }
     }
     return [...hosts.values()];
+  }
+
+  /** Of the path, or of the host's device as it says if ours is not attached. */
+  private pathMtu({ address, ifindex, mtuBytes }: MemberPath): number {
+    const underlay = this.parts.underlays.byIfindex(ifindex);
+    if (underlay === undefined) return mtuBytes;
+    const host = { ifindex, addr: parseAddress(address), mtuBytes };
+    return pathMtuBytes(this.context.maps, underlay.state.mtuBytes, host);
   }
 
   attached(underlay: Underlay): AttachedDevice {

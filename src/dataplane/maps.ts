@@ -12,6 +12,7 @@ import {
   decodeVnetdDropKey,
   decodeVnetdFdbEntry,
   decodeVnetdFdbKey,
+  decodeVnetdHostPath,
   decodeVnetdNexthop,
   decodeVnetdTableStats,
   decodeVnetdTraffic,
@@ -20,6 +21,7 @@ import {
   decodeVnetdVnetCounts,
   encodeVnetdFdbEntry,
   encodeVnetdFdbKey,
+  encodeVnetdHostPathKey,
   encodeVnetdNexthopKey,
   encodeVnetdPort,
   encodeVnetdUnderlay,
@@ -33,6 +35,8 @@ import {
   VnetdVnetCounts,
   vnetdLimits,
   type VnetdDeviceStats,
+  type VnetdHostPath,
+  type VnetdHostPathKey,
   type VnetdNexthopKey,
   type VnetdPort,
   type VnetdTableStats,
@@ -198,6 +202,12 @@ export class Maps {
   nexthopOf(key: VnetdNexthopKey): VnetdNexthop | undefined {
     const id = this.native.mapLookup(this.fd("nexthop_ids"), encodeVnetdNexthopKey(key));
     return id === undefined ? undefined : this.nexthop(id.readUInt32LE(0));
+  }
+
+  /** What routers said of the way to a host. */
+  hostPath(key: VnetdHostPathKey): VnetdHostPath | undefined {
+    const value = this.native.mapLookup(this.fd("host_paths"), encodeVnetdHostPathKey(key));
+    return value === undefined ? undefined : decodeVnetdHostPath(value);
   }
 
   /** Next hops in use, by id. */

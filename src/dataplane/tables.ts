@@ -14,6 +14,7 @@ import {
   reasonNames,
   vnetdFdbFlags,
   vnetdNexthopSpecial,
+  vnetdWire,
   type VnetdFdbEntry,
   type VnetdNexthop,
   type VnetdVnet,
@@ -37,6 +38,8 @@ export interface RemoteEntry {
   ifindex: number;
   state: "learned" | "announced" | "static" | "aged";
   ageMs: number;
+  /** of the path to the host; undefined: its device is not attached */
+  mtuBytes: number | undefined;
 }
 
 /** The vnets whose entries are wanted, by handle. */
@@ -76,11 +79,21 @@ export function remoteEntries(maps: Maps, vnets: VnetsByHandle): RemoteEntry[] {
   const now = nowNs();
   const records = recordsOf(maps, vnets);
   const nexthops = new Map<number, VnetdNexthop | undefined>();
+  const mtus = new Map<number, number>();
+  const devices = new Map(maps.underlays().map(({ ifindex, mtu }) => [ifindex, mtu]));
   return maps.fdb().flatMap(({ key, entry }) => {
     const record = records.get(key.handle);
     const vnet = vnets.get(key.handle);
     if (record === undefined || vnet === undefined || isLocal(entry)) return [];
-    if (!nexthops.has(entry.nexthop)) nexthops.set(entry.nexthop, maps.nexthop(entry.nexthop));
+    if (!nexthops.has(entry.nexthop)) {
+      const found = maps.nexthop(entry.nexthop);
+      nexthops.set(entry.nexthop, found);
+      const device = devices.get(found?.key.ifindex ?? 0);
+      if (found !== undefined && device !== undefined) {
+        const mtuBytes = pathMtuBytes(maps, device, { ...found.key, mtuBytes: found.mtu });
+        mtus.set(entry.nexthop, mtuBytes);
+      }
+    }
     const nexthop = nexthops.get(entry.nexthop);
     if (nexthop === undefined || nexthop.gen !== entry.gen) return [];
     const fresh = isFresh(entry, record, now);
@@ -93,9 +106,30 @@ export function remoteEntries(maps: Maps, vnets: VnetsByHandle): RemoteEntry[] {
         ifindex: nexthop.key.ifindex,
         state: stateOf(entry.flags, fresh),
         ageMs: ageMs(now, entry.seenNs),
+        mtuBytes: mtus.get(entry.nexthop),
       },
     ];
   });
+}
+
+export interface HostPlace {
+  ifindex: number;
+  addr: Uint8Array;
+}
+
+/**
+ * The longest packet to a host, exactly as in bpf/lib/path.h: the device's MTU, the host's own
+ * (0: not known), and what routers said.
+ */
+export function pathMtuBytes(
+  maps: Maps,
+  deviceMtuBytes: number,
+  host: HostPlace & { mtuBytes: number },
+): number {
+  const said = maps.hostPath({ ifindex: host.ifindex, addr: host.addr });
+  const fresh = said !== undefined && said.mtu > 0 && said.mtuUntilNs > nowNs();
+  const known = host.mtuBytes >= vnetdWire.PATH_MTU_MIN ? [host.mtuBytes] : [];
+  return Math.min(deviceMtuBytes, ...known, ...(fresh ? [said.mtu] : []));
 }
 
 export interface DropRow {

@@ -45,6 +45,7 @@ export const vnetdLimits = {
   DEFAULT_FLOOD_BURST: 10000,
   SECRET_LEN: 10,
   REASSEMBLY_PORT: 4790,
+  MAX_HOST_PATHS: 4096,
   MAX_DROP_KEYS: 65536,
   RING_BYTES: 1048576,
 } as const;
@@ -203,7 +204,9 @@ export const vnetdReason = {
   DROP_COPY_FAILED: 35,
   DROP_STORM: 36,
   DROP_LOOP: 37,
-  REASON_COUNT: 38,
+  DROP_ICMP_CHECKSUM: 38,
+  DROP_ICMP_FORGED: 39,
+  REASON_COUNT: 40,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -222,6 +225,7 @@ export const vnetdWire = {
   ETHERIP_VERSION_BE_HOST: 16384,
   TTL_GROUP: 1,
   TTL_UNICAST: 64,
+  PATH_MTU_MIN: 576,
   SPORT_BASE: 49152,
   SPORT_SPAN: 16384,
 } as const;
@@ -328,6 +332,8 @@ export const reasonNames: readonly string[] = [
   "copy_failed",
   "storm",
   "loop",
+  "icmp_checksum",
+  "icmp_forged",
 ];
 
 /** enum vnetd_direction -> label */
@@ -750,12 +756,15 @@ export interface VnetdNexthop {
   host: Uint8Array;
   other: number;
   path: number;
+  pathMtu: number;
+  pathMtuUntilNs: bigint;
   sentNs: bigint;
   floodNs: bigint;
+  pathNews: number;
 }
 
 export const VnetdNexthop = {
-  size: 112,
+  size: 128,
   fields: {
     key: { offset: 0, size: 24, type: "vnetd_nexthop_key" },
     gen: { offset: 24, size: 4, type: "u32" },
@@ -771,10 +780,13 @@ export const VnetdNexthop = {
     host: { offset: 64, size: 16, type: "u8", count: 16 },
     other: { offset: 80, size: 4, type: "u32" },
     path: { offset: 84, size: 1, type: "u8" },
-    pad: { offset: 85, size: 3, type: "u8", count: 3 },
-    sentNs: { offset: 88, size: 8, type: "u64" },
-    floodNs: { offset: 96, size: 8, type: "u64" },
-    reserved: { offset: 104, size: 8, type: "u32", count: 2 },
+    pad: { offset: 85, size: 1, type: "u8" },
+    pathMtu: { offset: 86, size: 2, type: "u16" },
+    pathMtuUntilNs: { offset: 88, size: 8, type: "u64" },
+    sentNs: { offset: 96, size: 8, type: "u64" },
+    floodNs: { offset: 104, size: 8, type: "u64" },
+    pathNews: { offset: 112, size: 4, type: "u32" },
+    reserved: { offset: 116, size: 12, type: "u32", count: 3 },
   },
 } as const;
 
@@ -793,18 +805,21 @@ export function writeVnetdNexthop(out: Buffer, value: VnetdNexthop, offset = 0):
   putBytes(out, value.host, offset + 64, 16, "host");
   out.writeUInt32LE(value.other, offset + 80);
   out.writeUInt8(value.path, offset + 84);
-  out.writeBigUInt64LE(value.sentNs, offset + 88);
-  out.writeBigUInt64LE(value.floodNs, offset + 96);
+  out.writeUInt16LE(value.pathMtu, offset + 86);
+  out.writeBigUInt64LE(value.pathMtuUntilNs, offset + 88);
+  out.writeBigUInt64LE(value.sentNs, offset + 96);
+  out.writeBigUInt64LE(value.floodNs, offset + 104);
+  out.writeUInt32LE(value.pathNews, offset + 112);
 }
 
 export function encodeVnetdNexthop(value: VnetdNexthop): Buffer {
-  const out = Buffer.alloc(112);
+  const out = Buffer.alloc(128);
   writeVnetdNexthop(out, value);
   return out;
 }
 
 export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
-  atLeast(buf, offset, 112, "vnetd_nexthop");
+  atLeast(buf, offset, 128, "vnetd_nexthop");
   return {
     key: decodeVnetdNexthopKey(buf, offset),
     gen: buf.readUInt32LE(offset + 24),
@@ -820,8 +835,78 @@ export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
     host: Buffer.from(buf.subarray(offset + 64, offset + 80)),
     other: buf.readUInt32LE(offset + 80),
     path: buf.readUInt8(offset + 84),
-    sentNs: buf.readBigUInt64LE(offset + 88),
-    floodNs: buf.readBigUInt64LE(offset + 96),
+    pathMtu: buf.readUInt16LE(offset + 86),
+    pathMtuUntilNs: buf.readBigUInt64LE(offset + 88),
+    sentNs: buf.readBigUInt64LE(offset + 96),
+    floodNs: buf.readBigUInt64LE(offset + 104),
+    pathNews: buf.readUInt32LE(offset + 112),
+  };
+}
+
+/** struct vnetd_host_path_key */
+export interface VnetdHostPathKey {
+  ifindex: number;
+  addr: Uint8Array;
+}
+
+export const VnetdHostPathKey = {
+  size: 20,
+  fields: {
+    ifindex: { offset: 0, size: 4, type: "u32" },
+    addr: { offset: 4, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdHostPathKey(out: Buffer, value: VnetdHostPathKey, offset = 0): void {
+  out.writeUInt32LE(value.ifindex, offset);
+  putBytes(out, value.addr, offset + 4, 16, "addr");
+}
+
+export function encodeVnetdHostPathKey(value: VnetdHostPathKey): Buffer {
+  const out = Buffer.alloc(20);
+  writeVnetdHostPathKey(out, value);
+  return out;
+}
+
+export function decodeVnetdHostPathKey(buf: Buffer, offset = 0): VnetdHostPathKey {
+  atLeast(buf, offset, 20, "vnetd_host_path_key");
+  return {
+    ifindex: buf.readUInt32LE(offset),
+    addr: Buffer.from(buf.subarray(offset + 4, offset + 20)),
+  };
+}
+
+/** struct vnetd_host_path */
+export interface VnetdHostPath {
+  mtu: number;
+  mtuUntilNs: bigint;
+}
+
+export const VnetdHostPath = {
+  size: 16,
+  fields: {
+    mtu: { offset: 0, size: 2, type: "u16" },
+    pad: { offset: 2, size: 6, type: "u16", count: 3 },
+    mtuUntilNs: { offset: 8, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdHostPath(out: Buffer, value: VnetdHostPath, offset = 0): void {
+  out.writeUInt16LE(value.mtu, offset);
+  out.writeBigUInt64LE(value.mtuUntilNs, offset + 8);
+}
+
+export function encodeVnetdHostPath(value: VnetdHostPath): Buffer {
+  const out = Buffer.alloc(16);
+  writeVnetdHostPath(out, value);
+  return out;
+}
+
+export function decodeVnetdHostPath(buf: Buffer, offset = 0): VnetdHostPath {
+  atLeast(buf, offset, 16, "vnetd_host_path");
+  return {
+    mtu: buf.readUInt16LE(offset),
+    mtuUntilNs: buf.readBigUInt64LE(offset + 8),
   };
 }
 

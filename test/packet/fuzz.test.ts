@@ -13,6 +13,7 @@ import { BROADCAST_MAC, VNETD_GROUP, packet } from "../lib/packet.js";
 import { timeFactor } from "../lib/processes.js";
 import { CAPTURES, datagramsOf } from "../golden/captures.js";
 import { ENCAP_KINDS } from "./encap-rows.js";
+import { fragmentationNeeded } from "./path-mtu-rows.js";
 import { GUEST_A, GUEST_B, PEER, US, expectEncapsulated, fromPeer, innerFrame } from "./rows.js";
 
 /** fewer on an emulated machine */
@@ -100,6 +101,7 @@ const OUTER_BASES = [
     .build(),
   fromPeer().vfwd().vudp({ vnet: "4" }).payload(innerFrame().build()).build(),
   packet().eth().ipv4({ src: PEER, dst: VNETD_GROUP }).icmpEcho().payload(8).build(),
+  fragmentationNeeded(),
   packet()
     .eth()
     .ipv4({ src: PEER, dst: US, options: Buffer.alloc(40, 1) })

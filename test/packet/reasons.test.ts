@@ -7,6 +7,7 @@ import { ENCAP_ROWS } from "./encap-rows.js";
 import { FLOOD_ROWS } from "./flood-rows.js";
 import { FRAGMENT_ROWS } from "./fragment-rows.js";
 import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
+import { PATH_MTU_ROWS } from "./path-mtu-rows.js";
 import { PATH_ROWS } from "./path-rows.js";
 import { REAL_REASONS } from "./real-reasons.js";
 
@@ -19,6 +20,7 @@ it("every reason has a row, and every row's reason is one", () => {
     ...LIMIT_ROWS,
     ...SMALL_TABLE_ROWS,
     ...PATH_ROWS,
+    ...PATH_MTU_ROWS,
   ];
   const covered = new Set([...rows.flatMap((row) => row.reasons ?? []), ...REAL_REASONS]);
   const all = reasonNames.filter((name) => name !== "ok");

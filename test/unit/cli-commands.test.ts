@@ -206,6 +206,7 @@ describe("what is asked of the daemon", () => {
           device: "eth0",
           state: "static",
           ageSeconds: 0,
+          mtu: null,
         },
         varpDelete: { vnet: id97, vmac },
         varpFlush: { vnets: 3 },
@@ -396,6 +397,7 @@ describe("output", () => {
           device: "eth0",
           state: "learned",
           ageSeconds: 3,
+          mtu: 1500,
         },
       ],
       status,
@@ -444,6 +446,7 @@ describe("output", () => {
                 device: "eth0",
                 state: "announced",
                 ageSeconds: 75,
+                mtu: 1400,
               },
             ],
           },
@@ -451,7 +454,7 @@ describe("output", () => {
         )
       ).stdout,
     ).toBe(
-      "VNET  VMAC               ADDRESS    DEVICE  STATE        AGE\n0097  02:00:00:00:00:02  192.0.2.2  eth0    announced  1m15s\n",
+      "VNET  VMAC               ADDRESS    DEVICE  STATE        AGE   MTU\n0097  02:00:00:00:00:02  192.0.2.2  eth0    announced  1m15s  1400\n",
     );
     const vif = { vnet: id97, vmac: "02:00:00:00:00:02", device: null };
     const vifs = [

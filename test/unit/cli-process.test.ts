@@ -28,6 +28,7 @@ const entries: VarpEntry[] = Array.from({ length: 20_000 }, (_, index) => ({
   device: "eth0",
   state: "learned",
   ageSeconds: 1,
+  mtu: 1500,
 }));
 
 // each of these starts Node, on machines that do other things meanwhile
