@@ -159,6 +159,16 @@ static __always_inline bool nexthop_device_up(const struct vnetd_nexthop *hop)
 	return underlay && underlay->flags & VNETD_UNDERLAY_UP;
 }
 
+/* The primary path, up and heard lately, and that it is sent by was noted: nothing to be done. */
+static __always_inline bool nexthop_in_order(const struct vnetd_nexthop *hop,
+					     const struct vnetd_underlay *underlay, __u64 now)
+{
+	return !(hop->flags & VNETD_NEXTHOP_SECONDARY) && underlay &&
+	       underlay->flags & VNETD_UNDERLAY_UP &&
+	       (__s64)(now - hop->heard_ns) < (__s64)PATH_SILENT_NS &&
+	       (__s64)(now - hop->sent_ns) < (__s64)REFRESH_NS;
+}
+
 /*
  * The path to send by, given the host's primary path: that one, unless its device is down, or the
  * other was heard for PATH_SILENT_NS after it was last heard. Group frames come by all paths that

@@ -63,14 +63,14 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	struct vnetd_fdb_entry *entry;
 	struct vnetd_underlay *underlay;
 	struct vnetd_nexthop *hop;
-	__u64 nexthop;
+	__u64 nexthop, now = now_ns();
 
 	v->flooded = true;
 	if (is_group_mac(e->frame.dst))
 		return;
 	__builtin_memcpy(key.mac, e->frame.dst, ETH_ALEN);
 	entry = bpf_map_lookup_elem(&fdb, &key);
-	if (!entry || !fdb_fresh(entry, e->vnet, now_ns()))
+	if (!entry || !fdb_fresh(entry, e->vnet, now))
 		goto unknown;
 	nexthop = fdb_target(entry);
 	if ((__u32)nexthop == VNETD_NEXTHOP_LOCAL)
@@ -78,12 +78,13 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	hop = nexthop_by_id((__u32)nexthop);
 	if (!hop || hop->gen != nexthop >> 32)
 		goto unknown;
-	if (unlikely(hop->other)) {
+	underlay = underlay_by_ifindex(hop->key.ifindex);
+	if (unlikely(hop->other) && !nexthop_in_order(hop, underlay, now)) {
 		hop = nexthop_by_id(nexthop_in_use((__u32)nexthop));
 		if (!hop)
 			goto unknown;
+		underlay = underlay_by_ifindex(hop->key.ifindex);
 	}
-	underlay = underlay_by_ifindex(hop->key.ifindex);
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		goto unknown;
 	e->to.underlay = underlay;

@@ -10,6 +10,7 @@
 import { VnetdError } from "../base/errors.js";
 import type { Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
+import { vnetdWire } from "../generated/layouts.js";
 import type { LinkChange, LinkInfo, Native, VethOptions } from "../native/contract.js";
 import { errnoName, kernel } from "./errno.js";
 import { aliasOf, macOf, peerNameOf } from "./names.js";
@@ -17,8 +18,9 @@ import { aliasOf, macOf, peerNameOf } from "./names.js";
 /** Encapsulated super-frames must stay below 64 KiB. */
 const gsoMaxSizeBytes = 65_400;
 export const peerMtuBytes = 65_535;
-/** outer IPv4, UDP, VUDP and the inner Ethernet header */
-export const overheadBytes = 64;
+const ethernetHeaderBytes = 14;
+/** in front of a guest's packet: outer IPv4, UDP, VUDP and the inner Ethernet header */
+export const overheadBytes = vnetdWire.VUDP_IPV4_OVERHEAD + ethernetHeaderBytes;
 export const ethernetMtuBytes = 1500;
 export const defaultMtuBytes = ethernetMtuBytes - overheadBytes;
 

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the programs put in front of a guest's packet is what the control plane subtracts from the
+ * underlay's MTU: neither has a figure of its own.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
+import { overheadBytes } from "../../src/host/vnetif.js";
+import { macBytes, mappedBytes } from "../lib/bytes.js";
+import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
+import { BROADCAST_MAC, packet } from "../lib/packet.js";
+import { GUEST_A, GUEST_B, PEER } from "./rows.js";
+
+const ETHERNET = 14;
+let lab: BpfLab | undefined;
+let vnet: LabVnet;
+beforeAll(() => {
+  lab = BpfLab.open();
+  lab.fragments(true);
+  vnet = lab.vnet();
+  lab.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+});
+afterAll(() => lab?.close());
+
+/** a guest's packet of so many bytes, IP or not, in its frame */
+const frames = {
+  "IP to a host": (bytes: number) =>
+    packet()
+      .eth({ src: GUEST_A, dst: GUEST_B })
+      .ipv4()
+      .udp({ dst: 9 })
+      .payload(bytes - 28),
+  "not IP to a host": (bytes: number) =>
+    packet().eth({ src: GUEST_A, dst: GUEST_B }).payload(bytes),
+  "IP to the group": (bytes: number) =>
+    packet()
+      .eth({ src: GUEST_A, dst: BROADCAST_MAC })
+      .ipv4()
+      .udp({ dst: 9 })
+      .payload(bytes - 28),
+};
+
+describe.each(Object.entries(frames))("%s", (_what, frame) => {
+  it("is longer by the overhead", () => {
+    const { output } = lab!.run("vnetd_encap", frame(500).build());
+    expect(output.length).toBe(ETHERNET + 500 + overheadBytes);
+  });
+
+  it.each([600, 1500, 9000])(
+    "of the MTU that vnetifs get at %d fits, of one byte more not",
+    (mtuBytes) => {
+      lab!.underlay({ mtuBytes });
+      const kind = (bytes: number): number =>
+        (lab!.run("vnetd_encap", frame(bytes).build()).mark & vnetdMark.MARK_KIND) >>> 0;
+      // a test run takes no longer ones
+      const largest = Math.min(mtuBytes, 3500) - overheadBytes;
+      expect(kind(largest)).not.toBe(vnetdMark.MARK_OVERSIZE);
+      if (mtuBytes <= 3500) expect(kind(largest + 1)).toBe(vnetdMark.MARK_OVERSIZE);
+      lab!.underlay();
+    },
+  );
+});
