@@ -36,17 +36,20 @@ static long icmp_sum_chunk(__u32 index, void *context)
 {
 	struct icmp_sum *walk = context;
 	__be32 chunk[ICMP_CHUNK / 4] = {};
-	__u32 len = walk->left > ICMP_CHUNK ? ICMP_CHUNK : walk->left;
+	__u32 last = (walk->left > ICMP_CHUNK ? ICMP_CHUNK : walk->left) - 1;
 
-	if (!len)
+	if (!walk->left)
 		return 1;
-	if (len > sizeof(chunk) || bpf_skb_load_bytes(walk->skb, walk->offset, chunk, len)) {
+	/* a mask, which no verifier loses sight of */
+	barrier_var(last);
+	last &= ICMP_CHUNK - 1;
+	if (bpf_skb_load_bytes(walk->skb, walk->offset, chunk, last + 1)) {
 		walk->failed = true;
 		return 1;
 	}
 	walk->sum = bpf_csum_diff(NULL, 0, chunk, sizeof(chunk), (__u32)walk->sum);
-	walk->offset += len;
-	walk->left -= len;
+	walk->offset += last + 1;
+	walk->left -= last + 1;
 	return 0;
 }
 
