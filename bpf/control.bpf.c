@@ -174,12 +174,23 @@ SUBPROGRAM __u32 control_probe(struct __sk_buff *skb, const struct vnetd_control
 	return bpf_clone_redirect(skb, vnif, BPF_F_INGRESS) ? VNETD_DROP_NO_MEMORY : VNETD_OK;
 }
 
+/* What the daemon refuses is counted where everything else is. */
+static __always_inline __u32 control_count(const struct vnetd_control *c)
+{
+	if (c->path > VNETD_DIR_DECAP || c->result == VNETD_OK || c->result >= VNETD_REASON_COUNT)
+		return VNETD_DROP_UNKNOWN_MESSAGE;
+	count_drop(c->handle, c->path, c->result, c->mtu);
+	return VNETD_OK;
+}
+
 static __always_inline __u32 control_run(struct __sk_buff *skb, struct vnetd_control *c)
 {
 	struct vnetd_vnet *vnet;
 
 	if (c->op == VNETD_CTL_START)
 		return sweep_start() ? VNETD_DROP_NO_MEMORY : VNETD_OK;
+	if (c->op == VNETD_CTL_COUNT)
+		return control_count(c);
 	vnet = vnet_by_slot(c->slot);
 	if (!vnet || vnet->handle != c->handle)
 		return VNETD_DROP_UNKNOWN_VNET;

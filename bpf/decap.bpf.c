@@ -147,7 +147,7 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 	__u32 offset = r->udp_offset + sizeof(struct udphdr);
 	struct vnetd_event_varp *event;
 	struct vnetd_varp varp;
-	__u32 len = r->payload;
+	__u32 id[VNETD_ID_LEN / 4], len = r->payload;
 
 	if (len < sizeof(varp))
 		return VNETD_DROP_VARP_SHORT;
@@ -160,6 +160,9 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 	if (varp.msg.opcode == bpf_htons(VNETD_VARP_ANNOUNCE) && varp.family != VNETD_VARP_INET &&
 	    varp.family != VNETD_VARP_INET6)
 		return VNETD_DROP_VARP_BAD_FAMILY;
+	__builtin_memcpy(id, varp.vnet, VNETD_ID_LEN);
+	if (!bpf_map_lookup_elem(&vnet_ids, id))
+		return VNETD_DROP_VARP_UNKNOWN_VNET;
 
 	if (bpf_ringbuf_query(&control, BPF_RB_AVAIL_DATA) > VARP_RING_SHARE)
 		return VNETD_DROP_VARP_QUEUE_FULL;

@@ -420,6 +420,9 @@ enum vnetd_control_op {
 	VNETD_CTL_HEARD = 7,
 	/* send a probe in the vnet; the "packet" is at least VNETD_PROBE_FRAME_LEN bytes */
 	VNETD_CTL_PROBE = 8,
+	/* count a message of `mtu` bytes that the daemon did not take, or did not send: by handle (0:
+	 * no vnet), for the reason `result`, in the direction `path` */
+	VNETD_CTL_COUNT = 9,
 };
 
 /*

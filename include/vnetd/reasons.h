@@ -82,6 +82,12 @@ enum vnetd_reason {
 	/* from the underlay: ICMP "fragmentation needed" about a packet of ours */
 	VNETD_DROP_ICMP_CHECKSUM,
 	VNETD_DROP_ICMP_FORGED,
+	/* from the underlay: VARP, continued; all but the first are counted by the daemon */
+	VNETD_DROP_VARP_UNKNOWN_VNET,
+	VNETD_DROP_VARP_BAD_ADDRESS,
+	VNETD_DROP_VARP_BAD_TLV,
+	VNETD_DROP_VARP_LOCAL,
+	VNETD_DROP_VARP_RATE,
 
 	VNETD_REASON_COUNT,
 };

@@ -24,9 +24,10 @@ import {
 } from "../varp/members.js";
 import { PathProbe } from "../varp/path-probe.js";
 import { TokenBucket } from "../varp/token-bucket.js";
-import { decodeHello, encodeHello, type Hello } from "../wire/hello.js";
+import { decodeHello, encodeHello, type Hello, type HelloReason } from "../wire/hello.js";
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
 import { nowMs, type Context } from "./context.js";
+import { refuse } from "./refusals.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
@@ -40,6 +41,9 @@ export interface HelloParts {
   vnets: Vnets;
   underlays: Underlays;
 }
+
+/** Of a later version, or no hello at all, is nobody's mistake. */
+const malformed: ReadonlySet<HelloReason> = new Set(["truncated", "bad_tlv_length", "no_host_id"]);
 
 type HelloKind = "plain" | "solicit" | "goodbye";
 
@@ -159,6 +163,7 @@ export class Hellos {
   onAnnounce(vnet: RunningVnet, underlay: Underlay, message: VarpMessage, source: string): void {
     const decoded = decodeHello(Buffer.from(message.trailing));
     if (!decoded.ok) {
+      if (malformed.has(decoded.reason)) refuse(this.context, vnet, "varp_bad_tlv", message);
       if (decoded.reason !== "absent")
         this.context.log.debug(`hello from ${source}: ${decoded.reason}`);
       return;
@@ -186,11 +191,13 @@ export class Hellos {
     this.apply(result.changes);
     this.heard(vnet, path);
     if (result.refused) {
+      refuse(this.context, vnet, "refused_vnet_hosts", message);
       const text = `vnet ${vnet.id}: too many hosts, ${source} is left out`;
       this.context.log.warn(text, "too many hosts");
     }
-    const answer = (result.isNew || hello.solicit) && this.replies.take(nowMs());
-    if (answer) this.say(vnet, "plain", underlay, source);
+    if (!result.isNew && !hello.solicit) return;
+    if (this.replies.take(nowMs())) this.say(vnet, "plain", underlay, source);
+    else refuse(this.context, vnet, "varp_rate", message);
   }
 
   /** The address in the maps' form, from which a message leaves by this device. */

@@ -37,6 +37,7 @@ import type { Hellos } from "./hellos.js";
 import { nowMs, type Context } from "./context.js";
 import type { Ports } from "./ports.js";
 import type { Troubles } from "./troubles.js";
+import { notSent, refuse } from "./refusals.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
@@ -99,7 +100,7 @@ export class VarpService {
   announceAll(): void {
     const vnets = this.parts.vnets.byHandle();
     for (const { handle, vmac } of localEntries(this.context.maps, vnets)) {
-      this.announcer.push({ handle, mac: vmac });
+      this.queue(handle, vmac);
     }
     this.drain();
   }
@@ -110,7 +111,7 @@ export class VarpService {
   }
 
   announce(handle: number, mac: Mac): void {
-    this.announcer.push({ handle, mac });
+    this.queue(handle, mac);
     this.drain();
   }
 
@@ -152,6 +153,10 @@ export class VarpService {
     this.announce(vnet.handle, mac);
   }
 
+  private queue(handle: number, mac: Mac): void {
+    if (!this.announcer.push({ handle, mac })) notSent(this.context, { handle }, "varp_rate");
+  }
+
   private drain(): void {
     const vnets = this.parts.vnets.byHandle();
     for (const { handle, mac } of this.announcer.drain(nowMs())) {
@@ -173,7 +178,8 @@ export class VarpService {
     // BPF counted what is malformed; it never gets here.
     if (!decoded.ok || underlay === undefined) return;
     const vnet = this.parts.vnets.get(vnetIdFromBytes(decoded.message.vnet))?.running;
-    if (vnet === undefined) return;
+    // BPF counted what is for no vnet; this one is being made or taken away.
+    if (vnet === undefined) return this.refused({ handle: 0 }, "vnet_down", decoded.message);
     const source = addressToText(event.source);
     if (decoded.message.opcode === "request")
       this.onRequest(vnet, underlay, decoded.message, source);
@@ -188,7 +194,8 @@ export class VarpService {
     source: string,
   ): void {
     const mac = macFromBytes(message.vmac);
-    if (!this.livesHere(vnet, mac) || !this.answers.take(nowMs())) return;
+    if (!this.livesHere(vnet, mac)) return;
+    if (!this.answers.take(nowMs())) return this.refused(vnet, "varp_rate", message);
     const answer = this.messageOf("announce", vnet, mac, underlay);
     if (answer !== undefined) underlay.socket?.send(answer, source);
   }
@@ -199,17 +206,19 @@ export class VarpService {
     message: VarpMessage,
     source: string,
   ): void {
-    if (this.isOwnAddress(source)) return;
+    if (this.isOwnAddress(source)) return this.refused(vnet, "own_echo", message);
     const mac = macFromBytes(message.vmac);
     this.parts.hellos.onAnnounce(vnet, underlay, message, source);
     const care = message.address;
-    if (!isHostAddress(care) || this.isOwnAddress(addressToText(care))) return;
-    if (isGroupMac(mac) || isZeroMac(mac) || mac === vnet.vmac) return;
+    const wrong = this.whyNotTaken(vnet, mac, care);
+    if (wrong !== undefined) return this.refused(vnet, wrong, message);
     const forItself = addressToText(care) === source;
-    if (!forItself && !this.senders.allowed(source, nowMs())) return;
+    if (!forItself && !this.senders.allowed(source, nowMs()))
+      return this.refused(vnet, "varp_rate", message);
     this.parts.ports.heardElsewhere(vnet, mac);
     if (this.staysHere(vnet, mac)) {
       this.parts.troubles.refused(vnet, mac, addressToText(care));
+      this.refused(vnet, "varp_local", message);
       return this.dispute({ handle: vnet.handle, mac });
     }
     const reason = this.context.control.run({
@@ -221,8 +230,21 @@ export class VarpService {
       mac: message.vmac,
       addr: care,
     });
-    if (reason === "ok") this.resolver.resolved(vnet.handle, mac);
-    else this.context.log.debug(`announce of ${mac} from ${source}: ${reason}`);
+    if (reason === "ok") return this.resolver.resolved(vnet.handle, mac);
+    this.refused(vnet, reason, message);
+    this.context.log.debug(`announce of ${mac} from ${source}: ${reason}`);
+  }
+
+  /** Why an announce of this MAC at this address is not believed, whoever sends it. */
+  private whyNotTaken(vnet: RunningVnet, mac: Mac, care: Uint8Array): string | undefined {
+    if (isGroupMac(mac)) return "refused_group_mac";
+    if (isZeroMac(mac)) return "varp_bad_address";
+    if (!isHostAddress(care) || this.isOwnAddress(addressToText(care))) return "varp_bad_address";
+    return mac === vnet.vmac ? "varp_local" : undefined;
+  }
+
+  private refused(vnet: { handle: number }, reason: string, message: VarpMessage): void {
+    refuse(this.context, vnet, reason, message);
   }
 
   private livesHere(vnet: RunningVnet, mac: Mac): boolean {

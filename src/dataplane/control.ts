@@ -21,6 +21,16 @@ const ethBytes = 14;
 /** A request without the fields that do not matter to it. */
 export type ControlRequest = Partial<Omit<VnetdControl, "eth" | "result">> & { op: number };
 
+export interface DroppedMessage {
+  /** 0: of no vnet that is known */
+  handle: number;
+  /** vnetdDirection */
+  direction: number;
+  /** a name of reasonNames */
+  reason: string;
+  bytes: number;
+}
+
 export class Control {
   constructor(
     private readonly native: Native,
@@ -45,6 +55,15 @@ export class Control {
     request.copy(room);
     const { data } = this.native.progTestRun(this.programFd, room, { outSize: room.length });
     return resultOf(data);
+  }
+
+  /** A message goes no further: it is counted like a frame that BPF drops. */
+  countDrop({ handle, direction, reason, bytes }: DroppedMessage): void {
+    const result = reasonNames.indexOf(reason);
+    if (result < 0) throw new RangeError(`${reason} is no drop reason`);
+    const { CTL_COUNT: op } = vnetdControlOp;
+    const request = { ...emptyRequest(), op, handle, result, mtu: bytes, path: direction };
+    this.native.progTestRun(this.programFd, encodeVnetdControl(request));
   }
 
   startSweeper(): string {

@@ -140,6 +140,7 @@ export const vnetdControlOp = {
   CTL_FORGET_LOCAL: 6,
   CTL_HEARD: 7,
   CTL_PROBE: 8,
+  CTL_COUNT: 9,
 } as const;
 export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
 
@@ -206,7 +207,12 @@ export const vnetdReason = {
   DROP_LOOP: 37,
   DROP_ICMP_CHECKSUM: 38,
   DROP_ICMP_FORGED: 39,
-  REASON_COUNT: 40,
+  DROP_VARP_UNKNOWN_VNET: 40,
+  DROP_VARP_BAD_ADDRESS: 41,
+  DROP_VARP_BAD_TLV: 42,
+  DROP_VARP_LOCAL: 43,
+  DROP_VARP_RATE: 44,
+  REASON_COUNT: 45,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -334,6 +340,11 @@ export const reasonNames: readonly string[] = [
   "loop",
   "icmp_checksum",
   "icmp_forged",
+  "varp_unknown_vnet",
+  "varp_bad_address",
+  "varp_bad_tlv",
+  "varp_local",
+  "varp_rate",
 ];
 
 /** enum vnetd_direction -> label */

@@ -5,7 +5,7 @@
  * In the path: LOCAL_NEW event -> push() -> drain() -> announce to the group on every underlay.
  * The first announce leaves at once. A guest that invents MACs fills no more than its own vnet's
  * queue: vnets are served in turn, so another vnet's moved guest is announced as quickly as ever.
- * What does not fit is dropped and counted; the data frames themselves move the entries anyway.
+ * What does not fit is dropped, and counted by who queues it; the data frames themselves move the entries anyway.
  */
 import { TokenBucket, type RateLimit } from "./token-bucket.js";
 
@@ -28,14 +28,9 @@ export class Announcer {
   /** per vnet, in the order in which they are served next */
   private readonly queues = new Map<number, Set<string>>();
   private readonly bucket: TokenBucket;
-  private droppedCount = 0;
 
   constructor(private readonly options: AnnouncerOptions = announcerDefaults) {
     this.bucket = new TokenBucket(options.all);
-  }
-
-  get dropped(): number {
-    return this.droppedCount;
   }
 
   get queued(): number {
@@ -44,14 +39,16 @@ export class Announcer {
     return total;
   }
 
-  push({ handle, mac }: LocalMac): void {
+  /** false: the vnet's queue is full, it is not announced */
+  push({ handle, mac }: LocalMac): boolean {
     let queue = this.queues.get(handle);
     if (queue === undefined) {
       queue = new Set();
       this.queues.set(handle, queue);
     }
-    if (queue.size < this.options.maxQueuedPerVnet) queue.add(mac);
-    else if (!queue.has(mac)) this.droppedCount += 1;
+    if (queue.size >= this.options.maxQueuedPerVnet) return queue.has(mac);
+    queue.add(mac);
+    return true;
   }
 
   /** What may be announced now, one of each vnet in turn. */

@@ -37,6 +37,8 @@ const all = CAPTURES.flatMap((capture) =>
 
 function receive(datagram: CapturedDatagram): ReturnType<BpfLab["run"]> {
   lab!.underlay({ address: datagram.dst === GROUP ? NEUTRAL : datagram.dst });
+  // the others are asked for and announced in the captures
+  for (const id of ["61", "1234"]) lab!.vnet({ id });
   vnet97 = lab!.vnet({ id: "97" });
   vnet4 = lab!.vnet({ id: "4" });
   return lab!.run("vnetd_decap", datagram.bytes);

@@ -4,7 +4,7 @@
  * within limits, announces believed within the rules; entries age without a daemon.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { VarpEntry, VifInfo } from "../../src/api/contract.js";
+import type { StatusInfo, VarpEntry, VifInfo } from "../../src/api/contract.js";
 import { macToBytes } from "../../src/base/mac.js";
 import { parseAddress } from "../../src/base/address.js";
 import { vnetIdToBytes } from "../../src/base/vnet-id.js";
@@ -30,13 +30,18 @@ const varpOf = async (vmac: string): Promise<VarpEntry | undefined> =>
   (await api<VarpEntry[]>("varp")).find((entry) => entry.vmac === vmac);
 
 /** Sends a UDP datagram from the stranger's port 4000. */
-async function send(message: Uint8Array, to = "10.66.1.1"): Promise<void> {
-  const hex = Buffer.from(message).toString("hex");
+const send = (message: Uint8Array, to?: string): Promise<void> => sendAll([message], to);
+async function sendAll(messages: readonly Uint8Array[], to = "10.66.1.1"): Promise<void> {
+  const hex = JSON.stringify(messages.map((each) => Buffer.from(each).toString("hex")));
   const program = `
     const s = require("node:dgram").createSocket("udp4");
     s.bind(4000, "10.66.1.66", () => {
       s.setMulticastInterface("10.66.1.66");
-      s.send(Buffer.from("${hex}", "hex"), 1798, "${to}", () => s.close());
+      let left = 0;
+      for (const hex of ${hex}) {
+        left += 1;
+        s.send(Buffer.from(hex, "hex"), 1798, "${to}", () => --left === 0 && s.close());
+      }
     });`;
   await stranger.exec([process.execPath, "-e", program]);
 }
@@ -56,6 +61,14 @@ const announce = (
     { opcode: "announce", vnet, vmac: macToBytes(vmac), address: parseAddress(care) },
     trailing,
   );
+
+const hex2 = (n: number): string => n.toString(16).padStart(2, "0");
+/** messages counted with this reason, in vnet 97 or in none */
+async function dropped(reason: string, id: string | null = longId("97")): Promise<number> {
+  const { drops } = await api<StatusInfo>("status");
+  const rows = drops.filter((row) => row.reason === reason && row.vnet === id);
+  return rows.reduce((sum, { frames }) => sum + frames, 0);
+}
 
 interface Heard extends VarpMessage {
   ttl: number;
@@ -86,7 +99,10 @@ beforeAll(async () => {
   lab = await Lab.create();
   a = await lab.host("a", { underlay: "10.66.1.1/24" });
   stranger = await lab.host("s", { underlay: "10.66.1.66/24" });
-  await startDaemon(a, { config: "defaultVnets: false\nageingSeconds: 4\nhelloSeconds: 600\n" });
+  await startDaemon(a, {
+    config:
+      "defaultVnets: false\nageingSeconds: 4\nhelloSeconds: 600\nlimits:\n  entriesPerHost: 16\n",
+  });
   await a.vnetd(["attach", "eth0"]);
   await a.vnetd(["vnet-create", "97"]);
   guest = await a.guest("g", {
@@ -186,13 +202,14 @@ describe("announces", () => {
   });
 
   it.each([
-    ["a group MAC", announce("03:00:00:00:00:50")],
-    ["no MAC", announce("00:00:00:00:00:00")],
-    ["a group's address", announce("02:00:00:00:00:50", "224.10.0.1")],
-    ["loopback", announce("02:00:00:00:00:50", "127.0.0.1")],
-    ["our own address", announce("02:00:00:00:00:50", "10.66.1.1")],
-    ["an IPv6 address", announce("02:00:00:00:00:50", "2001:db8::1")],
-  ])("that name %s are not believed", async (_, message) => {
+    ["a group MAC", "refused_group_mac", announce("03:00:00:00:00:50")],
+    ["no MAC", "varp_bad_address", announce("00:00:00:00:00:00")],
+    ["a group's address", "varp_bad_address", announce("02:00:00:00:00:50", "224.10.0.1")],
+    ["loopback", "varp_bad_address", announce("02:00:00:00:00:50", "127.0.0.1")],
+    ["our own address", "varp_bad_address", announce("02:00:00:00:00:50", "10.66.1.1")],
+    ["an IPv6 address", "varp_bad_address", announce("02:00:00:00:00:50", "2001:db8::1")],
+  ])("that name %s are not believed, and counted as %s", async (_, reason, message) => {
+    const counted = await dropped(reason);
     const before = (await api<VarpEntry[]>("varp")).map(({ vmac }) => vmac).sort();
     await send(message);
     await send(announce("02:00:00:00:00:60"));
@@ -201,7 +218,41 @@ describe("announces", () => {
     expect(
       after.filter((vmac) => vmac !== "02:00:00:00:00:60").every((vmac) => before.includes(vmac)),
     ).toBe(true);
+    expect(await dropped(reason)).toBe(counted + 1);
     await api("varpFlush");
+  });
+
+  it("of the vnetif's own MAC are not believed, and counted", async () => {
+    const counted = await dropped("varp_local");
+    await send(announce(await a.mac("vnif0097")));
+    await eventually(async () => (await dropped("varp_local")) === counted + 1);
+  });
+
+  it("for other hosts are limited, and what is too much is counted", async () => {
+    const macs = Array.from({ length: 80 }, (_, n) => `02:00:00:00:01:${hex2(n)}`);
+    await sendAll(macs.map((mac) => announce(mac, "10.66.1.68")));
+    // a burst of 64, some of which is used; what else is too much is so for the host announced
+    await eventually(async () => {
+      const tooMany = await dropped("refused_host_limit");
+      return tooMany + (await dropped("varp_rate")) === 80 - 16;
+    });
+    expect(await dropped("varp_rate")).toBeGreaterThan(8);
+    await api("varpFlush");
+  });
+
+  it("beyond a host's limit of MACs are counted as frames are", async () => {
+    const counted = await dropped("refused_host_limit");
+    const macs = Array.from({ length: 24 }, (_, n) => `02:00:00:00:02:${hex2(n)}`);
+    await sendAll(macs.map((mac) => announce(mac)));
+    await eventually(async () => (await dropped("refused_host_limit")) === counted + 8);
+    await api("varpFlush");
+  });
+
+  it("for a vnet that is not here are counted without one", async () => {
+    const message = announce("02:00:00:00:00:50");
+    message.writeUInt16BE(0x1235, 18);
+    await send(message);
+    await eventually(async () => (await dropped("varp_unknown_vnet", null)) === 1);
   });
 
   it("take no MAC from a port of this host that is heard, and take it when the port is gone or silent", async () => {
@@ -278,6 +329,17 @@ describe("hello", () => {
     });
   });
 
+  it.each([
+    ["cut", said().subarray(0, 30)],
+    ["of a wrong length", Buffer.from(said()).fill(0xff, 10, 12)],
+  ])("that is %s is counted, its announce is taken", async (_, extension) => {
+    const counted = await dropped("varp_bad_tlv");
+    await send(announce("02:00:00:00:00:a5", "10.66.1.66", extension));
+    await eventually(async () => (await dropped("varp_bad_tlv")) === counted + 1);
+    expect(await varpOf("02:00:00:00:00:a5")).toMatchObject({ address: "10.66.1.66" });
+    await api("varpFlush");
+  });
+
   it("is answered when it asks, and a goodbye is believed", async () => {
     const capture = await stranger.capture("eth0", `${fromA} and dst host 10.66.1.66`);
     await send(announce("02:00:00:00:00:a1", "10.66.1.66", said({ solicit: true })));
@@ -321,6 +383,7 @@ for n in range(count):
     expect(result.stderr).toBe("");
     await eventually(() => a.daemon.stderr.includes("too many hosts"));
     expect((await api<unknown[]>("hosts")).length).toBeLessThanOrEqual(1024);
+    expect(await dropped("refused_vnet_hosts")).toBeGreaterThan(0);
     const lines = a.daemon.stderr.slice(before).split("\n");
     expect(lines.length).toBeLessThan(40);
   });

@@ -5,7 +5,12 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { reasonNames, vnetdControlOp, vnetdFdbFlags } from "../../src/generated/layouts.js";
+import {
+  reasonNames,
+  vnetdControlOp,
+  vnetdDirection,
+  vnetdFdbFlags,
+} from "../../src/generated/layouts.js";
 import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet, type VnetOptions } from "../lib/bpf-lab.js";
 import { eventually, timeFactor } from "../lib/processes.js";
@@ -129,6 +134,26 @@ describe("vnetd_control", () => {
   ])("answers %s and changes nothing", (reason, request) => {
     expect(request()).toBe(reason);
     expect(lab!.counts(vnet)).toMatchObject({ entries: 0, hosts: 0, local: 0 });
+  });
+
+  it("counts what the daemon refuses by vnet, direction and reason, and nothing else", () => {
+    const { CTL_COUNT } = vnetdControlOp;
+    const { DIR_ENCAP, DIR_DECAP } = vnetdDirection;
+    const number = reasonNames.indexOf("varp_bad_tlv");
+    const count = (change: Parameters<typeof control>[1]): string =>
+      control(CTL_COUNT, { result: number, mtu: 60, path: DIR_DECAP, ...change });
+    expect([count({}), count({}), count({ path: DIR_ENCAP, handle: 0 })]).toEqual([
+      "ok",
+      "ok",
+      "ok",
+    ]);
+    for (const change of [{ result: 0 }, { result: reasonNames.length }, { path: 2 }])
+      expect(count(change)).toBe("unknown_message");
+    const counted = [...lab!.dropCounters().values()].filter((d) => d.reason === "varp_bad_tlv");
+    expect(counted.sort((x, y) => x.handle - y.handle)).toMatchObject([
+      { handle: 0, direction: "encap", frames: 1 },
+      { handle: vnet.handle, direction: "decap", frames: 2 },
+    ]);
   });
 
   it("is bound by the vnet's limits as frames are", () => {

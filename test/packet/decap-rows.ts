@@ -309,6 +309,16 @@ const drops: Row[] = (
       fromPeer().varp({ vnet: "4", vmac: GUEST_B, family: 255 }),
     ],
     [
+      "varp_unknown_vnet",
+      "a request",
+      fromPeer().varp({ vnet: "1235", vmac: GUEST_B, operation: 1 }),
+    ],
+    [
+      "varp_unknown_vnet",
+      "an announce",
+      fromPeer().varp({ vnet: "1:0:0:0:0:0:0:4", vmac: GUEST_B }),
+    ],
+    [
       "vfwd_not_peer",
       "there are no peers",
       fromPeer().vfwd().vudp({ vnet: "4" }).payload(innerFrame().build()),

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * VARP messages that go no further in the daemon are counted as frames are in BPF: by vnet, direction
+ * and reason (include/vnetd/reasons.h, docs/drop-reasons.md).
+ */
+import { VnetdVarp, vnetdDirection } from "../generated/layouts.js";
+import type { VarpMessage } from "../wire/varp.js";
+import type { Context } from "./context.js";
+
+/** A vnet, or what is known of it: handle 0 is none. */
+interface OfVnet {
+  handle: number;
+}
+
+/** One that came in was not taken, not answered, or not entered in the table. */
+export function refuse(
+  { control }: Context,
+  { handle }: OfVnet,
+  reason: string,
+  message: VarpMessage,
+): void {
+  const bytes = VnetdVarp.size + message.trailing.length;
+  control.countDrop({ handle, direction: vnetdDirection.DIR_DECAP, reason, bytes });
+}
+
+/** One that should have left did not. */
+export function notSent({ control }: Context, { handle }: OfVnet, reason: string): void {
+  const direction = vnetdDirection.DIR_ENCAP;
+  control.countDrop({ handle, direction, reason, bytes: VnetdVarp.size });
+}
