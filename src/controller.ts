@@ -336,8 +336,6 @@ export class Controller {
     const repaired = this.vnets.repair(withHooks);
     if (repaired.length > 0) this.appeared(repaired);
     this.ports.follow(this.context.native.linkList());
-    if (this.lostNews) this.ports.forgetGone();
-    this.lostNews = false;
     this.sweepHooks();
   }
 
@@ -345,6 +343,9 @@ export class Controller {
     this.ticks += 1;
     this.guarded("hello", () => this.hellos.tick());
     this.guarded("VARP", () => this.varp.tick());
+    // at most once a second: a flood of new MACs overruns the kernel's news again and again
+    if (this.lostNews) this.guarded("lost news", () => this.ports.forgetGone());
+    this.lostNews = false;
     this.guarded("silent guests", () => this.ports.tick());
     this.guarded("storms and loops", () => this.troubles.tick());
     this.guarded("merging", () => this.underlays.sampleMerge());

@@ -7,6 +7,7 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
+#include <set>
 #include <vector>
 
 #include "netlink.h"
@@ -45,13 +46,22 @@ Napi::Object bridgeFdbObject(Napi::Env env, const BridgeFdb& entry) {
 
 Napi::Value bridgeFdbList(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  std::set<uint32_t> leaveOut;
+  if (!info[0].IsUndefined()) {
+    if (!info[0].IsArray()) throw Napi::TypeError::New(env, "leaveOut must be an array");
+    const Napi::Array ports = info[0].As<Napi::Array>();
+    for (uint32_t i = 0; i < ports.Length(); i++)
+      leaveOut.insert(toUint32(ports.Get(i), "leaveOut"));
+  }
   NetlinkRequest request(RTM_GETNEIGH, 0);
   request.header<ndmsg>()->ndm_family = PF_BRIDGE;
   std::vector<BridgeFdb> entries;
   NetlinkSession().dump(
       request, [&] { entries.clear(); },
       [&](const nlmsghdr* message) {
-        if (auto entry = parseBridgeFdb(message)) entries.push_back(std::move(*entry));
+        auto entry = parseBridgeFdb(message);
+        if (!entry || (!entry->permanent && leaveOut.count(entry->ifindex) != 0)) return;
+        entries.push_back(std::move(*entry));
       });
   Napi::Array array = Napi::Array::New(env, entries.size());
   for (uint32_t i = 0; i < entries.size(); i++) array.Set(i, bridgeFdbObject(env, entries[i]));

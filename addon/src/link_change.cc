@@ -222,12 +222,19 @@ Napi::Value linkAddVeth(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// IFLA_BR_FDB_MAX_LEARNED, which the headers of Debian 12 lack
+constexpr uint16_t kBridgeMaxLearned = 49;
+
 Napi::Value linkAddBridge(const Napi::CallbackInfo& info) {
   const Napi::Object options = toObject(info[0], "options");
   NewLink bridge{toDeviceName(options.Get("name"), "name"), {}, {}, {}};
   if (const auto mac = optionalProperty(options, "mac")) bridge.mac = toMac(*mac, "mac");
   if (const auto mtu = optionalProperty(options, "mtuBytes")) {
     bridge.mtuBytes = toMtu(*mtu, "mtuBytes");
+  }
+  std::optional<uint32_t> maxLearned;
+  if (const auto limit = optionalProperty(options, "maxLearned")) {
+    maxLearned = toUint32(*limit, "maxLearned");
   }
   const auto alias = readAlias(options);
 
@@ -239,6 +246,8 @@ Napi::Value linkAddBridge(const Napi::CallbackInfo& info) {
     request.nest(IFLA_INFO_DATA, [&] {
       request.putU32(IFLA_BR_FORWARD_DELAY, 0);
       request.putU32(IFLA_BR_STP_STATE, 0);
+      // kernels before 6.7 do not know it and skip it
+      if (maxLearned) request.putU32(kBridgeMaxLearned, *maxLearned);
     });
   });
   NetlinkSession().execute(request, bridge.name);

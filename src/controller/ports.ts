@@ -126,11 +126,11 @@ export class Ports {
    * remembers longer than vnetd does by default; what it has forgotten is learned with the next frame.
    */
   forgetGone(): void {
-    const { native, maps } = this.context;
+    const { maps } = this.context;
     const vnets = this.parts.vnets.byHandle();
     const behind = new Set(
-      native
-        .bridgeFdbList()
+      this.parts.vnets
+        .bridgeFdb()
         .filter(({ ifindex, master }) => {
           const handle = this.bridges.get(master);
           return handle !== undefined && !this.isVnetif(handle, ifindex);

@@ -293,7 +293,7 @@ export class VarpService {
   private isBehindPort(vnet: RunningVnet, mac: Mac): boolean {
     const now = nowMs();
     if (this.bridgeFdb === undefined || now - this.bridgeFdb.atMs > bridgeFdbKeptMs) {
-      this.bridgeFdb = { atMs: now, entries: this.context.native.bridgeFdbList() };
+      this.bridgeFdb = { atMs: now, entries: this.parts.vnets.bridgeFdb() };
     }
     return this.bridgeFdb.entries.some(
       (entry) =>

@@ -72,7 +72,7 @@ export class Views {
     const { native, maps } = this.context;
     const vnets = this.parts.vnets.byHandle();
     const entries = localEntries(maps, vnets);
-    const fdb = entries.length === 0 ? [] : native.bridgeFdbList();
+    const fdb = entries.length === 0 ? [] : this.parts.vnets.bridgeFdb();
     const ports = new Map(
       fdb.map((entry) => [`${String(entry.master)} ${entry.mac}`, entry.ifindex]),
     );

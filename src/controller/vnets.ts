@@ -28,7 +28,7 @@ import {
   setMtu,
   type Vnetif,
 } from "../host/vnetif.js";
-import type { LinkInfo } from "../native/contract.js";
+import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
 import { vnetdSecurity } from "../generated/layouts.js";
 import { nowMs, programOf, type Context } from "./context.js";
 
@@ -81,6 +81,15 @@ export class Vnets {
 
   list(): Vnet[] {
     return [...this.vnets.values()].sort((a, b) => (a.config.id < b.config.id ? -1 : 1));
+  }
+
+  /**
+   * Which MACs are behind the bridges' ports; without those behind vnetifs, which are on other hosts and
+   * as many as these make up.
+   */
+  bridgeFdb(): BridgeFdbEntry[] {
+    const vnifs = this.running().flatMap(({ vnif }) => (vnif === undefined ? [] : [vnif.ifindex]));
+    return this.context.native.bridgeFdbList(vnifs);
   }
 
   running(): RunningVnet[] {
@@ -344,7 +353,8 @@ export class Vnets {
       throw securityUnavailable(security);
     }
     const undos: (() => void)[] = [];
-    const spec = { id, hostId, mtuBytes: this.mtuBytes };
+    const maxLearned = this.context.config.limits.entriesPerVnet;
+    const spec = { id, hostId, mtuBytes: this.mtuBytes, maxLearned };
     try {
       let bridgeIndex: number | undefined;
       let ownsBridge = false;

@@ -16,6 +16,8 @@ export interface BridgeSpec {
   name: string;
   hostId: string;
   mtuBytes: number;
+  /** MACs that the vnet may have; its bridge learns no more, whoever makes them up */
+  maxLearned: number;
 }
 
 export interface Bridge {
@@ -39,9 +41,9 @@ export function ensureBridge(native: Native, spec: BridgeSpec): Bridge {
     return { link: existing, created: false };
   }
   const mac = macOf(spec.hostId, spec.id, "bridge");
-  const { name, mtuBytes, id } = spec;
+  const { name, mtuBytes, id, maxLearned } = spec;
   kernel(`making the bridge ${name}`, () =>
-    native.linkAddBridge({ name, mac, mtuBytes, alias: aliasOf(id) }),
+    native.linkAddBridge({ name, mac, mtuBytes, maxLearned, alias: aliasOf(id) }),
   );
   const link = native.linkGet(name);
   if (link === undefined) throw new VnetdError("KERNEL", `${name} vanished while it was made`);

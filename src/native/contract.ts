@@ -128,6 +128,8 @@ export interface BridgeOptions {
   mac?: string;
   mtuBytes?: number;
   alias?: string;
+  /** MACs that it learns at most, on Linux 6.7 and later; 0 or left out: as many as come */
+  maxLearned?: number;
 }
 
 export interface VxlanOptions {
@@ -260,7 +262,8 @@ export interface Native {
   /** ifindex of the device by which the kernel would send to the address (a local one: lo's);
    * 0: by none */
   routeGet(address: string): number;
-  bridgeFdbList(): BridgeFdbEntry[];
+  /** without what was learned behind the ports `leaveOut`, which can be a lot */
+  bridgeFdbList(leaveOut?: readonly number[]): BridgeFdbEntry[];
   netlinkMonitor(onEvent: (event: NetlinkEvent) => void): Closable;
   /** ethtool's feature names, e.g. {"rx-gro": true, "tx-udp_tnl-segmentation": false};
    * throws EOPNOTSUPP naming the feature that did not change */

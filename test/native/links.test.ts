@@ -193,6 +193,9 @@ describe("bridges", () => {
       permanent: true,
     });
     expect(entries.every((entry) => entry.master === bridge.ifindex)).toBe(true);
+    const others = await ns.run.bridgeFdbList([port.ifindex]);
+    expect(others.map(({ mac }) => mac)).toContain(veth.mac);
+    expect(others.map(({ mac }) => mac)).not.toContain("02:00:00:00:00:99");
     await ns.run.linkSet(port.ifindex, { master: 0 });
     expect((await link("a-near")).master).toBe(0);
   });
