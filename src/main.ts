@@ -12,13 +12,14 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { createHandlers } from "./api/handlers.js";
-import { ApiServer } from "./api/server.js";
+import { ApiServer, type Handlers } from "./api/server.js";
 import { logFileVariable, type RunOptions } from "./base/paths.js";
 import { version } from "./base/version.js";
 import { loadDaemonConfig, parseListenAddress, type DaemonConfig } from "./config/daemon-config.js";
 import { Controller } from "./controller.js";
 import { checkBpffs } from "./dataplane/generation.js";
 import { errnoName, kernelError } from "./host/errno.js";
+import { BpfDirectory, lockNamespace } from "./host/sole-daemon.js";
 import { createLog, type Log } from "./log.js";
 import { boundLogFile } from "./log-file.js";
 import { MetricsServer } from "./metrics/http.js";
@@ -35,18 +36,35 @@ export async function main(options: RunOptions): Promise<void> {
   const native = loadNative();
   const config = configOf(options);
   checkBpffs(native, options.bpffs);
-  const state = StateDirectory.open(options.stateDir, (fd) => native.fileLock(fd));
-  let daemon: Daemon | undefined;
+  const closables: (() => void)[] = [];
+  let failed = true;
   try {
-    daemon = new Daemon({ native, log, config, state, run: options });
-    await daemon.start();
-    await stopSignal(log);
-    native.sdNotify("STOPPING=1");
+    const lock = lockNamespace(native, log);
+    closables.push(() => lock.close());
+    const bpf = BpfDirectory.open(native, options.bpffs);
+    closables.push(() => bpf.close(failed));
+    const state = StateDirectory.open(options.stateDir, (fd) => native.fileLock(fd));
+    closables.push(() => state.close());
+    bpf.claim(options.stateDir);
+    await runDaemon({ native, log, config, state, run: options }, () => (failed = false));
   } finally {
-    await daemon?.stop();
-    state.close();
+    for (const close of closables.reverse()) close();
   }
   log.info("stopped; what is attached goes on forwarding");
+}
+
+async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<void> {
+  const { native, log } = options;
+  const daemon = new Daemon(options);
+  try {
+    const stopped = stopSignal(log);
+    await daemon.start();
+    onReady();
+    await stopped;
+    native.sdNotify("STOPPING=1");
+  } finally {
+    await daemon.stop();
+  }
 }
 
 interface DaemonOptions {
@@ -58,32 +76,33 @@ interface DaemonOptions {
 }
 
 class Daemon {
-  private readonly controller: Controller;
+  private controller: Controller | undefined;
+  private handlers: Handlers | undefined;
   private readonly api: ApiServer;
-  private readonly metrics: MetricsServer | undefined;
+  private metrics: MetricsServer | undefined;
 
   constructor(private readonly options: DaemonOptions) {
-    const { native, log, config, state, run } = options;
-    const objectPath =
-      process.env["VNETD_BPF_OBJECT"] ?? path.join(packageRoot(), "build/bpf/vnetd.bpf.o");
-    this.controller = kernelErrors("starting", () => {
-      const options = { native, log, config, state, bpffs: run.bpffs, objectPath };
-      // For tests of what older kernels do: hooks as clsact filters where there is TCX.
-      const clsact = process.env["VNETD_HOOK_MODE"] === "clsact";
-      return new Controller(clsact ? { ...options, hookMode: "clsact" } : options);
-    });
-    const handlers = createHandlers(this.controller);
+    const { native, log, run } = options;
     const peerUid = (socket: Socket): number | undefined => uidOf(native, socket);
+    const handlers = (): Handlers => {
+      if (this.handlers === undefined) throw new Error("a request before the start was done");
+      return this.handlers;
+    };
     this.api = new ApiServer({ runDir: run.runDir, handlers, log, peerUid });
-    this.metrics = config.metricsListen === null ? undefined : this.createMetrics();
   }
 
   async start(): Promise<void> {
     const { native, config, run } = this.options;
-    const { controller, metrics } = this;
-    kernelErrors("starting", () => controller.start());
+    // The socket first: another daemon that has it must not find its data plane changed. No request
+    // is read before start() comes back, since it does not wait for anything until then.
     await this.api.listen();
-    if (metrics !== undefined && config.metricsListen !== null) {
+    const controller = kernelErrors("starting", () => this.createController());
+    this.controller = controller;
+    this.handlers = createHandlers(controller);
+    kernelErrors("starting", () => controller.start());
+    if (config.metricsListen !== null) {
+      const metrics = this.createMetrics(controller);
+      this.metrics = metrics;
       await metrics.listen(config.metricsListen);
       controller.addProblems(() => (metrics.problem === "" ? [] : [metrics.problem]));
     }
@@ -96,11 +115,21 @@ class Daemon {
   async stop(): Promise<void> {
     this.metrics?.close();
     await this.api.close();
-    this.controller.stop();
+    this.controller?.stop();
   }
 
-  private createMetrics(): MetricsServer {
-    const { views, context, hellos, troubles } = this.controller;
+  private createController(): Controller {
+    const { native, log, config, state, run } = this.options;
+    const objectPath =
+      process.env["VNETD_BPF_OBJECT"] ?? path.join(packageRoot(), "build/bpf/vnetd.bpf.o");
+    const options = { native, log, config, state, bpffs: run.bpffs, objectPath };
+    // For tests of what older kernels do: hooks as clsact filters where there is TCX.
+    const clsact = process.env["VNETD_HOOK_MODE"] === "clsact";
+    return new Controller(clsact ? { ...options, hookMode: "clsact" } : options);
+  }
+
+  private createMetrics(controller: Controller): MetricsServer {
+    const { views, context, hellos, troubles } = controller;
     const registry = createRegistry({
       layout: context.generation.layout,
       drops: () => views.drops(),
@@ -108,7 +137,7 @@ class Daemon {
       tableLimit: () => context.maps.maxEntries("fdb"),
       hosts: () => new Set(hellos.list().map(({ hostId }) => hostId)).size,
       troubles: () => troubles.counts(),
-      attached: () => this.controller.underlays.list().map((each) => views.attached(each)),
+      attached: () => controller.underlays.list().map((each) => views.attached(each)),
     });
     return new MetricsServer(registry, this.options.log);
   }

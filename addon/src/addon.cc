@@ -95,6 +95,8 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<featuresSet>(exports, "featuresSet");
   publish<featuresGet>(exports, "featuresGet");
   publish<udpSocket>(exports, "udpSocket");
+  publish<abstractListen>(exports, "abstractListen");
+  publish<abstractConnect>(exports, "abstractConnect");
   publish<fileLock>(exports, "fileLock");
   publish<peerCredentials>(exports, "peerCredentials");
   publish<sdNotify>(exports, "sdNotify");

@@ -62,6 +62,8 @@ Napi::Value featuresGet(const Napi::CallbackInfo& info);
 // udp_socket.cc
 Napi::Value udpSocket(const Napi::CallbackInfo& info);
 // process.cc
+Napi::Value abstractListen(const Napi::CallbackInfo& info);
+Napi::Value abstractConnect(const Napi::CallbackInfo& info);
 Napi::Value fileLock(const Napi::CallbackInfo& info);
 Napi::Value peerCredentials(const Napi::CallbackInfo& info);
 Napi::Value sdNotify(const Napi::CallbackInfo& info);

@@ -36,7 +36,41 @@ std::optional<std::string> notifySocket(Napi::Env env) {
   return path;
 }
 
+/** A name that is no path: it is of the network namespace, and free again when nobody has it. */
+socklen_t abstractAddress(const std::string& name, sockaddr_un& address) {
+  address = {};
+  address.sun_family = AF_UNIX;
+  if (name.empty() || name.size() >= sizeof address.sun_path) failSystem(ENAMETOOLONG, name);
+  memcpy(address.sun_path + 1, name.data(), name.size());
+  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+}
+
+template <typename Call>
+Napi::Value abstractSocket(const Napi::CallbackInfo& info, Call call) {
+  const std::string name = toText(info[0], "name", sizeof(sockaddr_un::sun_path));
+  sockaddr_un address;
+  const socklen_t length = abstractAddress(name, address);
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) failSystem(errno, name);
+  if (call(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
+    failSystem(errno, name);
+  }
+  return Napi::Number::New(info.Env(), fd.release());
+}
+
 }  // namespace
+
+Napi::Value abstractListen(const Napi::CallbackInfo& info) {
+  return abstractSocket(info, [](int fd, const sockaddr* address, socklen_t length) {
+    return bind(fd, address, length) != 0 ? -1 : listen(fd, SOMAXCONN);
+  });
+}
+
+Napi::Value abstractConnect(const Napi::CallbackInfo& info) {
+  return abstractSocket(info, [](int fd, const sockaddr* address, socklen_t length) {
+    return connect(fd, address, length);
+  });
+}
 
 Napi::Value fileLock(const Napi::CallbackInfo& info) {
   const int fd = toFd(info[0], "fd");

@@ -28,7 +28,8 @@ export type Handlers = {
 
 export interface ApiServerOptions {
   runDir: string;
-  handlers: Handlers;
+  /** asked for with each request, so that the socket can be taken before there are any */
+  handlers: () => Handlers;
   log: Log;
   /** the uid of the process at the other end, where it can be found out */
   peerUid?: (socket: net.Socket) => number | undefined;
@@ -50,7 +51,7 @@ export class ApiServer {
     this.server.maxConnections = maxConnections;
   }
 
-  /** The caller holds the state directory's lock: a socket that is there is a dead daemon's. */
+  /** A socket that is there and does not answer is a dead daemon's. */
   async listen(): Promise<void> {
     const { runDir, log } = this.options;
     mkdirSync(runDir, { recursive: true, mode: 0o755 });
@@ -91,7 +92,7 @@ export class ApiServer {
       throw error;
     }
     if (await this.answers()) {
-      throw new VnetdError("STATE_LOCKED", `another daemon answers on ${this.socketPath}`, {
+      throw new VnetdError("ANOTHER_DAEMON", `another daemon answers on ${this.socketPath}`, {
         hint: "Stop it, or give this one another --run-dir.",
       });
     }
@@ -155,7 +156,7 @@ export class ApiServer {
   }
 
   private call(method: string, params: Record<string, unknown>): unknown {
-    const { handlers } = this.options;
+    const handlers = this.options.handlers();
     if (!Object.hasOwn(handlers, method)) {
       throw new VnetdError("BAD_REQUEST", `there is no method "${method.slice(0, 80)}"`);
     }

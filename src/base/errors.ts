@@ -47,6 +47,7 @@ export const errorTable = {
   NOT_ATTACHED: "The device is not attached.",
 
   STATE_LOCKED: "Another daemon uses the state directory.",
+  ANOTHER_DAEMON: "Another vnetd has the network namespace, the BPF directory or the socket.",
   STATE_UNREADABLE: "A file in the state directory cannot be understood.",
   STATE_VERSION: "The state was written by a newer vnetd.",
   NOT_BPFFS: "The BPF directory is not on a bpffs.",

@@ -164,7 +164,7 @@ export class Vnets {
     };
     try {
       const made = placed.map((vnet) => {
-        const { running, undo: undoOne } = this.createOne(vnet);
+        const { running, undo: undoOne } = at(vnet.places.vnet, () => this.createOne(vnet));
         undos.push(undoOne);
         return running;
       });
@@ -352,6 +352,13 @@ export class Vnets {
       if (known !== undefined) table.setSecurity(known, securityLevels[security]);
       throw securityUnavailable(security);
     }
+    if (known === undefined && this.isForeign(id)) {
+      throw new VnetdError(
+        "NAME_IN_USE",
+        `${peerNameOf(id)} was made by a vnetd with another state directory`,
+        { hint: `Start that one again, or take it away: ip link del ${peerNameOf(id)}` },
+      );
+    }
     const undos: (() => void)[] = [];
     const maxLearned = this.context.config.limits.entriesPerVnet;
     const spec = { id, hostId, mtuBytes: this.mtuBytes, maxLearned };
@@ -459,8 +466,19 @@ export class Vnets {
     // one that could not be brought up may be in the maps from an earlier start
     const slot = running ?? table.entered().get(id);
     if (slot !== undefined) table.remove(id, slot);
+    else if (this.isForeign(id)) return undefined;
     removeVnetif(native, id);
     return bridge === null ? undefined : removeBridge(native, bridge, id);
+  }
+
+  /**
+   * Devices of a vnet that our maps do not know, made by a host with another id: of a vnetd that was
+   * started with other directories. It may be stopped, and its data plane at work.
+   */
+  private isForeign(id: VnetId): boolean {
+    const { native, hostId } = this.context;
+    const peer = native.linkGet(peerNameOf(id));
+    return vnetOfAlias(peer?.alias) === id && peer?.mac !== macOf(hostId, id, "peer");
   }
 
   /** Devices and records that bear our mark and belong to no vnet of ours. */
@@ -472,6 +490,10 @@ export class Vnets {
     for (const link of native.linkList()) {
       const id = isHelperAlias(link.alias) ? undefined : vnetOfAlias(link.alias);
       if (id === undefined || wanted.has(id)) continue;
+      if (!entered.has(id) && this.isForeign(id)) {
+        log.warn(`${link.name} is left alone: a vnetd with another state directory made it`);
+        continue;
+      }
       this.quietly(() => {
         if (link.kind === "bridge") removeBridge(native, link.name, id);
         else if (native.linkGet(link.name)?.ifindex === link.ifindex)
@@ -534,12 +556,12 @@ function probeNonceOf(secret: Buffer, id: VnetId): bigint {
   return createHash("sha256").update(secret).update(id).digest().readBigUInt64LE() | 1n;
 }
 
-/** Adds the place in the file to an error. */
-function at(place: Place, check: () => void): void {
+/** Adds the place in the file to an error that has none. */
+function at<T>(place: Place, step: () => T): T {
   try {
-    check();
+    return step();
   } catch (error) {
-    if (!(error instanceof VnetdError)) throw error;
+    if (!(error instanceof VnetdError) || error.place !== undefined) throw error;
     const hint = error.hint === undefined ? {} : { hint: error.hint };
     throw new VnetdError(error.code, error.message, { ...hint, place, cause: error });
   }

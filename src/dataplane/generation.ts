@@ -17,6 +17,7 @@ import {
   readdirSync,
   renameSync,
   rmdirSync,
+  statSync,
   unlinkSync,
 } from "node:fs";
 import path from "node:path";
@@ -58,11 +59,21 @@ const bpffsMagic = 0xcafe4a11;
 export function checkBpffs(native: Native, dir: string): void {
   let existing = path.resolve(dir);
   while (!existsSync(existing)) existing = path.dirname(existing);
-  if (native.filesystemType(existing) === bpffsMagic) return;
+  if (native.filesystemType(existing) === bpffsMagic) return checkOwner(dir);
   throw new VnetdError("NOT_BPFFS", `${dir} is not on a BPF file system`, {
     hint:
       "Mount one with: mount -t bpf bpf /sys/fs/bpf. " +
       "(`ip netns exec` hides it behind a new /sys: enter a namespace with nsenter --net=… instead.)",
+  });
+}
+
+/** /sys/fs/bpf is open to all: who made the directory could change the maps under the programs. */
+function checkOwner(dir: string): void {
+  if (!existsSync(dir)) return;
+  const { uid, mode } = statSync(dir);
+  if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
+  throw new VnetdError("PERMISSION", `${dir} is not the daemon's own: others may write to it`, {
+    hint: "Give it a directory of its own, such as /sys/fs/bpf/vnetd; look at one that somebody else made before you take it away.",
   });
 }
 

@@ -273,6 +273,11 @@ export interface Native {
   // ---- sockets and processes
   /** a bound, non-blocking UDP socket for dgram.Socket.bind({fd}) */
   udpSocket(options: UdpSocketOptions): number;
+  /** a listening local socket with an abstract name: one of a name in a network namespace (else
+   * EADDRINUSE), gone with its process */
+  abstractListen(name: string): number;
+  /** the fd of a connection to it, whose other end peerCredentials() tells */
+  abstractConnect(name: string): number;
   /** an exclusive lock that lives as long as the fd; false when another process holds it */
   fileLock(fd: number): boolean;
   peerCredentials(socketFd: number): { pid: number; uid: number; gid: number };

@@ -41,6 +41,28 @@ async function startAndHear(command: string, ...parameters: string[]) {
   return { child, line };
 }
 
+describe("abstract names", () => {
+  test("one process has one, and is told to others; it is free again when that one dies", async () => {
+    const name = `vnetd-test-${process.pid}`;
+    const holder = await startAndHear(
+      process.execPath,
+      "-e",
+      `console.log(require(${JSON.stringify(addonPath)}).abstractListen(${JSON.stringify(name)}));
+       setInterval(() => {}, 1000);`,
+    );
+    expect(Number(await holder.line())).toBeGreaterThan(2);
+    expect(errorOf(() => native.abstractListen(name)).code).toBe("EADDRINUSE");
+    const fd = native.abstractConnect(name);
+    expect(native.peerCredentials(fd)).toMatchObject({ pid: holder.child.pid, uid: 0 });
+    native.close(fd);
+    holder.child.kill("SIGKILL");
+    await once(holder.child, "exit");
+    expect(errorOf(() => native.abstractConnect(name)).code).toBe("ECONNREFUSED");
+    native.close(native.abstractListen(name));
+    expect(errorOf(() => native.abstractListen("n".repeat(108))).code).toBe("ENAMETOOLONG");
+  });
+});
+
 describe("fileLock", () => {
   test("one process has it; it is free again when that one dies", async () => {
     const path = join(work, "lock");

@@ -48,7 +48,7 @@ const handlers = {
 
 async function start(options: Partial<ApiServerOptions> = {}): Promise<ApiServer> {
   const log = createLog({ write: (line) => logged.push(line) });
-  server = new ApiServer({ runDir: directory, handlers, log, ...options });
+  server = new ApiServer({ runDir: directory, handlers: () => handlers, log, ...options });
   await server.listen();
   return server;
 }
@@ -178,8 +178,8 @@ describe("the API's socket", () => {
   it("replaces the socket of a dead daemon, and leaves one that is alive, or no socket at all", async () => {
     const first = await start();
     const log = createLog({ write: () => undefined });
-    const second = new ApiServer({ runDir: directory, handlers, log });
-    await expect(second.listen()).rejects.toMatchObject({ code: "STATE_LOCKED" });
+    const second = new ApiServer({ runDir: directory, handlers: () => handlers, log });
+    await expect(second.listen()).rejects.toMatchObject({ code: "ANOTHER_DAEMON" });
     await first.close();
     server = undefined;
     const stale = path.join(directory, "vnetd.sock");

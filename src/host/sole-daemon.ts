@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What one daemon alone may have, taken before anything is touched: two that make one kernel fit
+ * two configurations take away what the other made.
+ *
+ *   the network namespace   a local socket with an abstract name, of which a namespace has one
+ *   the BPF directory       a lock on it; and marks in it, which outlive the daemon as the maps do:
+ *                           `netns-<inode>` and `state-<path of the state directory>`
+ *
+ * The state directory and the run directory are locked where they are opened.
+ */
+import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync } from "node:fs";
+import { realpathSync, rmdirSync, statSync } from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { VnetdError } from "../base/errors.js";
+import type { Log } from "../log.js";
+import type { Closable, Native } from "../native/contract.js";
+import { errnoName, kernelError } from "./errno.js";
+
+const lockName = "vnetd";
+const netnsMark = "netns-";
+const stateMark = "state-";
+/** of a name on a bpffs, in which no dot may be */
+const maxMarkLength = 200;
+
+/** Throws ANOTHER_DAEMON; the lock is gone with the process. */
+export function lockNamespace(native: Native, log: Log): Closable {
+  let fd: number;
+  try {
+    fd = native.abstractListen(lockName);
+  } catch (error) {
+    if (errnoName(error) !== "EADDRINUSE") throw kernelError("locking the namespace", error);
+    const holder = lockHolder(native);
+    // anybody may take the name: who cannot be a daemon does not stop one
+    if (holder !== undefined && ![0, process.geteuid?.()].includes(holder.uid)) {
+      const { pid, uid } = holder;
+      log.warn(`pid ${String(pid)} of user ${String(uid)} has taken the lock @${lockName}`);
+      return { close: () => undefined };
+    }
+    const who = holder === undefined ? "" : ` (pid ${String(holder.pid)})`;
+    throw new VnetdError("ANOTHER_DAEMON", `another daemon${who} runs in this network namespace`, {
+      hint: "Stop it, or use it: `vnetd status` with its --run-dir.",
+    });
+  }
+  const server = net.createServer((socket) => socket.destroy());
+  server.on("error", (error) => log.warn(`the lock @${lockName}: ${error.message}`));
+  server.listen({ fd });
+  return { close: () => void server.close() };
+}
+
+function lockHolder(native: Native): { pid: number; uid: number } | undefined {
+  try {
+    const fd = native.abstractConnect(lockName);
+    try {
+      return native.peerCredentials(fd);
+    } finally {
+      native.close(fd);
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+/** The BPF directory, locked, and marked as the state directory's and the namespace's. */
+export class BpfDirectory {
+  private constructor(
+    private readonly dir: string,
+    private readonly fd: number,
+    /** directories that were made for it, the innermost first */
+    private readonly made: readonly string[],
+  ) {}
+
+  static open(native: Native, dir: string): BpfDirectory {
+    const made = makeDirectories(path.resolve(dir));
+    let fd: number | undefined;
+    try {
+      fd = openSync(dir, "r");
+      if (!native.fileLock(fd)) {
+        throw new VnetdError("ANOTHER_DAEMON", `another daemon uses ${dir}`, {
+          hint: "Stop it, or give this one another --bpffs (and --state-dir and --run-dir).",
+        });
+      }
+      return new BpfDirectory(dir, fd, made);
+    } catch (error) {
+      if (fd !== undefined) closeSync(fd);
+      removeEmpty(made);
+      throw kernelError(`opening ${dir}`, error);
+    }
+  }
+
+  /** Throws ANOTHER_DAEMON where what is pinned is of another state directory or namespace. */
+  claim(stateDir: string): void {
+    const marks = readdirSync(this.dir);
+    const state = stateMark + encoded(realpathSync(stateDir));
+    const netns = `${netnsMark}${String(statSync("/proc/self/ns/net").ino)}`;
+    for (const mark of marks) {
+      if (mark.startsWith(stateMark) && mark !== state) throw this.ofOtherState(mark);
+      if (mark.startsWith(netnsMark) && mark !== netns) this.leftBy(mark);
+    }
+    for (const mark of [state, netns])
+      if (!marks.includes(mark)) mkdirSync(path.join(this.dir, mark));
+  }
+
+  /** Gives the lock back; of a start that failed nothing stays that was not there before. */
+  close(failed: boolean): void {
+    if (failed && this.made.length > 0) {
+      const marks = readdirSync(this.dir);
+      const isMark = (name: string): boolean => /^(?:state|netns|layout)-/u.test(name);
+      if (marks.every(isMark)) removeEmpty(marks.map((mark) => path.join(this.dir, mark)));
+      removeEmpty(this.made);
+    }
+    closeSync(this.fd);
+  }
+
+  private ofOtherState(mark: string): VnetdError {
+    const owner = Buffer.from(mark.slice(stateMark.length), "base64url").toString("utf8");
+    return new VnetdError(
+      "ANOTHER_DAEMON",
+      `what is pinned in ${this.dir} forwards for the state directory ${owner}`,
+      {
+        hint:
+          `Start the daemon with --state-dir ${owner}, or give this one another --bpffs. ` +
+          `When that state is given up: rm -r ${this.dir}`,
+      },
+    );
+  }
+
+  /** The mark of another namespace: it is in use, or a container that is no more has left it. */
+  private leftBy(mark: string): void {
+    const inode = mark.slice(netnsMark.length);
+    if (!namespaceLives(inode)) return rmdirSync(path.join(this.dir, mark));
+    throw new VnetdError(
+      "ANOTHER_DAEMON",
+      `what is pinned in ${this.dir} forwards in another network namespace, net:[${inode}]`,
+      {
+        hint:
+          "Give the daemons of several namespaces a --bpffs each (and --state-dir and --run-dir). " +
+          `When that namespace has no vnets any more: rm -r ${this.dir}`,
+      },
+    );
+  }
+}
+
+function encoded(stateDir: string): string {
+  return Buffer.from(stateDir).toString("base64url").slice(0, maxMarkLength);
+}
+
+/** As far as it can be seen from here: a process is in it, or it has a name. */
+function namespaceLives(inode: string): boolean {
+  const name = `net:[${inode}]`;
+  if (readFileSync("/proc/self/mountinfo", "utf8").includes(` ${name} `)) return true;
+  return readdirSync("/proc").some((pid) => {
+    if (!/^\d+$/u.test(pid)) return false;
+    try {
+      return readlinkSync(`/proc/${pid}/ns/net`) === name;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function makeDirectories(dir: string): string[] {
+  const first = mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const made: string[] = [];
+  for (let at = dir; first !== undefined && at.startsWith(first); at = path.dirname(at))
+    made.push(at);
+  return made;
+}
+
+function removeEmpty(directories: readonly string[]): void {
+  for (const each of directories) {
+    try {
+      rmdirSync(each);
+    } catch {
+      // something is in it
+    }
+  }
+}
