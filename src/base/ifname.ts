@@ -2,7 +2,7 @@
 /**
  * Names of network devices, by the kernel's rules (dev_valid_name, dev_alloc_name): 1 to 15
  * bytes, no white space, no '/', no ':', not "." or "..", no '%', which the kernel would take as
- * a pattern to be numbered. The original's manual says 14; the kernel takes 15. Beyond
+ * a pattern to be numbered; nor "all" and "default", which stand for all devices below /proc/sys. The original's manual says 14; the kernel takes 15. Beyond
  * the kernel, control characters are refused, because names are printed on terminals.
  */
 import { VnetdError, type Place } from "./errors.js";
@@ -18,7 +18,7 @@ export function deviceNameProblem(name: string): string | undefined {
   if (bytes > maxNameBytes) {
     return `it has ${bytes} bytes, and the kernel takes at most ${maxNameBytes}`;
   }
-  if (name === "." || name === "..") return "the kernel reserves it";
+  if ([".", "..", "all", "default"].includes(name)) return "the kernel reserves it";
   const forbidden = /[/:%]/.exec(name)?.[0];
   if (forbidden !== undefined) return `it holds "${forbidden}"`;
   if (/\s/u.test(name)) return "it holds white space";

@@ -30,7 +30,7 @@ export function checkBridgeName(native: Native, name: string): LinkInfo | undefi
   const link = native.linkGet(name);
   if (link === undefined || link.kind === "bridge") return link;
   throw new VnetdError("NOT_A_BRIDGE", `${name} is ${describe(link)}, not a bridge`, {
-    hint: `Name a bridge, or one that is not there yet, which vnetd makes; ${name} can be made a port of it.`,
+    hint: "Name a bridge, or a name that is free: then vnetd makes one.",
   });
 }
 

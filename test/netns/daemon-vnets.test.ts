@@ -105,6 +105,13 @@ describe("vnet-create", () => {
     await refused("(vnet (id 600) (bridge vnet97))", "NAME_IN_USE", /vnet97/);
     await refused("(vnet (id 600) (vnetif vnet97))", "NAME_IN_USE", /vnet97/);
     await refused("(vnet (id 600)\n  (bridge eth0))", "NOT_A_BRIDGE", /eth0.*"line":2/);
+    await refused(
+      "(vnet (id 600) (bridge lo))",
+      "NOT_A_BRIDGE",
+      /"Name a bridge[^"]*then vnetd makes one\."/,
+    );
+    await refused("(vnet (id 600)\n (bridge default))", "BAD_NAME", /default.*reserves.*"line":2/);
+    await refused("(vnet (id 600)\n (vnetif all))", "BAD_NAME", /"\\"all.*reserves.*"line":2/);
     await refused("(vnet (id 600) (security conf))", "SECURITY_UNAVAILABLE", /conf/);
     await refused("(vnet (id 600) (vnetif a/b))", "BAD_NAME", /a\/b/);
     const cli = await a.tryVnetd(["vnet-create", "-b", "eth0", "600"]);
@@ -124,7 +131,8 @@ describe("vnet-create", () => {
   it("undoes what it made when a later step fails", async () => {
     const peer = peerNameOf(longId("604"));
     await a.exec(`ip link add ${peer} type veth peer name other`);
-    await refused("(vnet (id 603))\n(vnet (id 604))\n", "NAME_IN_USE", new RegExp(peer));
+    const says = new RegExp(`${peer}.*"source":"test.sxp","line":2`);
+    await refused("(vnet (id 603))\n(vnet (id 604))\n", "NAME_IN_USE", says);
     await a.exec(`ip link del ${peer}`);
     await a.vnetd(["vnet-create", "604"]);
     await a.vnetd(["vnet-delete", "604"]);
