@@ -39,6 +39,14 @@ describe("an installation", () => {
     expect(unit).toContain(`ExecStart=${prefix}/bin/vnetd run\n`);
   });
 
+  it("has the unit that the README says it has", () => {
+    const readme = readFileSync(join(scripts, "..", "README.md"), "utf8");
+    expect(readme).toContain("systemctl enable --now vnetd");
+    expect(readme).not.toMatch(/\[Service\]/);
+    const unit = readFileSync(join(prefix, "lib/systemd/system/vnetd.service"), "utf8");
+    expect(unit).toMatch(/^WantedBy=/m);
+  });
+
   it("has no development packages", () => {
     expect(existsSync(join(prefix, "lib/vnetd/node_modules/yargs"))).toBe(true);
     expect(existsSync(join(prefix, "lib/vnetd/node_modules/vitest"))).toBe(false);
