@@ -23,6 +23,11 @@ namespace vnetd {
 namespace {
 
 constexpr uint32_t kMaxGsoBytes = 512 * 1024;
+/**
+ * 01:80:c2:00:00:03 to 0f (LLDP, 802.1X, …) are forwarded, as on a cable; the kernel takes no bits
+ * for 00 (without STP it forwards that one anyway), 01 and 02.
+ */
+constexpr uint16_t kGroupForwardMask = 0xfff8;
 constexpr uint8_t kAddrGenModeEui64 = 0;
 constexpr uint8_t kAddrGenModeNone = 1;
 
@@ -248,6 +253,7 @@ Napi::Value linkAddBridge(const Napi::CallbackInfo& info) {
       request.putU32(IFLA_BR_STP_STATE, 0);
       // kernels before 6.7 do not know it and skip it
       if (maxLearned) request.putU32(kBridgeMaxLearned, *maxLearned);
+      request.put(IFLA_BR_GROUP_FWD_MASK, &kGroupForwardMask, sizeof kGroupForwardMask);
     });
   });
   NetlinkSession().execute(request, bridge.name);

@@ -246,7 +246,7 @@ export interface Native {
   /** by its number; netnsId: in another namespace, as LinkInfo.linkNetnsId names it */
   linkAt(ifindex: number, netnsId?: number): LinkInfo | undefined;
   linkAddVeth(options: VethOptions): void;
-  /** forward delay 0, STP off */
+  /** forward delay 0, STP off; forwards link-local groups (LLDP …) but pause and LACP */
   linkAddBridge(options: BridgeOptions): void;
   /** without a remote, an id and learning: programs read and write the tunnel's key ("external") */
   linkAddVxlan(options: VxlanOptions): void;
