@@ -9,7 +9,7 @@
  * autojoin) does not.
  */
 import { VnetdError } from "../base/errors.js";
-import { parseAddress } from "../base/address.js";
+import { addressToText, parseAddress } from "../base/address.js";
 import { macToBytes } from "../base/mac.js";
 import { vnetdLimits, vnetdUnderlayFlags, type VnetdUnderlay } from "../generated/layouts.js";
 import { errnoName, kernel, kernelError } from "../host/errno.js";
@@ -213,6 +213,7 @@ export class Underlays {
     if (underlay.ifindex === 0) {
       const adopted = maps.underlays().find((record) => record.ifindex === state.ifindex);
       underlay.merge = new MergePolicy(mergeAtStart(config.merge, state.kind, adopted));
+      this.leaveOldGroup(adopted);
     }
     const hook = { ifindex: state.ifindex, direction: "ingress" } as const;
     if (underlay.ifindex === 0 || !hooks.present(hook)) {
@@ -260,10 +261,17 @@ export class Underlays {
     native.routeDeleteLocal(ifindex, config.group);
   }
 
-  private leaveGroup(ifindex: number): void {
-    const { native, config } = this.context;
+  /** The group that was joined when the record was written, if the configuration had another. */
+  private leaveOldGroup(record: VnetdUnderlay | undefined): void {
+    if (record === undefined) return;
+    const group = addressToText(record.group);
+    if (group !== this.context.config.group) this.leaveGroup(record.ifindex, group);
+  }
+
+  private leaveGroup(ifindex: number, group = this.context.config.group): void {
+    const { native } = this.context;
     try {
-      native.addressDelete(ifindex, config.group, 32);
+      native.addressDelete(ifindex, group, 32);
     } catch (error) {
       if (!["EADDRNOTAVAIL", "ENODEV"].includes(errnoName(error))) throw error;
     }
@@ -277,11 +285,19 @@ export class Underlays {
     underlay.socket = undefined;
     if (state.address === null) return;
     const options = { device, ifindex: state.ifindex, address: state.address };
-    underlay.socket = new VarpSocket(
-      native,
-      { ...options, group: config.group, port: config.port },
-      log,
-    );
+    const { address } = options;
+    const { group, port } = config;
+    try {
+      underlay.socket = new VarpSocket(native, { ...options, group, port }, log);
+    } catch (error) {
+      if (errnoName(error) !== "EADDRINUSE") throw error;
+      throw new VnetdError(
+        "KERNEL",
+        `another program has UDP ${address}:${String(port)} ` +
+          `(\`ss -Hlunp sport = :${String(port)}\` names it): end it, or change \`port\` on all hosts`,
+        { cause: error },
+      );
+    }
   }
 
   private leave(underlay: Underlay): void {
@@ -300,10 +316,12 @@ export class Underlays {
     maps.underlayList().forEach((listed, at) => {
       if (listed === ifindex) maps.setUnderlayListed(at, 0);
     });
+    const record = maps.underlays().find((each) => each.ifindex === ifindex);
     maps.deleteUnderlay(ifindex);
     maps.deleteDeviceStats(ifindex);
     try {
       hooks.remove({ ifindex, direction: "ingress" });
+      this.leaveOldGroup(record);
       this.leaveGroup(ifindex);
     } catch (error) {
       log.warn(kernelError(`detaching device ${String(ifindex)}`, error).message);
