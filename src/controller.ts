@@ -156,6 +156,9 @@ export class Controller {
     adoptLinks(generation);
     this.addProblems(() => this.troubles.problems());
     this.addProblems(() => (this.reassemblyProblem === "" ? [] : [this.reassemblyProblem]));
+    const kept = this.keptLimits();
+    for (const text of kept) log.warn(text);
+    this.addProblems(() => kept);
     this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
     this.underlays.reconcile(this.wantedDevices());
@@ -222,6 +225,24 @@ export class Controller {
   }
 
   // ---- start
+
+  /** Maps that are pinned keep the size that they were made with. */
+  private keptLimits(): string[] {
+    const { maps, config, generation } = this.context;
+    const sizes: [string, number, number][] = [
+      ["entries", config.limits.entries, maps.maxEntries("fdb")],
+      ["hosts", config.limits.hosts, maps.maxEntries("nexthops")],
+    ];
+    return sizes.flatMap(([name, wanted, actual]) =>
+      wanted === actual
+        ? []
+        : [
+            `limits.${name} is ${String(wanted)}, and the maps were made with ${String(actual)}, which they keep; ` +
+              "to have new maps (vnets stand still meanwhile, counters begin anew): " +
+              `stop the daemon, rm -r ${generation.dir}, start it`,
+          ],
+    );
+  }
 
   private wantedVnets(): { config: VnetConfig; builtIn: boolean }[] {
     const { vnets, deletedBuiltIns } = this.state.state;
