@@ -24,9 +24,14 @@ let lab: BpfLab | undefined;
 let vnet: LabVnet;
 beforeAll(() => {
   lab = BpfLab.open();
-  vnet = lab.vnet({ maxEntries: 50, maxEntriesPerHost: 20, maxHosts: 10 });
-  lab.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+  freshVnet(lab);
 });
+
+/** A table in which GUEST_B is at PEER, and nothing else is known. */
+function freshVnet(of: BpfLab): void {
+  vnet = of.vnet({ maxEntries: 50, maxEntriesPerHost: 20, maxHosts: 10 });
+  of.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+}
 afterAll(() => lab?.close());
 
 // ---- packets
@@ -218,6 +223,9 @@ describe("vnetd_decap", () => {
 });
 
 describe("vnetd_encap", () => {
+  // what the other programs learned from random packets would be found here as well
+  beforeAll(() => freshVnet(lab!));
+
   const frames = fc.oneof(
     mutated(FRAME_BASES, 4),
     fc.uint8Array({ minLength: 14, maxLength: 1600 }).map((b) => Buffer.from(b)),
