@@ -59,8 +59,8 @@ export interface Duplicate {
 interface Suspect {
   handle: number;
   mac: string;
-  /** the places that it was at, with the time at which it left each; insertion order */
-  places: Map<string, { name: string; leftMs: number | undefined }>;
+  /** the places that it was at: when it left each, and how often it was seen there; the last is last */
+  places: Map<string, { name: string; leftMs: number | undefined; times: number }>;
   returnsMs: number[];
   conflictsMs: number[];
   held: boolean;
@@ -206,7 +206,8 @@ export class Duplicates {
       const first = suspect.places.keys().next();
       if (first.done !== true) suspect.places.delete(first.value);
     }
-    suspect.places.set(place.id, { name: place.name, leftMs: leftMs ?? known?.leftMs });
+    const times = (known?.times ?? 0) + 1;
+    suspect.places.set(place.id, { name: place.name, leftMs: leftMs ?? known?.leftMs, times });
   }
 
   private weigh(suspect: Suspect, nowMs: number): void {
@@ -234,5 +235,8 @@ function keyOf(handle: number, mac: string): string {
 }
 
 function duplicateOf({ handle, mac, places }: Suspect): Duplicate {
-  return { handle, mac, places: [...places.values()].map(({ name }) => name).sort() };
+  // where it was once it may have come from, before
+  const often = [...places.values()].filter(({ times }) => times > 1);
+  const named = often.length > 1 ? often : [...places.values()];
+  return { handle, mac, places: named.map(({ name }) => name).sort() };
 }

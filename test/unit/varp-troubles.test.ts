@@ -144,6 +144,14 @@ describe("duplicate addresses", () => {
     expect(after(duplicates, 0)).toEqual([{ handle: 1, mac, places: [B, C] }]);
   });
 
+  it("names the places that it is at by turns, not the one that it came from", () => {
+    const duplicates = new Duplicates();
+    duplicates.moved(1, mac, c, here, 0);
+    for (let at = 0; at < 4; at++)
+      duplicates.moved(1, mac, at % 2 ? b : here, at % 2 ? here : b, 10 + at);
+    expect(after(duplicates, 13)).toEqual([{ handle: 1, mac, places: [B, "this host"] }]);
+  });
+
   it("two paths to one host are one place", () => {
     const duplicates = new Duplicates();
     const again: Place = { id: b.id, name: "10.66.2.2" };
