@@ -10,6 +10,9 @@
  *                        (then bpf/reassembled.bpf.c)
  *      receive_varp()    to the daemon
  *      receive_path_icmp()  a router's word on how large packets to a host may be
+ *      receive_vfwd()    from a peer: to bpf/relay.bpf.c, which takes out what is inside; that
+ *                        comes by the segmenting pair then
+ *      heard_on_group()  what is for all: a copy to bpf/relay.bpf.c when there are peers
  *   3. strip()           take the outer headers off
  *   4. deliver()         into the vnetif, or through its GRO
  *
@@ -17,9 +20,11 @@
  * decapsulated whole is sent through that pair and comes back as single packets.
  */
 #include "lib/path_icmp.h"
+#include "lib/forward.h"
 #include "lib/reassembly.h"
 #include "lib/probe.h"
 #include "lib/receive.h"
+#include "lib/seen.h"
 
 /* up to this much of a packet's beginning is read: Ethernet, IPv4 with options, UDP, VUDP, inner
  * Ethernet */
@@ -45,7 +50,7 @@ static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb,
 	if (!m || skb->ifindex != m->segment_in)
 		return underlay_by_ifindex(skb->ifindex);
 	*segmented = true;
-	return underlay_by_index(skb->mark & VNETD_MARK_VALUE);
+	return underlay_by_index(skb->mark & VNETD_MARK_INDEX);
 }
 
 /*
@@ -85,6 +90,7 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	r->underlay = underlay_of(skb, &r->segmented);
 	if (!r->underlay || !(r->underlay->flags & VNETD_UNDERLAY_UP))
 		return NOT_OURS;
+	r->forwarded = r->segmented && skb->mark & VNETD_MARK_FORWARDED;
 	group = ipv4_of(r->underlay->group);
 	r->source = ip->saddr;
 	r->destination = ip->daddr;
@@ -177,6 +183,7 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 	if (len > VNETD_VARP_MAX_LEN)
 		len = VNETD_VARP_MAX_LEN;
 	event->len = len;
+	event->way = r->forwarded ? VNETD_WAY_FORWARDED : VNETD_WAY_DIRECT;
 	if (len < sizeof(varp) || bpf_skb_load_bytes(skb, offset, event->message, len)) {
 		bpf_ringbuf_discard(event, 0);
 		return VNETD_DROP_TRUNCATED;
@@ -238,9 +245,53 @@ static __always_inline __u32 segment(struct __sk_buff *skb, const struct receive
 
 	if (r->segmented || !m || !m->segment_out)
 		return VNETD_DROP_BAD_SUPERFRAME;
-	skb->mark = VNETD_MARK_SEGMENTED | (r->underlay->index & VNETD_MARK_VALUE);
+	skb->mark = VNETD_MARK_SEGMENTED | (r->underlay->index & VNETD_MARK_INDEX);
 	*action = bpf_redirect(m->segment_out, 0);
 	return VNETD_OK;
+}
+
+/* ---- peers -------------------------------------------------------------------------------- */
+
+/* Only configured peers are listened to, and they send by unicast. */
+static __always_inline __u32 receive_vfwd(struct __sk_buff *skb, const struct received *r,
+					  int *action)
+{
+	struct vnetd_meta *m;
+	struct vnetd_vnet_id addr;
+	__u32 zero = 0;
+
+	ipv4_to(addr.bytes, r->source);
+	if (r->to_group || !bpf_map_lookup_elem(&peer_ids, &addr)) {
+		event_not_peer(addr.bytes, r->underlay->ifindex);
+		return VNETD_DROP_VFWD_NOT_PEER;
+	}
+	m = bpf_map_lookup_elem(&meta, &zero);
+	if (!m || !m->relay_out)
+		return VNETD_DROP_VFWD_UNAVAILABLE;
+	skb->mark = VNETD_MARK_RELAY_IN | (r->underlay->index & VNETD_MARK_INDEX);
+	*action = bpf_redirect(m->relay_out, 0);
+	return VNETD_OK;
+}
+
+/*
+ * What was heard on the group. From a host of the subnet: forwarded to the peers, once, before it is
+ * segmented. From another source: a forwarder sent it, and others may have, too.
+ */
+SUBPROGRAM __u32 heard_on_group(struct __sk_buff *skb, const struct received *r)
+{
+	struct group_message message = {
+		.offset = r->udp_offset + sizeof(struct udphdr),
+		.len = r->payload,
+		.source = r->source,
+		.ip_id = bpf_ntohs(r->ip_id),
+	};
+
+	if (on_subnet(r->source, r->underlay)) {
+		if (r->underlay->flags & VNETD_UNDERLAY_RELAY && !r->segmented)
+			forward_copy(skb, r->underlay->index);
+		return VNETD_OK;
+	}
+	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
 }
 
 struct vudp_start {
@@ -333,6 +384,52 @@ static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received
 
 /* ---- the first of several fragments ------------------------------------------------------- */
 
+/* The same for VFWD: whether the sender is a peer is known here, the rest when it is whole. */
+SUBPROGRAM __u32 first_fragment_vfwd(struct __sk_buff *skb, const struct received *r,
+				     const struct vnetd_meta *m)
+{
+	struct reassembly_vfwd_hdr out = {};
+	struct {
+		struct udphdr udp;
+		struct vnetd_msg_hdr msg;
+		struct iphdr ip;
+		struct udphdr inner_udp;
+		__be16 id;
+	} VNETD_PACKED in;
+	struct vnetd_vnet_id addr;
+
+	if (!m)
+		return VNETD_OK;
+	ipv4_to(addr.bytes, r->source);
+	if (r->to_group || !bpf_map_lookup_elem(&peer_ids, &addr)) {
+		event_not_peer(addr.bytes, r->underlay->ifindex);
+		return VNETD_DROP_VFWD_NOT_PEER;
+	}
+	if (!m->relay_out)
+		return VNETD_DROP_VFWD_UNAVAILABLE;
+	if (bpf_skb_load_bytes(skb, r->udp_offset, &in, sizeof(in)))
+		return VNETD_DROP_TRUNCATED;
+	if (in.ip.protocol != IPPROTO_UDP || in.id != bpf_htons(VNETD_MSG_VUDP))
+		return in.id == bpf_htons(VNETD_MSG_VFWD) ? VNETD_DROP_VFWD_NESTED
+							  : VNETD_DROP_VFWD_BAD_INNER;
+	if (in.ip.daddr != ipv4_of(r->underlay->group))
+		return VNETD_DROP_VFWD_NOT_GROUP;
+	out.hdr.udp = in.udp;
+	out.hdr.udp.dest = bpf_htons(VNETD_REASSEMBLY_PORT);
+	out.hdr.udp.check = 0;
+	out.hdr.vxlan_flags = VXLAN_FLAG_VNI;
+	out.hdr.vxlan_id =
+		bpf_htonl((reassembly_id(0, r->underlay->index & 7, false) | REASSEMBLY_VFWD) << 8);
+	__builtin_memcpy(out.hdr.secret, m->reassembly_secret, sizeof(out.hdr.secret));
+	out.hdr.type = bpf_htons(ETH_P_IP);
+	out.source = in.ip.saddr;
+	out.ip_id = in.ip.id;
+	out.source_port = in.inner_udp.source;
+	if (bpf_skb_store_bytes(skb, r->udp_offset, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM))
+		return VNETD_DROP_NO_MEMORY;
+	return VNETD_OK;
+}
+
 /*
  * Sends it on to the stack in the form that brings the reassembled packet back to us
  * (bpf/lib/reassembly.h). What does not hold a frame's beginning stays as it is; the stack finds
@@ -347,8 +444,13 @@ static __always_inline __u32 first_fragment(struct __sk_buff *skb, struct receiv
 	struct vudp_start in;
 
 	*action = TC_ACT_OK;
-	if (!m || !m->reassembly || bpf_skb_load_bytes(skb, offset, &in, sizeof(in)) ||
-	    in.vudp.msg.id != bpf_htons(VNETD_MSG_VUDP))
+	if (!m || !m->reassembly || bpf_skb_load_bytes(skb, offset, &in, sizeof(in)))
+		return VNETD_OK;
+	if (in.vudp.msg.id == bpf_htons(VNETD_MSG_VFWD)) {
+		v->traffic = NULL;
+		return first_fragment_vfwd(skb, r, m);
+	}
+	if (in.vudp.msg.id != bpf_htons(VNETD_MSG_VUDP))
 		return VNETD_OK;
 	reason = admit(&in.vudp, r, v);
 	slot = v->slot;
@@ -447,6 +549,16 @@ int vnetd_decap(struct __sk_buff *skb)
 		reason = VNETD_DROP_TRUNCATED;
 		goto count;
 	}
+	if (unlikely(r.to_group && !r.forwarded && id != bpf_htons(VNETD_MSG_VFWD))) {
+		/* a super-frame from afar comes back in the pieces in which others have it */
+		if (skb->gso_size && !on_subnet(r.source, r.underlay)) {
+			reason = segment(skb, &r, &action);
+			goto count;
+		}
+		reason = heard_on_group(skb, &r);
+		if (reason)
+			goto count;
+	}
 	switch (bpf_ntohs(id)) {
 	case VNETD_MSG_VUDP:
 		reason = receive_vudp(skb, &r, &v, &action);
@@ -455,8 +567,7 @@ int vnetd_decap(struct __sk_buff *skb)
 		reason = receive_varp(skb, &r);
 		break;
 	case VNETD_MSG_VFWD:
-		/* only configured peers are listened to, and there are none */
-		reason = VNETD_DROP_VFWD_NOT_PEER;
+		reason = receive_vfwd(skb, &r, &action);
 		break;
 	default:
 		reason = VNETD_DROP_UNKNOWN_MESSAGE;

@@ -88,7 +88,7 @@ static long copy_to_device(__u32 index, void *context)
 
 	if (index >= walk->last)
 		return 1;
-	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
+	if (!underlay || !sends_to_group(underlay))
 		return 0;
 	outer_to_group(&walk->e->frame.outer, underlay, walk->e->ip_id);
 	if (write_headers(walk->skb, walk->e)) {
@@ -102,7 +102,22 @@ static long copy_to_device(__u32 index, void *context)
 	return 0;
 }
 
-/* Sends to the group on every attached device: clones to all but the last. */
+/* No device sends to the group: members and peers have the frame by unicast. */
+static __always_inline __u32 to_relay(struct __sk_buff *skb, __u32 index, int *action)
+{
+	struct vnetd_meta *m = forward_wanted();
+
+	if (!m)
+		return VNETD_DROP_NO_RECEIVER;
+	skb->mark = VNETD_MARK_RELAY | (index & VNETD_MARK_INDEX);
+	*action = bpf_redirect(m->relay_out, 0);
+	return VNETD_OK;
+}
+
+/*
+ * Sends to the group on every attached device: clones to all but the last. A copy goes to
+ * bpf/relay.bpf.c when there are peers.
+ */
 static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 				      const struct verdict *v, int *action)
 {
@@ -117,7 +132,7 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 	if (reason)
 		return reason;
 	skb->mark = VNETD_MARK_NONE;
-	if (e->walk.up > 1) {
+	if (e->walk.sending > 1) {
 		e->walk.skb = skb;
 		e->walk.e = e;
 		bpf_loop(VNETD_MAX_UNDERLAYS, copy_to_device, &e->walk, 0);
@@ -128,6 +143,9 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 	outer_to_group(&e->frame.outer, underlay, e->ip_id);
 	if (write_headers(skb, e))
 		return VNETD_DROP_ENCAP_FAILED;
+	if (unlikely(!e->walk.sending))
+		return to_relay(skb, e->walk.last, action);
+	forward_copy(skb, e->walk.last);
 	*action = bpf_redirect(underlay->ifindex, 0);
 	return VNETD_OK;
 }

@@ -6,75 +6,18 @@
  *                                             |- answer(): IP that must not be fragmented: tell the
  *                                             |            guest the MTU (RFC 1191, RFC 8201)
  *                                             '- split(): encapsulate, one copy for each fragment
- *                       pair --mark FRAGMENT--> cut(): the copy becomes its fragment, and leaves
+ *                       pair --mark FRAGMENT--> fragment_cut(): the copy becomes its fragment, and leaves
  *
  * The pair's sending end has its offloads off, so what arrives here is single frames whose checksums
  * are filled in. A copy goes through the pair's receiving end once more because that makes an IP
  * packet of it in the kernel's eyes, whatever it carries.
  */
+#include "lib/fragment.h"
+#include "lib/forward.h"
 #include "lib/send.h"
 
-#define ETH_IP4_MIN (ETH_HLEN + sizeof(struct iphdr))
-/* as many as a mark can number */
-#define MAX_FRAGMENTS (1 << VNETD_MARK_FRAGMENT_SHIFT)
-/* what one call of bpf_skb_adjust_room may take away */
-#define MAX_SHRINK 4088
 #define ANSWER_INTERVAL_NS 1000000ULL
 #define ANSWER_BURST 32
-
-/* ---- shortening --------------------------------------------------------------------------- */
-
-/* A fragment of a packet whose tail cannot be cut: as much as a device's MTU may be. */
-struct piece {
-	__u8 bytes[16384];
-};
-
-VNETD_MAP(piece, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct piece, 1, 0);
-
-/* Takes bytes away behind an IP header without options. */
-static __always_inline long shrink(struct __sk_buff *skb, __u32 bytes)
-{
-	for (int i = 0; i < 0xffff / MAX_SHRINK + 1; i++) {
-		__u32 now = bytes > MAX_SHRINK ? MAX_SHRINK : bytes;
-
-		if (!now)
-			break;
-		if (bpf_skb_adjust_room(skb, -(__s32)now, BPF_ADJ_ROOM_NET, 0))
-			return -1;
-		bytes -= now;
-	}
-	return 0;
-}
-
-/*
- * Shortens an IP packet that is to be written anew. The kernel does not cut the tail of one that it
- * knows to be encapsulated (a VXLAN packet of a guest, the packet of a vnet on top of this one).
- */
-static __always_inline long shorten(struct __sk_buff *skb, __u32 len)
-{
-	if (likely(!bpf_skb_change_tail(skb, len, 0)))
-		return 0;
-	return skb->len > len ? shrink(skb, skb->len - len) : -1;
-}
-
-/* Leaves `len` bytes from `start` on of what is behind the IP header, as shorten() would. */
-SUBPROGRAM long keep_piece(struct __sk_buff *skb, __u32 start, __u32 len)
-{
-	__u32 zero = 0, offset = ETH_IP4_MIN + start, last = (len - 1) & (sizeof(struct piece) - 1);
-	struct piece *room = bpf_map_lookup_elem(&piece, &zero);
-
-	if (!room || offset > 0xffff || last + 1 != len || skb->len < ETH_IP4_MIN + len)
-		return -1;
-	/* a mask, which no verifier loses sight of */
-	barrier_var(last);
-	last &= sizeof(struct piece) - 1;
-	if (bpf_skb_load_bytes(skb, offset, room->bytes, last + 1) ||
-	    shrink(skb, skb->len - ETH_IP4_MIN - last - 1))
-		return -1;
-	barrier_var(last);
-	last &= sizeof(struct piece) - 1;
-	return bpf_skb_store_bytes(skb, ETH_IP4_MIN, room->bytes, last + 1, 0);
-}
 
 /* ---- the answer: too big ------------------------------------------------------------------ */
 
@@ -276,56 +219,18 @@ static __always_inline __u32 answer(struct __sk_buff *skb, struct encap *e, __u3
 
 /* ---- fragments ---------------------------------------------------------------------------- */
 
-/* Payload bytes of a fragment that is not the last (RFC 791 section 3.2). */
-static __always_inline __u32 fragment_size(__u32 mtu)
-{
-	return (mtu - sizeof(struct iphdr)) & ~7U;
-}
-
-struct split_walk {
-	struct __sk_buff *skb;
-	__u32 payload;
-	__u32 size;
-	__u32 index;
-	__u32 sent;
-};
-
-/* A callback of bpf_loop: a copy that knows which fragment it is to be. */
-static long copy_fragment(__u32 number, void *context)
-{
-	struct split_walk *walk = context;
-
-	if (number * walk->size >= walk->payload)
-		return 1;
-	walk->skb->mark = VNETD_MARK_FRAGMENT | (number & (MAX_FRAGMENTS - 1)) |
-			  (walk->index & 7) << VNETD_MARK_FRAGMENT_SHIFT;
-	if (bpf_clone_redirect(walk->skb, walk->skb->ifindex, BPF_F_INGRESS) == 0)
-		walk->sent += 1;
-	return 0;
-}
-
-/*
- * All fragments of the packet, for one device. Each copy is told the size of a fragment in place of
- * the header's checksum, which is made anew for each.
- */
+/* All fragments of the packet, for one device. */
 static __always_inline __u32 split(struct __sk_buff *skb, struct encap *e,
 				   const struct vnetd_underlay *underlay, __u32 mtu)
 {
-	struct split_walk walk = {
-		.skb = skb,
-		.payload = e->inner_len + VNETD_VUDP_IPV4_OVERHEAD - sizeof(struct iphdr),
-		.size = fragment_size(mtu),
-		.index = underlay->index,
-	};
+	__u32 payload = e->inner_len + VNETD_VUDP_IPV4_OVERHEAD - sizeof(struct iphdr);
 
-	if (mtu < 68 || walk.payload > walk.size * MAX_FRAGMENTS)
+	if (!fragments_fit(mtu, payload))
 		return VNETD_DROP_TOO_BIG;
-	e->frame.outer.ip.check = (__u16)walk.size;
+	e->frame.outer.ip.check = (__u16)fragment_size(mtu);
 	if (write_headers(skb, e))
 		return VNETD_DROP_ENCAP_FAILED;
-	bpf_loop(MAX_FRAGMENTS, copy_fragment, &walk, 0);
-	/* the receiver can do nothing with some of them */
-	return walk.sent * walk.size >= walk.payload ? VNETD_OK : VNETD_DROP_NO_MEMORY;
+	return fragment_copies(skb, underlay, payload, fragment_size(mtu));
 }
 
 static long split_for_device(__u32 index, void *context)
@@ -334,7 +239,7 @@ static long split_for_device(__u32 index, void *context)
 	struct vnetd_underlay *underlay = underlay_by_index(index);
 	__u32 reason;
 
-	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
+	if (!underlay || !sends_to_group(underlay))
 		return 0;
 	outer_to_group(&walk->e->frame.outer, underlay, walk->e->ip_id);
 	reason = split(walk->skb, walk->e, underlay, underlay->mtu);
@@ -392,55 +297,19 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 	e->walk.skb = skb;
 	e->walk.e = e;
 	bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
+	if (unlikely(forward_wanted())) {
+		if (!e->walk.sending) {
+			outer_to_group(&e->frame.outer, underlay, e->ip_id);
+			if (write_headers(skb, e))
+				return VNETD_DROP_ENCAP_FAILED;
+		}
+		forward_copy(skb, underlay->index);
+	} else if (unlikely(!e->walk.sending)) {
+		return VNETD_DROP_NO_RECEIVER;
+	}
 	if (!e->walk.copied)
 		return e->walk.failed;
 	count_missed(&e->walk, v);
-	return VNETD_OK;
-}
-
-/* The copy of a whole packet becomes one fragment of it. */
-static __always_inline __u32 cut(struct __sk_buff *skb, int *action)
-{
-	__u32 number = skb->mark & (MAX_FRAGMENTS - 1), size, start, end, payload;
-	struct vnetd_underlay *underlay =
-		underlay_by_index(skb->mark >> VNETD_MARK_FRAGMENT_SHIFT & 7);
-	struct iphdr ip;
-	long failed;
-
-	skb->mark = VNETD_MARK_NONE;
-	if (!underlay || skb->protocol != bpf_htons(ETH_P_IP) ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-		return VNETD_DROP_STALE_PASS;
-	payload = bpf_ntohs(ip.tot_len) - sizeof(ip);
-	size = ip.check;
-	if (size < 8 || size & 7 || size > fragment_size(underlay->mtu))
-		return VNETD_DROP_STALE_PASS;
-	start = number * size;
-	end = start + size;
-	if (start >= payload || ip.ihl != 5)
-		return VNETD_DROP_STALE_PASS;
-	if (end >= payload) {
-		end = payload;
-		ip.frag_off = bpf_htons(start / 8);
-		failed = shrink(skb, start);
-	} else {
-		ip.frag_off = bpf_htons(IPV4_MF | start / 8);
-		if (likely(!bpf_skb_change_tail(skb, ETH_IP4_MIN + end, 0)))
-			failed = shrink(skb, start);
-		else
-			failed = keep_piece(skb, start, size);
-	}
-	if (failed)
-		return VNETD_DROP_NO_MEMORY;
-	ip.tot_len = bpf_htons(sizeof(ip) + end - start);
-	ip.check = 0;
-	ip.check = ipv4_checksum(&ip);
-	if (bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0))
-		return VNETD_DROP_NO_MEMORY;
-	if (ipv4_is_multicast(ip.daddr))
-		*action = bpf_redirect(underlay->ifindex, 0);
-	else
-		*action = bpf_redirect_neigh(underlay->ifindex, NULL, 0, 0);
 	return VNETD_OK;
 }
 
@@ -454,7 +323,7 @@ int vnetd_oversize(struct __sk_buff *skb)
 
 	switch (skb->mark & VNETD_MARK_KIND) {
 	case VNETD_MARK_FRAGMENT:
-		reason = cut(skb, &action);
+		reason = fragment_cut(skb, &action);
 		if (reason)
 			count_drop(0, VNETD_DIR_ENCAP, reason, v.len);
 		return action;

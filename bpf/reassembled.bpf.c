@@ -6,8 +6,10 @@
  * What comes here is an Ethernet header whose addresses hold this host's secret, and the inner frame.
  * Everything else was sent to the device's port by others and is dropped.
  */
+#include "lib/forward.h"
 #include "lib/reassembly.h"
 #include "lib/receive.h"
+#include "lib/seen.h"
 
 static __always_inline bool secret_right(const __u8 *got, const __u8 *secret)
 {
@@ -19,6 +21,95 @@ static __always_inline bool secret_right(const __u8 *got, const __u8 *secret)
 	return !differ;
 }
 
+/* What VFWD has in front of the message inside, and what is here in its place. */
+struct vfwd_front {
+	struct ethhdr eth;
+	struct iphdr ip;
+	struct udphdr udp;
+	struct vnetd_msg_hdr msg;
+	struct iphdr inner_ip;
+	struct udphdr inner_udp;
+} VNETD_PACKED;
+
+struct vfwd_rest {
+	struct ethhdr eth;
+	__be32 source;
+	__be16 ip_id;
+	__be16 source_port;
+	__u16 pad;
+} VNETD_PACKED;
+
+/* From a peer: made whole again, and on to bpf/relay.bpf.c. */
+SUBPROGRAM __u32 reassembled_vfwd(struct __sk_buff *skb, __be32 sender, __u32 index)
+{
+	struct vnetd_underlay *underlay = underlay_by_index(index);
+	struct vfwd_front front = {};
+	struct vfwd_rest rest;
+	__u32 zero = 0, len;
+	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
+
+	if (!underlay || !m || !m->relay_out)
+		return VNETD_DROP_VFWD_UNAVAILABLE;
+	if (bpf_skb_load_bytes(skb, 0, &rest, sizeof(rest)))
+		return VNETD_DROP_TRUNCATED;
+	len = skb->len + sizeof(front) - sizeof(rest) - ETH_HLEN;
+	if (len > 0xffff)
+		return VNETD_DROP_VFWD_BAD_INNER;
+	if (bpf_skb_change_head(skb, sizeof(front) - sizeof(rest), 0))
+		return VNETD_DROP_NO_MEMORY;
+	front.eth.h_proto = bpf_htons(ETH_P_IP);
+	front.ip.version = 4;
+	front.ip.ihl = 5;
+	front.ip.tot_len = bpf_htons(len);
+	front.ip.protocol = IPPROTO_UDP;
+	front.ip.saddr = sender;
+	front.ip.daddr = ipv4_of(underlay->addr);
+	front.udp.len = bpf_htons(len - sizeof(struct iphdr));
+	front.msg.id = bpf_htons(VNETD_MSG_VFWD);
+	front.inner_ip.version = 4;
+	front.inner_ip.ihl = 5;
+	front.inner_ip.id = rest.ip_id;
+	front.inner_ip.protocol = IPPROTO_UDP;
+	front.inner_ip.saddr = rest.source;
+	front.inner_ip.daddr = ipv4_of(underlay->group);
+	front.inner_udp.source = rest.source_port;
+	if (bpf_skb_store_bytes(skb, 0, &front, sizeof(front), 0))
+		return VNETD_DROP_NO_MEMORY;
+	skb->mark = VNETD_MARK_RELAY_IN | (index & VNETD_MARK_INDEX);
+	return VNETD_OK;
+}
+
+/*
+ * A frame for all that came in fragments, with its outer packet in front of it once more: to be
+ * forwarded to the peers, or to be known again.
+ */
+SUBPROGRAM __u32 reassembled_group(struct __sk_buff *skb, const struct received *r)
+{
+	struct outer out = {};
+	struct group_message message = {
+		.offset = offsetof(struct outer, vudp),
+		.source = r->source,
+		.ip_id = bpf_ntohs(r->ip_id),
+	};
+
+	if (!r->underlay || !r->vnet ||
+	    bpf_skb_change_head(skb, sizeof(struct outer) - ETH_HLEN, 0))
+		return VNETD_DROP_NO_MEMORY;
+	outer_build(&out, r->underlay, r->vnet, skb->len - sizeof(struct outer), 0);
+	outer_to_group(&out, r->underlay, bpf_ntohs(r->ip_id));
+	out.ip.saddr = r->source;
+	out.ip.check = 0;
+	out.ip.check = ipv4_checksum((void *)&out + ETH_HLEN);
+	if (bpf_skb_store_bytes(skb, 0, &out, sizeof(out), 0))
+		return VNETD_DROP_NO_MEMORY;
+	if (on_subnet(r->source, r->underlay)) {
+		forward_copy(skb, r->underlay->index);
+		return VNETD_OK;
+	}
+	message.len = skb->len - message.offset;
+	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
+}
+
 static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct received *r,
 						 struct verdict *v, int *action)
 {
@@ -28,7 +119,7 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 		__be16 type;
 		__u8 eth[ETH_HLEN];
 	} VNETD_PACKED in;
-	__u32 zero = 0, reason, slot;
+	__u32 zero = 0, reason, slot, front = ETH_HLEN;
 	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
 	struct bpf_tunnel_key key = {};
 
@@ -36,6 +127,12 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	    !secret_right(in.secret, m->reassembly_secret) ||
 	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
 		return VNETD_DROP_REASSEMBLY_FORGED;
+	if (unlikely(reassembly_is_vfwd(key.tunnel_id))) {
+		reason = reassembled_vfwd(skb, bpf_htonl(key.remote_ipv4),
+					  reassembly_underlay(key.tunnel_id));
+		*action = bpf_redirect(m->relay_out, 0);
+		return reason;
+	}
 	v->len = skb->len - ETH_HLEN;
 	slot = reassembly_slot(key.tunnel_id);
 	r->vnet = vnet_by_slot(slot);
@@ -50,10 +147,17 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	r->ip_id = in.ip_id;
 	r->to_group = reassembly_to_group(key.tunnel_id);
 	v->flooded = r->to_group;
+	if (r->to_group &&
+	    (r->underlay->flags & VNETD_UNDERLAY_RELAY || !on_subnet(r->source, r->underlay))) {
+		reason = reassembled_group(skb, r);
+		if (reason)
+			return reason;
+		front = sizeof(struct outer);
+	}
 	reason = learn_remote(skb, r, in.eth + ETH_ALEN, v);
 	if (reason)
 		return reason;
-	reason = strip(skb, ETH_HLEN, in.eth, v->len);
+	reason = strip(skb, front, in.eth, v->len);
 	if (reason)
 		return reason;
 	if (v->traffic)

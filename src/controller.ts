@@ -16,11 +16,13 @@ import os from "node:os";
 import type { DaemonConfig } from "./config/daemon-config.js";
 import type { VnetConfig } from "./config/vnet-file.js";
 import type { Mac } from "./base/mac.js";
+import type { PeerConfig } from "./base/peer.js";
 import { defaultVnetifName, parseVnetId, type VnetId } from "./base/vnet-id.js";
 import { Hellos } from "./controller/hellos.js";
 import { nowMs, programOf, type Context } from "./controller/context.js";
 import { Ports } from "./controller/ports.js";
 import { StaticEntries } from "./controller/static-entries.js";
+import { Peers } from "./controller/peers.js";
 import { Underlays } from "./controller/underlays.js";
 import { VarpService } from "./controller/varp-service.js";
 import { Troubles } from "./controller/troubles.js";
@@ -70,6 +72,7 @@ export class Controller {
   readonly vnets: Vnets;
   readonly underlays: Underlays;
   readonly hellos: Hellos;
+  readonly peers: Peers;
   readonly varp: VarpService;
   readonly statics: StaticEntries;
   private readonly ports: Ports;
@@ -90,6 +93,7 @@ export class Controller {
     this.vnets = new Vnets(this.context, (device) => this.underlays.names().includes(device));
     this.underlays = new Underlays(this.context, {
       usable: (underlay) => {
+        this.peers.devicesChanged();
         this.hellos.deviceUsable(underlay);
         this.varp.announceAll();
         this.statics.apply();
@@ -97,9 +101,20 @@ export class Controller {
       down: (ifindex) => this.hellos.deviceDown(ifindex),
       gone: (ifindex) => this.hellos.deviceGone(ifindex),
       mtu: (mtuBytes) => this.vnets.setMtu(mtuBytes ?? defaultMtuBytes),
+      groupFlags: (underlay) => this.peers.flagsOf(underlay),
     });
     const { vnets, underlays } = this;
-    this.hellos = new Hellos(this.context, { vnets, underlays });
+    this.peers = new Peers(this.context, {
+      underlays,
+      heardHosts: () => this.hellos.heardHosts(),
+      unicastMembers: () => this.hellos.unicastMembers(),
+      ask: (underlay, peer) => this.hellos.ask(underlay, peer),
+      appeared: (addresses) => this.hellos.peersAppeared(addresses),
+      waysChanged: () => this.hellos.waysChanged(),
+      persist: (peers) => this.persist((draft) => (draft.peers = peers)),
+    });
+    const { peers } = this;
+    this.hellos = new Hellos(this.context, { vnets, underlays, peers });
     const { hellos } = this;
     const announce = (handle: number, mac: Mac): void => this.varp.announce(handle, mac);
     this.ports = new Ports(this.context, {
@@ -121,6 +136,7 @@ export class Controller {
       hellos,
       ports: this.ports,
       troubles,
+      peers,
       localNew: (vnet, mac) => this.statics.cameBack(vnet, mac),
     });
     this.statics = new StaticEntries(this.context, {
@@ -135,6 +151,7 @@ export class Controller {
       vnets,
       underlays,
       hellos,
+      peers,
       bpffs,
       startedMs: nowMs(),
       portOf: (handle, mac) => this.ports.deviceOf(handle, mac),
@@ -161,7 +178,9 @@ export class Controller {
     this.addProblems(() => kept);
     this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
+    this.peers.load(structuredClone(this.state.state.peers) as PeerConfig[]);
     this.underlays.reconcile(this.wantedDevices());
+    this.peers.sync();
     this.ports.follow(native.linkList());
     this.ports.forgetGone();
     this.statics.removeOrphans();
@@ -200,6 +219,7 @@ export class Controller {
     for (const closable of this.closables.splice(0)) closable.close();
     this.ports.close();
     this.varp.close();
+    this.peers.close();
     this.underlays.close();
   }
 
@@ -261,10 +281,12 @@ export class Controller {
     const { native, maps, hooks } = this.context;
     const segment = ensureHelperPair(native, "segment");
     const oversize = ensureHelperPair(native, "oversize");
+    const relay = ensureHelperPair(native, "relay");
     const reassembly = this.reassemblyDevice();
     const programs: [number, string][] = [
       [segment.in.ifindex, "vnetd_decap"],
       [oversize.in.ifindex, "vnetd_oversize"],
+      [relay.in.ifindex, "vnetd_relay"],
       ...(reassembly === 0 ? [] : ([[reassembly, "vnetd_reassembled"]] as [number, string][])),
     ];
     for (const [ifindex, program] of programs) {
@@ -278,6 +300,8 @@ export class Controller {
       segmentIn: segment.in.ifindex,
       oversizeOut: oversize.out.ifindex,
       oversizeIn: oversize.in.ifindex,
+      relayOut: relay.out.ifindex,
+      relayIn: relay.in.ifindex,
       reassembly,
       reassemblySecret: known ? meta.reassemblySecret : randomBytes(vnetdLimits.SECRET_LEN),
     });
@@ -304,8 +328,8 @@ export class Controller {
     const { hooks, native, log } = this.context;
     if (hooks.mode !== "tcx") return;
     const wanted = new Set<string>();
-    const { segmentIn, oversizeIn, reassembly } = readMeta(native, this.context.maps);
-    for (const ifindex of [segmentIn, oversizeIn, reassembly])
+    const { segmentIn, oversizeIn, relayIn, reassembly } = readMeta(native, this.context.maps);
+    for (const ifindex of [segmentIn, oversizeIn, relayIn, reassembly])
       wanted.add(`${String(ifindex)} ingress`);
     for (const { ifindex } of this.underlays.list()) wanted.add(`${String(ifindex)} ingress`);
     for (const { peer, vnif } of this.vnets.running()) {
@@ -353,6 +377,7 @@ export class Controller {
   private followDevices(withHooks: boolean): void {
     if (withHooks) this.ensureHelpers();
     this.underlays.sync();
+    this.peers.devicesChanged();
     this.vnets.followLinks(this.context.native.linkList());
     const repaired = this.vnets.repair(withHooks);
     if (repaired.length > 0) this.appeared(repaired);
@@ -369,6 +394,7 @@ export class Controller {
     this.lostNews = false;
     this.guarded("silent guests", () => this.ports.tick());
     this.guarded("storms and loops", () => this.troubles.tick());
+    this.guarded("peers", () => this.peers.tick());
     this.guarded("merging", () => this.underlays.sampleMerge());
     if (this.ticks % repairEveryTicks !== 0) return;
     this.guarded("repairing", () => this.followDevices(true));

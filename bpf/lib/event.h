@@ -106,4 +106,21 @@ SUBPROGRAM int event_moved(const struct vnetd_fdb_key *key, __u32 type, __u32 sl
 	return 0;
 }
 
+/* Somebody forwards to us whom nobody named: the daemon says so to who looks for what is missing. */
+SUBPROGRAM int event_not_peer(const __u8 *addr, __u32 ifindex)
+{
+	struct vnetd_event_peer *event;
+
+	if (!addr || !event_allowed(PACE_OTHER))
+		return 0;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return 0;
+	event->type = VNETD_EVENT_NOT_PEER;
+	event->ifindex = ifindex;
+	__builtin_memcpy(event->addr, addr, sizeof(event->addr));
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
 #endif

@@ -61,6 +61,14 @@ VNETD_MAP(table_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct vnetd_table_stat
 VNETD_MAP(device_stats, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct vnetd_device_stats,
 	  VNETD_MAX_UNDERLAYS, 0);
 
+VNETD_MAP(peers, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_peer, VNETD_MAX_PEERS, 0);
+VNETD_MAP(peer_ids, BPF_MAP_TYPE_HASH, struct vnetd_vnet_id, __u32, VNETD_MAX_PEERS, 0);
+VNETD_MAP(peer_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct vnetd_peer_stats, VNETD_MAX_PEERS,
+	  0);
+VNETD_MAP(peer_heard, BPF_MAP_TYPE_ARRAY, __u32, __u64, VNETD_MAX_PEERS, 0);
+VNETD_MAP(unicast_members, BPF_MAP_TYPE_HASH, struct vnetd_member_key, struct vnetd_member,
+	  VNETD_MAX_UNICAST_MEMBERS, BPF_F_NO_PREALLOC);
+
 VNETD_RING(control);
 VNETD_RING(events);
 

@@ -60,6 +60,16 @@ static __always_inline bool ipv4_is_host(__be32 addr)
 	       (addr & bpf_htonl(0xe0000000)) != bpf_htonl(0xe0000000);
 }
 
+/* False as well where the subnet is not known. */
+static __always_inline bool on_subnet(__be32 addr, const struct vnetd_underlay *underlay)
+{
+	__u32 bits = underlay->prefix_len;
+
+	if (!bits || bits > 32)
+		return false;
+	return !((bpf_ntohl(addr ^ ipv4_of(underlay->addr))) >> (32 - bits));
+}
+
 /* RFC 1112 section 6.4 */
 static __always_inline void ipv4_group_mac(__u8 *mac, __be32 group)
 {

@@ -33,6 +33,23 @@ _Static_assert(sizeof(struct reassembly_hdr) == sizeof(struct udphdr) + VNETD_VU
 _Static_assert(VNETD_SECRET_LEN + 2 == 2 * ETH_ALEN, "two MACs");
 _Static_assert(VNETD_MAX_VNETS <= 1 << 12 && VNETD_MAX_UNDERLAYS <= 1 << 3, "fits an id");
 
+/*
+ * Of VFWD the header is longer, and what is overwritten of it goes along behind: in the place of the
+ * rest of the inner IPv4 header and of the inner UDP header.
+ */
+struct reassembly_vfwd_hdr {
+	struct reassembly_hdr hdr;
+	__be32 source;
+	__be16 ip_id;
+	__be16 source_port;
+	__u16 pad;
+} VNETD_PACKED;
+
+_Static_assert(sizeof(struct reassembly_vfwd_hdr) == sizeof(struct udphdr) + VNETD_VFWD_HDR_LEN,
+	       "in the place of the headers that it replaces");
+
+#define REASSEMBLY_VFWD (1 << 16)
+
 /* What goes along as the VXLAN's id: the slot, where the packet came in, and whether to all. */
 static __always_inline __u32 reassembly_id(__u32 slot, __u32 underlay_index, bool to_group)
 {
@@ -52,6 +69,12 @@ static __always_inline __u32 reassembly_underlay(__u32 id)
 static __always_inline bool reassembly_to_group(__u32 id)
 {
 	return id >> 15 & 1;
+}
+
+/* A first fragment of VFWD; the slot is 0 then, the message inside is looked at when it is whole. */
+static __always_inline bool reassembly_is_vfwd(__u32 id)
+{
+	return id & REASSEMBLY_VFWD;
 }
 
 #endif

@@ -28,6 +28,8 @@ struct received {
 	__u16 ip_id;
 	bool to_group;
 	bool segmented;
+	/* it came inside VFWD, and bpf/relay.bpf.c has looked at it */
+	bool forwarded;
 };
 
 /* Whether a group frame of a host with several paths was delivered already: it came by another. */
@@ -74,6 +76,8 @@ static __always_inline __u32 learn_remote(struct __sk_buff *skb, const struct re
 	hop = nexthop_by_id(news.nexthop);
 	if (!hop)
 		return VNETD_OK;
+	if (unlikely(r->to_group && hop->flags & VNETD_NEXTHOP_DIRECT))
+		return VNETD_DROP_DUPLICATE_FORWARD;
 	if ((__s64)(news.now - hop->heard_ns) > (__s64)REFRESH_NS)
 		hop->heard_ns = news.now;
 	if (unlikely(hop->other)) {

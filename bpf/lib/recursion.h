@@ -12,15 +12,6 @@
 
 #include "frame.h"
 
-static __always_inline bool on_subnet(__be32 addr, const struct vnetd_underlay *underlay)
-{
-	__u32 bits = underlay->prefix_len;
-
-	if (!bits || bits > 32)
-		return false;
-	return !((bpf_ntohl(addr ^ ipv4_of(underlay->addr))) >> (32 - bits));
-}
-
 struct recursion_walk {
 	__be32 source;
 	__be32 destination;

@@ -7,6 +7,7 @@
 #define VNETD_SEND_H
 
 #include "fdb.h"
+#include "forward.h"
 #include "frame.h"
 #include "path.h"
 
@@ -27,8 +28,10 @@ struct encap;
 struct device_walk {
 	struct __sk_buff *skb;
 	struct encap *e;
-	/* devices that are up, and the last of them */
+	/* devices that are up, those of them that send to the group, and the last of these; where
+	 * there is none, the last that is up */
 	__u32 up;
+	__u32 sending;
 	__u32 last;
 	__u32 min_mtu;
 	__u32 failed;
@@ -192,7 +195,12 @@ static long find_device(__u32 index, void *context)
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		return 0;
 	walk->up += 1;
-	walk->last = index;
+	if (likely(sends_to_group(underlay))) {
+		walk->sending += 1;
+		walk->last = index;
+	} else if (!walk->sending) {
+		walk->last = index;
+	}
 	if (underlay->mtu < walk->min_mtu)
 		walk->min_mtu = underlay->mtu;
 	return 0;

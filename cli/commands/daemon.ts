@@ -30,6 +30,8 @@ const deviceColumns: readonly Column<AttachedDevice>[] = [
   { title: "MTU", text: ({ mtu }) => String(mtu), right: true },
   { title: "GROUP", text: ({ group, port }) => `${group}:${port}` },
   { title: "MERGE", text: ({ merge }) => (merge ? "on" : "off") },
+  { title: "TO ALL BY", text: ({ groupWay }) => groupWay },
+  { title: "BECAUSE", text: ({ groupWhy }) => groupWhy },
 ];
 
 const dropColumns: readonly Column<DropInfo>[] = [

@@ -44,6 +44,12 @@ enum vnetd_limits {
 	VNETD_REASSEMBLY_PORT = 4790,
 	VNETD_MAX_HOST_PATHS = 4096,
 	VNETD_MAX_DROP_KEYS = 65536,
+	/* addresses of peers; number 0 is never used */
+	VNETD_MAX_PEERS = 256,
+	/* members of all vnets that are sent group frames by unicast */
+	VNETD_MAX_UNICAST_MEMBERS = 16384,
+	/* off-subnet group frames that are remembered, to know their copies */
+	VNETD_MAX_SEEN = 16384,
 	VNETD_RING_BYTES = 1 << 20,
 };
 
@@ -69,6 +75,14 @@ struct vnetd_meta {
 	/* random: tells packets that bpf/decap.bpf.c let through from what others send there */
 	__u8 reassembly_secret[VNETD_SECRET_LEN];
 	__u16 pad;
+	/* a veth pair like `oversize`: what is forwarded to peers, and what comes from them, passes it;
+	 * bpf/relay.bpf.c is attached to the second */
+	__u32 relay_out;
+	__u32 relay_in;
+	/* numbers of peers below this may be in use; 0: nothing is forwarded to peers */
+	__u32 peers;
+	/* entries of unicast_members; 0: nobody wants group frames by unicast */
+	__u32 unicast_members;
 };
 
 /* ---- vnets ---------------------------------------------------------------------------- */
@@ -167,6 +181,12 @@ enum vnetd_underlay_flags {
 	/* hand frames over through the vnetif's receive merging (GRO): for devices that deliver
 	 * packets at wire size. Per device, never per packet: that would reorder a flow. */
 	VNETD_UNDERLAY_MERGE = 1 << 1,
+	/* what is heard on the group from hosts of the subnet is forwarded to the peers */
+	VNETD_UNDERLAY_RELAY = 1 << 8,
+	/* multicast is not used: nothing is sent to the group */
+	VNETD_UNDERLAY_NO_GROUP = 1 << 9,
+	/* multicast is known to work here: a host of the subnet was heard on the group */
+	VNETD_UNDERLAY_GROUP_WORKS = 1 << 10,
 };
 
 /* maps underlays (HASH, ifindex -> this) and underlay_list (ARRAY, 0..7 -> ifindex or 0) */
@@ -188,6 +208,72 @@ struct vnetd_underlay {
 	__u32 reserved[3];
 };
 
+/* ---- peers: hosts that multicast does not reach ------------------------------------------ */
+
+enum vnetd_peer_flags {
+	/* VFWD from it is taken */
+	VNETD_PEER_USED = 1 << 0,
+	/* what goes to the group is forwarded to it */
+	VNETD_PEER_SEND = 1 << 1,
+	/* a host of ours that uses no multicast: what this host sends itself goes to it as to a
+	 * member, and not inside VFWD */
+	VNETD_PEER_UNICAST = 1 << 2,
+};
+
+/* maps peers (ARRAY, number -> this) and peer_ids (HASH, address -> number, u32) */
+struct vnetd_peer {
+	__u8 addr[16];
+	/* the underlay device by which it is reached; 0: none */
+	__u32 ifindex;
+	__u32 flags;
+	__be16 port;
+	__u16 pad;
+	__u32 reserved[5];
+};
+
+/* map peer_stats: PERCPU_ARRAY, a peer's number -> this */
+struct vnetd_peer_stats {
+	__u64 sent_frames;
+	__u64 sent_bytes;
+	__u64 heard_frames;
+	__u64 heard_bytes;
+};
+
+/* map peer_heard: ARRAY, a peer's number -> u64, when VFWD came from it last */
+
+/* map unicast_members: HASH. A vnet's members that are sent group frames by unicast, numbered
+ * from 0 on without a gap. Written by the daemon. */
+struct vnetd_member_key {
+	__u32 handle;
+	__u32 number;
+};
+
+struct vnetd_member {
+	__u8 addr[16];
+	__u32 ifindex;
+	__be16 port;
+	__u16 pad;
+};
+
+/* map seen: LRU_HASH, private to bpf/lib/seen.h: group frames whose source is not on the subnet */
+struct vnetd_seen_key {
+	/* of who sent the frame first */
+	__u8 source[16];
+	/* of the message */
+	__u64 hash;
+	/* IPv4 id of the group packet, or 0 where a copy does not tell it */
+	__u16 ip_id;
+	__u16 len;
+	__u32 pad;
+};
+
+struct vnetd_seen {
+	__u64 time_ns;
+	/* with ip_id 0: the copy came without an id */
+	__u32 without_id;
+	__u32 pad;
+};
+
 /* ---- hosts: next hops ----------------------------------------------------------------- */
 
 /* map nexthop_ids: HASH, this -> nexthop id (u32, index into nexthops, never 0) */
@@ -203,6 +289,9 @@ enum vnetd_nexthop_flags {
 	VNETD_NEXTHOP_MEMBER = 1 << 1,
 	/* the same host is reached by a better path, which `other` names */
 	VNETD_NEXTHOP_SECONDARY = 1 << 2,
+	/* it sends to us by unicast what goes to the group: what comes by the group or by a peer is
+	 * a copy */
+	VNETD_NEXTHOP_DIRECT = 1 << 3,
 };
 
 enum vnetd_encap {
@@ -360,6 +449,14 @@ enum vnetd_event_type {
 	/* a vnet's frames exceed the budget: from this host, or from the host at next hop `from` */
 	VNETD_EVENT_STORM = 6,
 	VNETD_EVENT_LOOP = 7,
+	/* events: VFWD from a host that is no peer */
+	VNETD_EVENT_NOT_PEER = 8,
+};
+
+enum vnetd_varp_way {
+	VNETD_WAY_DIRECT = 0,
+	/* inside VFWD, from a peer */
+	VNETD_WAY_FORWARDED = 1,
 };
 
 /* control: a VARP message as it arrived, at most VNETD_VARP_MAX_LEN bytes of it */
@@ -370,6 +467,8 @@ struct vnetd_event_varp {
 	__u8 destination[16];
 	__be16 source_port;
 	__u16 len;
+	/* enum vnetd_varp_way; source is the original sender's in either case */
+	__u32 way;
 	__u8 message[VNETD_VARP_MAX_LEN];
 };
 
@@ -398,6 +497,12 @@ struct vnetd_event_loop {
 	/* DECAP: whose packet it was */
 	__u8 source[16];
 	struct vnetd_probe probe;
+};
+
+struct vnetd_event_peer {
+	__u32 type;
+	__u32 ifindex;
+	__u8 addr[16];
 };
 
 /* ---- control program ------------------------------------------------------------------ */
@@ -460,7 +565,7 @@ struct vnetd_control {
 #define VNETD_SIZE(type, n) _Static_assert(sizeof(struct type) == (n), #type)
 VNETD_SIZE(vnetd_vudp_hdr, VNETD_VUDP_HDR_LEN);
 VNETD_SIZE(vnetd_varp, VNETD_VARP_LEN);
-VNETD_SIZE(vnetd_meta, 40);
+VNETD_SIZE(vnetd_meta, 56);
 VNETD_SIZE(vnetd_vnet, 104);
 VNETD_SIZE(vnetd_vnet_counts, 16);
 VNETD_SIZE(vnetd_floods, 64);
@@ -473,9 +578,14 @@ VNETD_SIZE(vnetd_host_path_key, 20);
 VNETD_SIZE(vnetd_host_path, 16);
 VNETD_SIZE(vnetd_fdb_key, 12);
 VNETD_SIZE(vnetd_fdb_entry, 48);
-VNETD_SIZE(vnetd_event_varp, 44 + VNETD_VARP_MAX_LEN);
+VNETD_SIZE(vnetd_event_varp, 48 + VNETD_VARP_MAX_LEN);
 VNETD_SIZE(vnetd_event_mac, 40);
 VNETD_SIZE(vnetd_control, 112);
+VNETD_SIZE(vnetd_event_peer, 24);
+VNETD_SIZE(vnetd_peer, 48);
+VNETD_SIZE(vnetd_member, 24);
+VNETD_SIZE(vnetd_seen_key, 32);
+VNETD_SIZE(vnetd_seen, 16);
 #endif
 
 #endif

@@ -29,6 +29,16 @@ enum vnetd_mark {
 	VNETD_MARK_FRAGMENT_SHIFT = 6,
 	/* a probe that the daemon sends just now (bpf/lib/probe.h): it did not come back */
 	VNETD_MARK_PROBE = 0x764e5000,
+	/* with VNETD_MARK_SEGMENTED: a group packet that came inside VFWD, which is taken out */
+	VNETD_MARK_FORWARDED = 0x00000800,
+	VNETD_MARK_INDEX = 0x00000007,
+	/* on their way through the relaying veth pair (bpf/relay.bpf.c). Value: index into
+	 * underlay_list. A copy of a group packet that goes to the peers … */
+	VNETD_MARK_RELAY = 0x764e8000,
+	/* … a packet with VFWD from a peer … */
+	VNETD_MARK_RELAY_IN = 0x764e9000,
+	/* … a whole packet that leaves by that device, in fragments if need be */
+	VNETD_MARK_RELAY_OUT = 0x764ea000,
 };
 
 #endif

@@ -72,6 +72,15 @@ enum vnetd_reason {
 
 	/* from a guest, continued (values are kept) */
 	VNETD_DROP_CARRIES_ITSELF,
+	/* from the underlay: what is inside VFWD, and copies of what peers forward */
+	VNETD_DROP_VFWD_BAD_INNER,
+	VNETD_DROP_VFWD_NESTED,
+	VNETD_DROP_VFWD_NOT_GROUP,
+	VNETD_DROP_VFWD_UNAVAILABLE,
+	VNETD_DROP_DUPLICATE_FORWARD,
+
+	/* from a guest, for all: no multicast is used, and nobody is known */
+	VNETD_DROP_NO_RECEIVER,
 
 	/* the frame went to the group, but not by one of the attached devices */
 	VNETD_DROP_COPY_FAILED,

@@ -82,6 +82,15 @@ struct vnetd_varp {
 	/* the hello extension may follow; an original ignores it */
 } VNETD_PACKED;
 
+/* A message to the group, for a host that multicast does not reach; the inner message follows. */
+struct vnetd_vfwd_hdr {
+	struct vnetd_msg_hdr msg;
+	/* IPv4: an original that relays sets protocol and addresses alone; source 0 is the address
+	 * that the outer packet came from */
+	__u8 inner_ip[20];
+	__u8 inner_udp[8];
+} VNETD_PACKED;
+
 /*
  * The hello extension: bytes behind the 43 of a VARP message. A receiver that does not know
  * the magic or the version ignores all of it; a TLV of an unknown type is skipped.
@@ -127,6 +136,10 @@ enum vnetd_tlv_type {
 	VNETD_TLV_SOLICIT = 7,
 	/* 0 bytes: the sender leaves this vnet (deleted or detached) */
 	VNETD_TLV_GOODBYE = 8,
+	/* 2 + 16 n bytes: length of the subnet's prefix, n, and the addresses of the sender's peers
+	 * (IPv4 as ::ffff:a.b.c.d); n is 255 and there are none when they do not fit. Absent: no
+	 * peers */
+	VNETD_TLV_PEERS = 32,
 };
 
 /*
@@ -166,6 +179,8 @@ struct vnetd_probe {
 
 enum vnetd_capability {
 	VNETD_CAP_HELLO = 1 << 0,
+	/* "I use no multicast: send me by unicast what goes to the group of vnets I am in" */
+	VNETD_CAP_UNICAST = 1 << 8,
 };
 
 #endif

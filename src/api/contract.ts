@@ -113,6 +113,31 @@ export interface HostInfo {
   paths: HostPathInfo[];
 }
 
+/** How group traffic gets to a peer's address: src/controller/peers.ts explains each. */
+export type PeerWay = "vfwd" | "unicast" | "multicast" | "none";
+
+export interface PeerAddressInfo {
+  address: string;
+  /** underlay device by which it is reached */
+  device: string | null;
+  way: PeerWay;
+  /** since something came from it inside VFWD; null: never */
+  heardSeconds: number | null;
+  sentFrames: number;
+  heardFrames: number;
+  /** why it cannot be reached, or "" */
+  problem: string;
+}
+
+/** A configured peer: a host, or a name that stands for hosts. */
+export interface PeerInfo {
+  peer: string;
+  port: number;
+  addresses: PeerAddressInfo[];
+  /** why the name was not resolved the last time, or "" */
+  problem: string;
+}
+
 export interface AttachedDevice {
   device: string;
   address: string | null;
@@ -125,6 +150,9 @@ export interface AttachedDevice {
   group: string;
   port: number;
   merge: boolean;
+  /** how what goes to all leaves: to the group, or to each host by unicast */
+  groupWay: "multicast" | "unicast";
+  groupWhy: string;
 }
 
 export interface DropInfo {
@@ -179,9 +207,10 @@ export interface Methods {
   varpAdd: [{ vnet: string; vmac: string; address: string; device?: string }, VarpEntry];
   varpDelete: [{ vnet: string; vmac: string }, { vnet: string; vmac: string }];
   varpFlush: [{ vnet?: string }, { vnets: number }];
-  peers: [Record<string, never>, never];
-  peerAdd: [{ peer: string; port?: number }, never];
-  peerDelete: [{ peer: string }, never];
+  peers: [Record<string, never>, PeerInfo[]];
+  /** an address or a name */
+  peerAdd: [{ peer: string; port?: number }, { peer: string; port: number | null }];
+  peerDelete: [{ peer: string }, { peer: string }];
   bridges: [Record<string, never>, BridgeInfo[]];
   hosts: [Record<string, never>, HostInfo[]];
   status: [Record<string, never>, StatusInfo];

@@ -21,6 +21,7 @@ import {
   fieldsOf,
   flagField,
   onlyFields,
+  optionalIntegerField,
   optionalTextField,
   textField,
   textListField,
@@ -40,9 +41,12 @@ export function createHandlers(controller: Controller): Handlers {
     vifs: () => views.vifs(),
     varp: () => views.varp(),
     ...entryHandlers(controller),
-    peers: notBuilt,
-    peerAdd: notBuilt,
-    peerDelete: notBuilt,
+    peers: () => controller.peers.list(),
+    peerAdd: (params) => {
+      const port = optionalIntegerField(params, "port", { smallest: 1, largest: 65535 });
+      return peerAdd(controller, textField(params, "peer"), port ?? null);
+    },
+    peerDelete: (params) => peerDelete(controller, textField(params, "peer")),
     bridges: () => views.bridges(),
     hosts: () => views.hosts(),
     status: () => views.status(),
@@ -50,10 +54,34 @@ export function createHandlers(controller: Controller): Handlers {
   };
 }
 
-function notBuilt(): never {
-  throw new VnetdError("NOT_BUILT", "forwarding to peers is not built yet", {
-    hint: "Until it is, hosts must reach one another by multicast.",
+// ---- peers
+
+function peerAdd(
+  controller: Controller,
+  text: string,
+  port: number | null,
+): { peer: string; port: number | null } {
+  const { peers, context } = controller;
+  const { peer } = peers.add(text, port);
+  controller.persist(
+    (draft) => {
+      draft.peers.push({ peer, port, addresses: [] });
+    },
+    () => peers.delete(peer),
+  );
+  context.log.info(`peer ${peer}: added`);
+  return { peer, port };
+}
+
+function peerDelete(controller: Controller, text: string): { peer: string } {
+  const { peers, context } = controller;
+  const peer = peers.find(text);
+  controller.persist((draft) => {
+    draft.peers = draft.peers.filter((each) => each.peer !== peer);
   });
+  peers.delete(peer);
+  context.log.info(`peer ${peer}: deleted`);
+  return { peer };
 }
 
 // ---- devices

@@ -24,6 +24,22 @@ export function optionalTextField(params: unknown, name: string): string | undef
   throw new VnetdError("BAD_REQUEST", `"${name}" must be a text`);
 }
 
+export function optionalIntegerField(
+  params: unknown,
+  name: string,
+  bounds: { smallest: number; largest: number },
+): number | undefined {
+  const value = ownField(params, name);
+  if (value === undefined || value === null) return undefined;
+  const { smallest, largest } = bounds;
+  const fits = typeof value === "number" && Number.isInteger(value);
+  if (fits && value >= smallest && value <= largest) return value;
+  throw new VnetdError(
+    "BAD_REQUEST",
+    `"${name}" must be a whole number from ${String(smallest)} to ${String(largest)}`,
+  );
+}
+
 export function flagField(params: unknown, name: string): boolean {
   const value = ownField(params, name);
   if (value === undefined || typeof value === "boolean") return value ?? false;

@@ -16,7 +16,6 @@ export const errorTable = {
   NO_DAEMON: "No daemon answers on the socket.",
   API_VERSION: "The command and the daemon speak different versions of the socket's API.",
   BAD_REQUEST: "A request on the socket is not of the API's form.",
-  NOT_BUILT: "The feature is named in the interface and not built yet.",
   PERMISSION: "The caller may not do that.",
 
   FILE_UNREADABLE: "A file cannot be read.",
@@ -55,6 +54,10 @@ export const errorTable = {
   CONFIG: "The daemon's configuration cannot be used.",
 
   BAD_ADDRESS: "An IP address is not one.",
+  BAD_PEER: "A peer is neither the address of a host nor a name.",
+  PEER_EXISTS: "There is such a peer already.",
+  PEER_NOT_FOUND: "There is no such peer.",
+  PEER_LIMIT: "No more peers fit.",
   DUPLICATE_VNET: "Two vnets of one configuration have the same id or name.",
   TOO_LARGE: "A file or a message is larger than vnetd reads.",
   STATE_UNWRITABLE: "The state directory cannot be written.",

@@ -25,6 +25,7 @@ import {
 } from "./yaml-tree.js";
 
 export type MergePolicy = "auto" | "on" | "off";
+export type MulticastSetting = "auto" | "on" | "off";
 
 /** Bounds of tables and rates in the kernel; include/vnetd/maps.h has the same defaults. */
 export interface TableLimits {
@@ -58,6 +59,10 @@ export interface DaemonConfig {
   /** null: no metrics are served */
   metricsListen: ListenAddress | null;
   helloSeconds: number;
+  /** off: everything goes by unicast, to peers and members; auto: where it is found not to work */
+  multicast: MulticastSetting;
+  /** how often the names of peers are resolved again */
+  resolveSeconds: number;
   /** devices to attach at start, besides those that were attached before */
   attach: string[];
   /** null: the machine's */
@@ -82,6 +87,8 @@ export function daemonConfigDefaults(): DaemonConfig {
     },
     metricsListen: { address: "127.0.0.1", port: 11798 },
     helloSeconds: 30,
+    multicast: "auto",
+    resolveSeconds: 60,
     attach: [],
     hostName: null,
   };
@@ -137,10 +144,10 @@ function groupOf(node: YamlNode): string {
   return addressToText(bytes);
 }
 
-function mergeOf(node: YamlNode): MergePolicy {
-  const text = textOf(node, "merge");
+function autoOnOff(node: YamlNode, name: string): "auto" | "on" | "off" {
+  const text = textOf(node, name);
   if (text === "auto" || text === "on" || text === "off") return text;
-  throw refuse(`"merge" cannot be ${describeNode(node)}`, "It is auto, on or off.", node.place);
+  throw refuse(`"${name}" cannot be ${describeNode(node)}`, "It is auto, on or off.", node.place);
 }
 
 /** "ADDR:PORT" ([ADDR]:PORT for IPv6) or "off"; also for the command line's --metrics-listen. */
@@ -239,7 +246,12 @@ const setters = new Map<string, Setter>([
   ],
   ["group", (config, node) => (config.group = groupOf(node))],
   ["port", (config, node) => (config.port = integerOf(node, "port", 1, 65535))],
-  ["merge", (config, node) => (config.merge = mergeOf(node))],
+  ["merge", (config, node) => (config.merge = autoOnOff(node, "merge"))],
+  ["multicast", (config, node) => (config.multicast = autoOnOff(node, "multicast"))],
+  [
+    "resolveSeconds",
+    (config, node) => (config.resolveSeconds = integerOf(node, "resolveSeconds", 1, 86_400)),
+  ],
   ["limits", (config, node) => eachKey(asMapping(node, '"limits"'), limitSetters, config.limits)],
   [
     "metricsListen",

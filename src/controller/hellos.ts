@@ -28,18 +28,21 @@ import { decodeHello, encodeHello, type Hello, type HelloReason } from "../wire/
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
 import { nowMs, type Context } from "./context.js";
 import { refuse } from "./refusals.js";
+import type { HeardHost, Peers, UnicastMember } from "./peers.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
 const repliesPerSecond = { perSecond: 500, burst: 1000 };
 const hellosPerTick = 200;
 const probesPerTick = 500;
+const vnetsPerAsk = 8;
 /** how long a duplicate host id is held against its owner, in hello intervals */
 const duplicateIntervals = 3;
 
 export interface HelloParts {
   vnets: Vnets;
   underlays: Underlays;
+  peers: Peers;
 }
 
 /** Of a later version, or no hello at all, is nobody's mistake. */
@@ -54,6 +57,9 @@ export class Hellos {
   private duplicate: { own: string; address: string; atMs: number } | undefined;
   private readonly probe = new PathProbe();
   private readonly helloMs: number;
+  private askedVnets = 0;
+  /** by host id: what a host said of its peers */
+  private readonly peersOf = new Map<string, NonNullable<Hello["peers"]>>();
 
   constructor(
     private readonly context: Context,
@@ -73,11 +79,11 @@ export class Hellos {
     const { control, maps } = this.context;
     const nexthops = maps.nexthops();
     for (const nexthop of nexthops.values()) {
-      const { NEXTHOP_MEMBER, NEXTHOP_USED } = vnetdNexthopFlags;
+      const { NEXTHOP_MEMBER, NEXTHOP_USED, NEXTHOP_DIRECT } = vnetdNexthopFlags;
       if ((nexthop.flags & NEXTHOP_MEMBER) === 0) continue;
       control.run({
         ...nexthopRequest(nexthop, nexthops),
-        nexthopFlags: nexthop.flags & ~(NEXTHOP_USED | NEXTHOP_MEMBER),
+        nexthopFlags: nexthop.flags & ~(NEXTHOP_USED | NEXTHOP_MEMBER | NEXTHOP_DIRECT),
       });
     }
   }
@@ -160,7 +166,12 @@ export class Hellos {
   // ---- what others say
 
   /** An announce that is no hello is none of ours. */
-  onAnnounce(vnet: RunningVnet, underlay: Underlay, message: VarpMessage, source: string): void {
+  onAnnounce(
+    vnet: RunningVnet,
+    underlay: Underlay,
+    message: VarpMessage,
+    { source, onGroup }: { source: string; onGroup: boolean },
+  ): void {
     const decoded = decodeHello(Buffer.from(message.trailing));
     if (!decoded.ok) {
       if (malformed.has(decoded.reason)) refuse(this.context, vnet, "varp_bad_tlv", message);
@@ -170,6 +181,7 @@ export class Hellos {
     }
     const { hello } = decoded;
     if (hello.hostId === this.context.hostId) return this.onOwnId(hello, underlay, source);
+    this.parts.peers.heardHello(underlay, source, onGroup);
     const path = { address: source, ifindex: underlay.ifindex };
     if (hello.goodbye) {
       this.apply(this.members.goodbye(vnet.handle, hello.hostId, path));
@@ -188,6 +200,7 @@ export class Hellos {
       },
       nowMs(),
     );
+    if (!result.refused) this.notePeers(hello);
     this.apply(result.changes);
     this.heard(vnet, path);
     if (result.refused) {
@@ -222,7 +235,7 @@ export class Hellos {
         slot: vnet.slot,
         handle: vnet.handle,
         ifindex: change.ifindex,
-        nexthopFlags: flagsOf(change),
+        nexthopFlags: flagsOf(change) | this.directFlag(change),
         capabilities: change.capabilities,
         mtu: change.mtuBytes,
         addr: parseAddress(change.address),
@@ -237,6 +250,79 @@ export class Hellos {
       });
       if (reason !== "ok") this.context.log.debug(`next hop ${change.address}: ${reason}`);
     }
+    if (changes.length > 0) this.parts.peers.membersChanged();
+  }
+
+  // ---- peers, and hosts that use no multicast
+
+  /** Who is a host of ours, for those who place peers. */
+  heardHosts(): HeardHost[] {
+    const hosts = new Map<string, HeardHost>();
+    for (const { hostId, name, capabilities, paths } of this.members.list()) {
+      const unicast = (capabilities & vnetdCapability.CAP_UNICAST) !== 0;
+      const peers = this.peersOf.get(hostId);
+      const host = hosts.get(hostId) ?? { name, addresses: [], unicast, peers };
+      hosts.set(hostId, host);
+      for (const { address } of paths) {
+        if (!host.addresses.includes(address)) host.addresses.push(address);
+      }
+    }
+    for (const hostId of this.peersOf.keys()) if (!hosts.has(hostId)) this.peersOf.delete(hostId);
+    return [...hosts.values()];
+  }
+
+  /** Members that this host sends group traffic to by unicast: they use no multicast, or we. */
+  unicastMembers(): UnicastMember[] {
+    return this.members.list().flatMap(({ handle, capabilities, primary }) => {
+      const { address, ifindex } = primary;
+      return this.isDirect(ifindex, capabilities) ? [{ handle, address, ifindex }] : [];
+    });
+  }
+
+  /** Multicast is used no longer, or again: said at once, and the next hops are put right. */
+  waysChanged(): void {
+    this.apply(this.members.records());
+    for (const vnet of this.parts.vnets.running())
+      this.sayToGroup(vnet, "plain", this.parts.underlays.usable());
+  }
+
+  /** They are peers from now on: who is there is asked. */
+  peersAppeared(addresses: readonly string[]): void {
+    for (const vnet of this.parts.vnets.running()) {
+      for (const address of addresses) {
+        this.parts.peers.sayTo(address, (underlay, send) => {
+          const message = this.helloOf(vnet, "solicit", underlay);
+          if (message !== undefined) send(message);
+        });
+      }
+    }
+  }
+
+  /** Plain, by unicast, for a few vnets at a time: the other may not have all of them. */
+  ask(underlay: Underlay, { address, port }: { address: string; port: number }): void {
+    const vnets = this.parts.vnets.running();
+    const asked = this.askedVnets;
+    for (let at = 0; at < Math.min(vnetsPerAsk, vnets.length); at += 1) {
+      const vnet = vnets[(asked + at) % vnets.length];
+      const message = vnet === undefined ? undefined : this.helloOf(vnet, "solicit", underlay);
+      if (message !== undefined) underlay.socket?.send(message, address, port);
+    }
+    this.askedVnets = asked + vnetsPerAsk;
+  }
+
+  private notePeers({ hostId, peers }: Hello): void {
+    if (peers === undefined) this.peersOf.delete(hostId);
+    else this.peersOf.set(hostId, peers);
+  }
+
+  private isDirect(ifindex: number, capabilities: number): boolean {
+    if ((capabilities & vnetdCapability.CAP_UNICAST) !== 0) return true;
+    const underlay = this.parts.underlays.byIfindex(ifindex);
+    return underlay !== undefined && this.parts.peers.usesUnicast(underlay);
+  }
+
+  private directFlag({ member, ifindex, capabilities }: PathChange): number {
+    return member && this.isDirect(ifindex, capabilities) ? vnetdNexthopFlags.NEXTHOP_DIRECT : 0;
   }
 
   private heard(vnet: RunningVnet, { address, ifindex }: Place): void {
@@ -277,30 +363,40 @@ export class Hellos {
   }
 
   private sayToGroup(vnet: RunningVnet, kind: HelloKind, underlays: readonly Underlay[]): void {
-    for (const underlay of underlays) this.say(vnet, kind, underlay);
+    for (const underlay of underlays) {
+      const message = this.helloOf(vnet, kind, underlay);
+      if (message === undefined) continue;
+      this.parts.peers.toAll(underlay, message, { handle: vnet.handle, isHello: true });
+    }
   }
 
-  private say(vnet: RunningVnet, kind: HelloKind, underlay: Underlay, to?: string): void {
+  private say(vnet: RunningVnet, kind: HelloKind, underlay: Underlay, to: string): void {
+    const message = this.helloOf(vnet, kind, underlay);
+    if (message !== undefined) underlay.socket?.send(message, to);
+  }
+
+  private helloOf(vnet: RunningVnet, kind: HelloKind, underlay: Underlay): Buffer | undefined {
     const address = this.careOf(underlay);
-    if (address === undefined) return;
+    if (address === undefined) return undefined;
+    const unicast = this.parts.peers.usesUnicast(underlay) ? vnetdCapability.CAP_UNICAST : 0;
+    const peers = this.parts.peers.helloPeers(underlay);
     const { hostId, bootNonce, hostName } = this.context;
     const extension = encodeHello({
       hostId,
       bootNonce,
-      capabilities: vnetdCapability.CAP_HELLO,
+      capabilities: vnetdCapability.CAP_HELLO | unicast,
       underlayMtuBytes: underlay.state.mtuBytes,
       hostName,
       software: `vnetd ${version}`,
       solicit: kind === "solicit",
       goodbye: kind === "goodbye",
+      ...(peers === undefined ? {} : { peers }),
     });
     const vmac = macToBytes(vnet.vmac);
-    const message = encodeVarp(
+    return encodeVarp(
       { opcode: "announce", vnet: vnetIdToBytes(vnet.id), vmac, address },
       extension,
     );
-    if (to === undefined) underlay.socket?.sendToGroup(message);
-    else underlay.socket?.send(message, to);
   }
 }
 

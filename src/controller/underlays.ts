@@ -37,6 +37,8 @@ export interface UnderlayEvents {
   down(ifindex: number): void;
   gone(ifindex: number): void;
   mtu(mtuBytes: number | undefined): void;
+  /** flags of its record that follow from how group traffic goes */
+  groupFlags(underlay: Underlay): number;
 }
 
 const largestMtuBytes = 65_535 - overheadBytes;
@@ -222,8 +224,14 @@ export class Underlays {
     underlay.ifindex = state.ifindex;
     this.writeRecord(underlay);
     maps.setUnderlayListed(this.placeOf(state.ifindex), state.ifindex);
-    if (state.address !== null) this.joinGroup(state);
+    if (this.context.config.multicast === "off") this.leaveGroup(state.ifindex);
+    else if (state.address !== null) this.joinGroup(state);
     this.openSocket(underlay);
+  }
+
+  /** The flags of how group traffic goes changed. */
+  rewriteRecords(): void {
+    for (const underlay of this.list()) if (underlay.ifindex !== 0) this.writeRecord(underlay);
   }
 
   private writeRecord(underlay: Underlay): void {
@@ -232,7 +240,10 @@ export class Underlays {
     const up = state.problem === "" ? vnetdUnderlayFlags.UNDERLAY_UP : 0;
     maps.setUnderlay({
       ifindex: state.ifindex,
-      flags: up | (merge.merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0),
+      flags:
+        up |
+        (merge.merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0) |
+        this.events.groupFlags(underlay),
       addr: state.address === null ? new Uint8Array(16) : parseAddress(state.address),
       group: parseAddress(config.group),
       mac: macToBytes(state.mac),

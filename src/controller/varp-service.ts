@@ -18,12 +18,15 @@ import { vnetIdFromBytes, vnetIdToBytes } from "../base/vnet-id.js";
 import { isFresh, isLocal, localEntries, nowNs } from "../dataplane/tables.js";
 import {
   VnetdEventMac,
+  VnetdEventPeer,
   VnetdEventVarp,
   decodeVnetdEventMac,
+  decodeVnetdEventPeer,
   decodeVnetdEventVarp,
   vnetdControlOp,
   vnetdEventType,
   vnetdFdbFlags,
+  vnetdVarpWay,
   type VnetdEventMac as MacEvent,
   type VnetdEventVarp as VarpEvent,
 } from "../generated/layouts.js";
@@ -38,6 +41,7 @@ import { nowMs, type Context } from "./context.js";
 import type { Ports } from "./ports.js";
 import type { Troubles } from "./troubles.js";
 import { notSent, refuse } from "./refusals.js";
+import type { Peers } from "./peers.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
@@ -58,6 +62,7 @@ export interface VarpParts {
   /** a MAC was heard here that is new, or was elsewhere */
   localNew: (vnet: RunningVnet, mac: Mac) => void;
   troubles: Troubles;
+  peers: Peers;
 }
 
 export class VarpService {
@@ -87,6 +92,11 @@ export class VarpService {
 
   /** A record of the ring `events`. */
   onEvent(record: Buffer): void {
+    const type = record.length >= 4 ? record.readUInt32LE(0) : 0;
+    if (type === vnetdEventType.EVENT_NOT_PEER && record.length >= VnetdEventPeer.size) {
+      this.parts.peers.onStranger(decodeVnetdEventPeer(record));
+      return;
+    }
     if (record.length < VnetdEventMac.size) return;
     const event = decodeVnetdEventMac(record);
     if (event.type !== vnetdEventType.EVENT_UNKNOWN_UNICAST) return;
@@ -183,7 +193,11 @@ export class VarpService {
     const source = addressToText(event.source);
     if (decoded.message.opcode === "request")
       this.onRequest(vnet, underlay, decoded.message, source);
-    else this.onAnnounce(vnet, underlay, decoded.message, source);
+    else {
+      const onGroup =
+        event.way === vnetdVarpWay.WAY_DIRECT && isMulticastAddress(event.destination);
+      this.onAnnounce(vnet, underlay, decoded.message, { source, onGroup });
+    }
   }
 
   /** Answered from the address announced, to the protocol's port, wherever it was asked from. */
@@ -204,11 +218,12 @@ export class VarpService {
     vnet: RunningVnet,
     underlay: Underlay,
     message: VarpMessage,
-    source: string,
+    from: { source: string; onGroup: boolean },
   ): void {
+    const { source } = from;
     if (this.isOwnAddress(source)) return this.refused(vnet, "own_echo", message);
     const mac = macFromBytes(message.vmac);
-    this.parts.hellos.onAnnounce(vnet, underlay, message, source);
+    this.parts.hellos.onAnnounce(vnet, underlay, message, from);
     const care = message.address;
     const wrong = this.whyNotTaken(vnet, mac, care);
     if (wrong !== undefined) return this.refused(vnet, wrong, message);
@@ -310,7 +325,8 @@ export class VarpService {
   private sendToGroup(opcode: VarpOpcode, vnet: RunningVnet, mac: Mac): void {
     for (const underlay of this.parts.underlays.usable()) {
       const message = this.messageOf(opcode, vnet, mac, underlay);
-      if (message !== undefined) underlay.socket?.sendToGroup(message);
+      if (message === undefined) continue;
+      this.parts.peers.toAll(underlay, message, { handle: vnet.handle, isHello: false });
     }
   }
 

@@ -55,14 +55,14 @@ export class VarpSocket {
     this.send(message, this.options.group);
   }
 
-  send(message: Buffer, address: string): void {
+  send(message: Buffer, address: string, port = this.options.port): void {
     if (this.closed) return;
     if (!this.ready) {
-      if (this.waiting.length < 1024) this.waiting.push(() => this.send(message, address));
+      if (this.waiting.length < 1024) this.waiting.push(() => this.send(message, address, port));
       return;
     }
     if (this.socket.getSendQueueSize() > maxQueuedBytes) return;
-    this.socket.send(message, this.options.port, address, (error) => {
+    this.socket.send(message, port, address, (error) => {
       if (error === null) return;
       this.log.warn(`${this.options.device}: VARP to ${address}: ${errnoName(error)}`, "send");
     });

@@ -27,6 +27,7 @@ import type { LinkInfo } from "../native/contract.js";
 import type { MemberPath } from "../varp/members.js";
 import { nowMs, type Context } from "./context.js";
 import type { Hellos } from "./hellos.js";
+import type { Peers } from "./peers.js";
 import { isUsable, problemOf, type Underlay, type Underlays } from "./underlays.js";
 import type { RunningVnet, Vnet, Vnets } from "./vnets.js";
 
@@ -34,6 +35,7 @@ export interface ViewParts {
   vnets: Vnets;
   underlays: Underlays;
   hellos: Hellos;
+  peers: Peers;
   bpffs: string;
   startedMs: number;
   /** the port of a guest that its bridge has not heard */
@@ -159,6 +161,7 @@ export class Views {
   attached(underlay: Underlay): AttachedDevice {
     const { config, hooks } = this.context;
     const { state, device, merge } = underlay;
+    const group = this.parts.peers.describe(underlay);
     return {
       device,
       address: state.address,
@@ -169,6 +172,8 @@ export class Views {
       group: config.group,
       port: config.port,
       merge: merge.merge,
+      groupWay: group.way,
+      groupWhy: group.why,
     };
   }
 
@@ -215,6 +220,7 @@ export class Views {
       ...underlays.problems(),
       ...vnets.problems(),
       ...hellos.problems(),
+      ...this.parts.peers.problems(),
       ...problems(),
     ];
   }

@@ -5,6 +5,7 @@
  * The layouts are generated from include/vnetd/maps.h. The order of writes that makes a crash at
  * any instant safe is kept in vnet-table.ts.
  */
+import { parseAddress } from "../base/address.js";
 import type { VnetdNexthop } from "../generated/layouts.js";
 import {
   decodeVnetdDeviceStats,
@@ -14,6 +15,8 @@ import {
   decodeVnetdFdbKey,
   decodeVnetdHostPath,
   decodeVnetdNexthop,
+  decodeVnetdPeer,
+  decodeVnetdPeerStats,
   decodeVnetdTableStats,
   decodeVnetdTraffic,
   decodeVnetdUnderlay,
@@ -23,6 +26,9 @@ import {
   encodeVnetdFdbKey,
   encodeVnetdHostPathKey,
   encodeVnetdNexthopKey,
+  encodeVnetdMember,
+  encodeVnetdMemberKey,
+  encodeVnetdPeer,
   encodeVnetdPort,
   encodeVnetdUnderlay,
   encodeVnetdVnet,
@@ -31,6 +37,9 @@ import {
   VnetdFdbEntry,
   VnetdFdbKey,
   VnetdFloods,
+  VnetdMember,
+  VnetdMemberKey,
+  VnetdPeer as VnetdPeerLayout,
   VnetdTraffic,
   VnetdVnetCounts,
   vnetdLimits,
@@ -38,6 +47,8 @@ import {
   type VnetdHostPath,
   type VnetdHostPathKey,
   type VnetdNexthopKey,
+  type VnetdPeer,
+  type VnetdPeerStats,
   type VnetdPort,
   type VnetdTableStats,
   type VnetdUnderlay,
@@ -173,6 +184,72 @@ export class Maps {
 
   deleteDeviceStats(ifindex: number): void {
     this.native.mapDelete(this.fd("device_stats"), u32(ifindex));
+  }
+
+  // ---- peers
+  /** Those in use, by number. */
+  peers(): Map<number, VnetdPeer> {
+    const { count, keys, values } = this.dump("peers");
+    return new Map(
+      range(count).flatMap((at) => {
+        const record = decodeVnetdPeer(values, at * VnetdPeerLayout.size);
+        return record.flags === 0 ? [] : [[keys.readUInt32LE(at * 4), record] as const];
+      }),
+    );
+  }
+
+  /** The record first: who finds the address finds it complete. */
+  setPeer(number: number, record: VnetdPeer): void {
+    const bytes = encodeVnetdPeer(record);
+    const old = this.native.mapLookup(this.fd("peers"), u32(number));
+    if (old === undefined || !old.equals(bytes)) {
+      this.native.mapUpdate(this.fd("peers"), u32(number), bytes);
+    }
+    this.native.mapUpdate(this.fd("peer_ids"), record.addr, u32(number));
+  }
+
+  deletePeer(number: number, addr: Uint8Array): void {
+    const empty = (name: string): Buffer =>
+      Buffer.alloc(this.native.mapInfo(this.fd(name)).valueSize);
+    this.native.mapDelete(this.fd("peer_ids"), addr);
+    this.native.mapUpdate(this.fd("peers"), u32(number), empty("peers"));
+    this.native.mapUpdate(this.fd("peer_stats"), u32(number), empty("peer_stats"));
+    this.native.mapUpdate(this.fd("peer_heard"), u32(number), empty("peer_heard"));
+  }
+
+  peerStats(number: number): VnetdPeerStats {
+    const value = this.native.mapLookup(this.fd("peer_stats"), u32(number));
+    return decodeVnetdPeerStats(value ?? Buffer.alloc(32));
+  }
+
+  /** 0: never */
+  peerHeardNs(number: number): bigint {
+    return this.native.mapLookup(this.fd("peer_heard"), u32(number))?.readBigUInt64LE(0) ?? 0n;
+  }
+
+  /** Exactly these. A vnet's are numbered from 0 on; what is new is written before old is deleted. */
+  setUnicastMembers(
+    members: readonly { handle: number; number: number; address: string; ifindex: number }[],
+  ): void {
+    const { count, keys, values } = this.dump("unicast_members");
+    const old = new Map(
+      range(count).map((at) => [
+        keys.subarray(at * VnetdMemberKey.size, (at + 1) * VnetdMemberKey.size).toString("hex"),
+        values.subarray(at * VnetdMember.size, (at + 1) * VnetdMember.size),
+      ]),
+    );
+    for (const { handle, number, address, ifindex } of members) {
+      const key = encodeVnetdMemberKey({ handle, number });
+      const value = encodeVnetdMember({ addr: parseAddress(address), ifindex, port: 0 });
+      const before = old.get(key.toString("hex"));
+      old.delete(key.toString("hex"));
+      if (before?.equals(value) !== true) {
+        this.native.mapUpdate(this.fd("unicast_members"), key, value);
+      }
+    }
+    for (const key of old.keys()) {
+      this.native.mapDelete(this.fd("unicast_members"), Buffer.from(key, "hex"));
+    }
   }
 
   // ---- the MAC table

@@ -47,6 +47,9 @@ export const vnetdLimits = {
   REASSEMBLY_PORT: 4790,
   MAX_HOST_PATHS: 4096,
   MAX_DROP_KEYS: 65536,
+  MAX_PEERS: 256,
+  MAX_UNICAST_MEMBERS: 16384,
+  MAX_SEEN: 16384,
   RING_BYTES: 1048576,
 } as const;
 export type VnetdLimits = (typeof vnetdLimits)[keyof typeof vnetdLimits];
@@ -78,14 +81,26 @@ export type VnetdFlood = (typeof vnetdFlood)[keyof typeof vnetdFlood];
 export const vnetdUnderlayFlags = {
   UNDERLAY_UP: 1,
   UNDERLAY_MERGE: 2,
+  UNDERLAY_RELAY: 256,
+  UNDERLAY_NO_GROUP: 512,
+  UNDERLAY_GROUP_WORKS: 1024,
 } as const;
 export type VnetdUnderlayFlags = (typeof vnetdUnderlayFlags)[keyof typeof vnetdUnderlayFlags];
+
+/** enum vnetd_peer_flags; VNETD_ left out of the names */
+export const vnetdPeerFlags = {
+  PEER_USED: 1,
+  PEER_SEND: 2,
+  PEER_UNICAST: 4,
+} as const;
+export type VnetdPeerFlags = (typeof vnetdPeerFlags)[keyof typeof vnetdPeerFlags];
 
 /** enum vnetd_nexthop_flags; VNETD_ left out of the names */
 export const vnetdNexthopFlags = {
   NEXTHOP_USED: 1,
   NEXTHOP_MEMBER: 2,
   NEXTHOP_SECONDARY: 4,
+  NEXTHOP_DIRECT: 8,
 } as const;
 export type VnetdNexthopFlags = (typeof vnetdNexthopFlags)[keyof typeof vnetdNexthopFlags];
 
@@ -127,8 +142,16 @@ export const vnetdEventType = {
   EVENT_HELD: 5,
   EVENT_STORM: 6,
   EVENT_LOOP: 7,
+  EVENT_NOT_PEER: 8,
 } as const;
 export type VnetdEventType = (typeof vnetdEventType)[keyof typeof vnetdEventType];
+
+/** enum vnetd_varp_way; VNETD_ left out of the names */
+export const vnetdVarpWay = {
+  WAY_DIRECT: 0,
+  WAY_FORWARDED: 1,
+} as const;
+export type VnetdVarpWay = (typeof vnetdVarpWay)[keyof typeof vnetdVarpWay];
 
 /** enum vnetd_control_op; VNETD_ left out of the names */
 export const vnetdControlOp = {
@@ -155,6 +178,11 @@ export const vnetdMark = {
   MARK_FRAGMENT: 1984839680,
   MARK_FRAGMENT_SHIFT: 6,
   MARK_PROBE: 1984843776,
+  MARK_FORWARDED: 2048,
+  MARK_INDEX: 7,
+  MARK_RELAY: 1984856064,
+  MARK_RELAY_IN: 1984860160,
+  MARK_RELAY_OUT: 1984864256,
 } as const;
 export type VnetdMark = (typeof vnetdMark)[keyof typeof vnetdMark];
 
@@ -202,17 +230,23 @@ export const vnetdReason = {
   REFUSED_HOSTS_FULL: 32,
   REFUSED_STATIC: 33,
   DROP_CARRIES_ITSELF: 34,
-  DROP_COPY_FAILED: 35,
-  DROP_STORM: 36,
-  DROP_LOOP: 37,
-  DROP_ICMP_CHECKSUM: 38,
-  DROP_ICMP_FORGED: 39,
-  DROP_VARP_UNKNOWN_VNET: 40,
-  DROP_VARP_BAD_ADDRESS: 41,
-  DROP_VARP_BAD_TLV: 42,
-  DROP_VARP_LOCAL: 43,
-  DROP_VARP_RATE: 44,
-  REASON_COUNT: 45,
+  DROP_VFWD_BAD_INNER: 35,
+  DROP_VFWD_NESTED: 36,
+  DROP_VFWD_NOT_GROUP: 37,
+  DROP_VFWD_UNAVAILABLE: 38,
+  DROP_DUPLICATE_FORWARD: 39,
+  DROP_NO_RECEIVER: 40,
+  DROP_COPY_FAILED: 41,
+  DROP_STORM: 42,
+  DROP_LOOP: 43,
+  DROP_ICMP_CHECKSUM: 44,
+  DROP_ICMP_FORGED: 45,
+  DROP_VARP_UNKNOWN_VNET: 46,
+  DROP_VARP_BAD_ADDRESS: 47,
+  DROP_VARP_BAD_TLV: 48,
+  DROP_VARP_LOCAL: 49,
+  DROP_VARP_RATE: 50,
+  REASON_COUNT: 51,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -279,6 +313,7 @@ export const vnetdTlvType = {
   TLV_SOFTWARE: 6,
   TLV_SOLICIT: 7,
   TLV_GOODBYE: 8,
+  TLV_PEERS: 32,
 } as const;
 export type VnetdTlvType = (typeof vnetdTlvType)[keyof typeof vnetdTlvType];
 
@@ -295,6 +330,7 @@ export type VnetdProbeWire = (typeof vnetdProbeWire)[keyof typeof vnetdProbeWire
 /** enum vnetd_capability; VNETD_ left out of the names */
 export const vnetdCapability = {
   CAP_HELLO: 1,
+  CAP_UNICAST: 256,
 } as const;
 export type VnetdCapability = (typeof vnetdCapability)[keyof typeof vnetdCapability];
 
@@ -335,6 +371,12 @@ export const reasonNames: readonly string[] = [
   "refused_hosts_full",
   "refused_static",
   "carries_itself",
+  "vfwd_bad_inner",
+  "vfwd_nested",
+  "vfwd_not_group",
+  "vfwd_unavailable",
+  "duplicate_forward",
+  "no_receiver",
   "copy_failed",
   "storm",
   "loop",
@@ -363,10 +405,14 @@ export interface VnetdMeta {
   oversizeIn: number;
   reassembly: number;
   reassemblySecret: Uint8Array;
+  relayOut: number;
+  relayIn: number;
+  peers: number;
+  unicastMembers: number;
 }
 
 export const VnetdMeta = {
-  size: 40,
+  size: 56,
   fields: {
     layout: { offset: 0, size: 4, type: "u32" },
     nextHandle: { offset: 4, size: 4, type: "u32" },
@@ -377,6 +423,10 @@ export const VnetdMeta = {
     reassembly: { offset: 24, size: 4, type: "u32" },
     reassemblySecret: { offset: 28, size: 10, type: "u8", count: 10 },
     pad: { offset: 38, size: 2, type: "u16" },
+    relayOut: { offset: 40, size: 4, type: "u32" },
+    relayIn: { offset: 44, size: 4, type: "u32" },
+    peers: { offset: 48, size: 4, type: "u32" },
+    unicastMembers: { offset: 52, size: 4, type: "u32" },
   },
 } as const;
 
@@ -389,16 +439,20 @@ export function writeVnetdMeta(out: Buffer, value: VnetdMeta, offset = 0): void 
   out.writeUInt32LE(value.oversizeIn, offset + 20);
   out.writeUInt32LE(value.reassembly, offset + 24);
   putBytes(out, value.reassemblySecret, offset + 28, 10, "reassemblySecret");
+  out.writeUInt32LE(value.relayOut, offset + 40);
+  out.writeUInt32LE(value.relayIn, offset + 44);
+  out.writeUInt32LE(value.peers, offset + 48);
+  out.writeUInt32LE(value.unicastMembers, offset + 52);
 }
 
 export function encodeVnetdMeta(value: VnetdMeta): Buffer {
-  const out = Buffer.alloc(40);
+  const out = Buffer.alloc(56);
   writeVnetdMeta(out, value);
   return out;
 }
 
 export function decodeVnetdMeta(buf: Buffer, offset = 0): VnetdMeta {
-  atLeast(buf, offset, 40, "vnetd_meta");
+  atLeast(buf, offset, 56, "vnetd_meta");
   return {
     layout: buf.readUInt32LE(offset),
     nextHandle: buf.readUInt32LE(offset + 4),
@@ -408,6 +462,10 @@ export function decodeVnetdMeta(buf: Buffer, offset = 0): VnetdMeta {
     oversizeIn: buf.readUInt32LE(offset + 20),
     reassembly: buf.readUInt32LE(offset + 24),
     reassemblySecret: Buffer.from(buf.subarray(offset + 28, offset + 38)),
+    relayOut: buf.readUInt32LE(offset + 40),
+    relayIn: buf.readUInt32LE(offset + 44),
+    peers: buf.readUInt32LE(offset + 48),
+    unicastMembers: buf.readUInt32LE(offset + 52),
   };
 }
 
@@ -711,6 +769,237 @@ export function decodeVnetdUnderlay(buf: Buffer, offset = 0): VnetdUnderlay {
     port: buf.readUInt16BE(offset + 48),
     prefixLen: buf.readUInt8(offset + 50),
     index: buf.readUInt32LE(offset + 52),
+  };
+}
+
+/** struct vnetd_peer */
+export interface VnetdPeer {
+  addr: Uint8Array;
+  ifindex: number;
+  flags: number;
+  port: number;
+}
+
+export const VnetdPeer = {
+  size: 48,
+  fields: {
+    addr: { offset: 0, size: 16, type: "u8", count: 16 },
+    ifindex: { offset: 16, size: 4, type: "u32" },
+    flags: { offset: 20, size: 4, type: "u32" },
+    port: { offset: 24, size: 2, type: "u16", endian: "be" },
+    pad: { offset: 26, size: 2, type: "u16" },
+    reserved: { offset: 28, size: 20, type: "u32", count: 5 },
+  },
+} as const;
+
+export function writeVnetdPeer(out: Buffer, value: VnetdPeer, offset = 0): void {
+  putBytes(out, value.addr, offset, 16, "addr");
+  out.writeUInt32LE(value.ifindex, offset + 16);
+  out.writeUInt32LE(value.flags, offset + 20);
+  out.writeUInt16BE(value.port, offset + 24);
+}
+
+export function encodeVnetdPeer(value: VnetdPeer): Buffer {
+  const out = Buffer.alloc(48);
+  writeVnetdPeer(out, value);
+  return out;
+}
+
+export function decodeVnetdPeer(buf: Buffer, offset = 0): VnetdPeer {
+  atLeast(buf, offset, 48, "vnetd_peer");
+  return {
+    addr: Buffer.from(buf.subarray(offset, offset + 16)),
+    ifindex: buf.readUInt32LE(offset + 16),
+    flags: buf.readUInt32LE(offset + 20),
+    port: buf.readUInt16BE(offset + 24),
+  };
+}
+
+/** struct vnetd_peer_stats */
+export interface VnetdPeerStats {
+  sentFrames: bigint;
+  sentBytes: bigint;
+  heardFrames: bigint;
+  heardBytes: bigint;
+}
+
+export const VnetdPeerStats = {
+  size: 32,
+  fields: {
+    sentFrames: { offset: 0, size: 8, type: "u64" },
+    sentBytes: { offset: 8, size: 8, type: "u64" },
+    heardFrames: { offset: 16, size: 8, type: "u64" },
+    heardBytes: { offset: 24, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdPeerStats(out: Buffer, value: VnetdPeerStats, offset = 0): void {
+  out.writeBigUInt64LE(value.sentFrames, offset);
+  out.writeBigUInt64LE(value.sentBytes, offset + 8);
+  out.writeBigUInt64LE(value.heardFrames, offset + 16);
+  out.writeBigUInt64LE(value.heardBytes, offset + 24);
+}
+
+export function encodeVnetdPeerStats(value: VnetdPeerStats): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdPeerStats(out, value);
+  return out;
+}
+
+export function decodeVnetdPeerStats(buf: Buffer, offset = 0): VnetdPeerStats {
+  atLeast(buf, offset, 32, "vnetd_peer_stats");
+  return {
+    sentFrames: buf.readBigUInt64LE(offset),
+    sentBytes: buf.readBigUInt64LE(offset + 8),
+    heardFrames: buf.readBigUInt64LE(offset + 16),
+    heardBytes: buf.readBigUInt64LE(offset + 24),
+  };
+}
+
+/** struct vnetd_member_key */
+export interface VnetdMemberKey {
+  handle: number;
+  number: number;
+}
+
+export const VnetdMemberKey = {
+  size: 8,
+  fields: {
+    handle: { offset: 0, size: 4, type: "u32" },
+    number: { offset: 4, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdMemberKey(out: Buffer, value: VnetdMemberKey, offset = 0): void {
+  out.writeUInt32LE(value.handle, offset);
+  out.writeUInt32LE(value.number, offset + 4);
+}
+
+export function encodeVnetdMemberKey(value: VnetdMemberKey): Buffer {
+  const out = Buffer.alloc(8);
+  writeVnetdMemberKey(out, value);
+  return out;
+}
+
+export function decodeVnetdMemberKey(buf: Buffer, offset = 0): VnetdMemberKey {
+  atLeast(buf, offset, 8, "vnetd_member_key");
+  return {
+    handle: buf.readUInt32LE(offset),
+    number: buf.readUInt32LE(offset + 4),
+  };
+}
+
+/** struct vnetd_member */
+export interface VnetdMember {
+  addr: Uint8Array;
+  ifindex: number;
+  port: number;
+}
+
+export const VnetdMember = {
+  size: 24,
+  fields: {
+    addr: { offset: 0, size: 16, type: "u8", count: 16 },
+    ifindex: { offset: 16, size: 4, type: "u32" },
+    port: { offset: 20, size: 2, type: "u16", endian: "be" },
+    pad: { offset: 22, size: 2, type: "u16" },
+  },
+} as const;
+
+export function writeVnetdMember(out: Buffer, value: VnetdMember, offset = 0): void {
+  putBytes(out, value.addr, offset, 16, "addr");
+  out.writeUInt32LE(value.ifindex, offset + 16);
+  out.writeUInt16BE(value.port, offset + 20);
+}
+
+export function encodeVnetdMember(value: VnetdMember): Buffer {
+  const out = Buffer.alloc(24);
+  writeVnetdMember(out, value);
+  return out;
+}
+
+export function decodeVnetdMember(buf: Buffer, offset = 0): VnetdMember {
+  atLeast(buf, offset, 24, "vnetd_member");
+  return {
+    addr: Buffer.from(buf.subarray(offset, offset + 16)),
+    ifindex: buf.readUInt32LE(offset + 16),
+    port: buf.readUInt16BE(offset + 20),
+  };
+}
+
+/** struct vnetd_seen_key */
+export interface VnetdSeenKey {
+  source: Uint8Array;
+  hash: bigint;
+  ipId: number;
+  len: number;
+}
+
+export const VnetdSeenKey = {
+  size: 32,
+  fields: {
+    source: { offset: 0, size: 16, type: "u8", count: 16 },
+    hash: { offset: 16, size: 8, type: "u64" },
+    ipId: { offset: 24, size: 2, type: "u16" },
+    len: { offset: 26, size: 2, type: "u16" },
+    pad: { offset: 28, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdSeenKey(out: Buffer, value: VnetdSeenKey, offset = 0): void {
+  putBytes(out, value.source, offset, 16, "source");
+  out.writeBigUInt64LE(value.hash, offset + 16);
+  out.writeUInt16LE(value.ipId, offset + 24);
+  out.writeUInt16LE(value.len, offset + 26);
+}
+
+export function encodeVnetdSeenKey(value: VnetdSeenKey): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdSeenKey(out, value);
+  return out;
+}
+
+export function decodeVnetdSeenKey(buf: Buffer, offset = 0): VnetdSeenKey {
+  atLeast(buf, offset, 32, "vnetd_seen_key");
+  return {
+    source: Buffer.from(buf.subarray(offset, offset + 16)),
+    hash: buf.readBigUInt64LE(offset + 16),
+    ipId: buf.readUInt16LE(offset + 24),
+    len: buf.readUInt16LE(offset + 26),
+  };
+}
+
+/** struct vnetd_seen */
+export interface VnetdSeen {
+  timeNs: bigint;
+  withoutId: number;
+}
+
+export const VnetdSeen = {
+  size: 16,
+  fields: {
+    timeNs: { offset: 0, size: 8, type: "u64" },
+    withoutId: { offset: 8, size: 4, type: "u32" },
+    pad: { offset: 12, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdSeen(out: Buffer, value: VnetdSeen, offset = 0): void {
+  out.writeBigUInt64LE(value.timeNs, offset);
+  out.writeUInt32LE(value.withoutId, offset + 8);
+}
+
+export function encodeVnetdSeen(value: VnetdSeen): Buffer {
+  const out = Buffer.alloc(16);
+  writeVnetdSeen(out, value);
+  return out;
+}
+
+export function decodeVnetdSeen(buf: Buffer, offset = 0): VnetdSeen {
+  atLeast(buf, offset, 16, "vnetd_seen");
+  return {
+    timeNs: buf.readBigUInt64LE(offset),
+    withoutId: buf.readUInt32LE(offset + 8),
   };
 }
 
@@ -1221,11 +1510,12 @@ export interface VnetdEventVarp {
   destination: Uint8Array;
   sourcePort: number;
   len: number;
+  way: number;
   message: Uint8Array;
 }
 
 export const VnetdEventVarp = {
-  size: 556,
+  size: 560,
   fields: {
     type: { offset: 0, size: 4, type: "u32" },
     ifindex: { offset: 4, size: 4, type: "u32" },
@@ -1233,7 +1523,8 @@ export const VnetdEventVarp = {
     destination: { offset: 24, size: 16, type: "u8", count: 16 },
     sourcePort: { offset: 40, size: 2, type: "u16", endian: "be" },
     len: { offset: 42, size: 2, type: "u16" },
-    message: { offset: 44, size: 512, type: "u8", count: 512 },
+    way: { offset: 44, size: 4, type: "u32" },
+    message: { offset: 48, size: 512, type: "u8", count: 512 },
   },
 } as const;
 
@@ -1244,17 +1535,18 @@ export function writeVnetdEventVarp(out: Buffer, value: VnetdEventVarp, offset =
   putBytes(out, value.destination, offset + 24, 16, "destination");
   out.writeUInt16BE(value.sourcePort, offset + 40);
   out.writeUInt16LE(value.len, offset + 42);
-  putBytes(out, value.message, offset + 44, 512, "message");
+  out.writeUInt32LE(value.way, offset + 44);
+  putBytes(out, value.message, offset + 48, 512, "message");
 }
 
 export function encodeVnetdEventVarp(value: VnetdEventVarp): Buffer {
-  const out = Buffer.alloc(556);
+  const out = Buffer.alloc(560);
   writeVnetdEventVarp(out, value);
   return out;
 }
 
 export function decodeVnetdEventVarp(buf: Buffer, offset = 0): VnetdEventVarp {
-  atLeast(buf, offset, 556, "vnetd_event_varp");
+  atLeast(buf, offset, 560, "vnetd_event_varp");
   return {
     type: buf.readUInt32LE(offset),
     ifindex: buf.readUInt32LE(offset + 4),
@@ -1262,7 +1554,8 @@ export function decodeVnetdEventVarp(buf: Buffer, offset = 0): VnetdEventVarp {
     destination: Buffer.from(buf.subarray(offset + 24, offset + 40)),
     sourcePort: buf.readUInt16BE(offset + 40),
     len: buf.readUInt16LE(offset + 42),
-    message: Buffer.from(buf.subarray(offset + 44, offset + 556)),
+    way: buf.readUInt32LE(offset + 44),
+    message: Buffer.from(buf.subarray(offset + 48, offset + 560)),
   };
 }
 
@@ -1367,6 +1660,43 @@ export function decodeVnetdEventLoop(buf: Buffer, offset = 0): VnetdEventLoop {
     direction: buf.readUInt32LE(offset + 12),
     source: Buffer.from(buf.subarray(offset + 16, offset + 32)),
     probe: decodeVnetdProbe(buf, offset + 32),
+  };
+}
+
+/** struct vnetd_event_peer */
+export interface VnetdEventPeer {
+  type: number;
+  ifindex: number;
+  addr: Uint8Array;
+}
+
+export const VnetdEventPeer = {
+  size: 24,
+  fields: {
+    type: { offset: 0, size: 4, type: "u32" },
+    ifindex: { offset: 4, size: 4, type: "u32" },
+    addr: { offset: 8, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdEventPeer(out: Buffer, value: VnetdEventPeer, offset = 0): void {
+  out.writeUInt32LE(value.type, offset);
+  out.writeUInt32LE(value.ifindex, offset + 4);
+  putBytes(out, value.addr, offset + 8, 16, "addr");
+}
+
+export function encodeVnetdEventPeer(value: VnetdEventPeer): Buffer {
+  const out = Buffer.alloc(24);
+  writeVnetdEventPeer(out, value);
+  return out;
+}
+
+export function decodeVnetdEventPeer(buf: Buffer, offset = 0): VnetdEventPeer {
+  atLeast(buf, offset, 24, "vnetd_event_peer");
+  return {
+    type: buf.readUInt32LE(offset),
+    ifindex: buf.readUInt32LE(offset + 4),
+    addr: Buffer.from(buf.subarray(offset + 8, offset + 24)),
   };
 }
 
@@ -1576,6 +1906,43 @@ export function decodeVnetdVarp(buf: Buffer, offset = 0): VnetdVarp {
     vmac: Buffer.from(buf.subarray(offset + 20, offset + 26)),
     family: buf.readUInt8(offset + 26),
     addr: Buffer.from(buf.subarray(offset + 27, offset + 43)),
+  };
+}
+
+/** struct vnetd_vfwd_hdr */
+export interface VnetdVfwdHdr {
+  msg: VnetdMsgHdr;
+  innerIp: Uint8Array;
+  innerUdp: Uint8Array;
+}
+
+export const VnetdVfwdHdr = {
+  size: 32,
+  fields: {
+    msg: { offset: 0, size: 4, type: "vnetd_msg_hdr" },
+    innerIp: { offset: 4, size: 20, type: "u8", count: 20 },
+    innerUdp: { offset: 24, size: 8, type: "u8", count: 8 },
+  },
+} as const;
+
+export function writeVnetdVfwdHdr(out: Buffer, value: VnetdVfwdHdr, offset = 0): void {
+  writeVnetdMsgHdr(out, value.msg, offset);
+  putBytes(out, value.innerIp, offset + 4, 20, "innerIp");
+  putBytes(out, value.innerUdp, offset + 24, 8, "innerUdp");
+}
+
+export function encodeVnetdVfwdHdr(value: VnetdVfwdHdr): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdVfwdHdr(out, value);
+  return out;
+}
+
+export function decodeVnetdVfwdHdr(buf: Buffer, offset = 0): VnetdVfwdHdr {
+  atLeast(buf, offset, 32, "vnetd_vfwd_hdr");
+  return {
+    msg: decodeVnetdMsgHdr(buf, offset),
+    innerIp: Buffer.from(buf.subarray(offset + 4, offset + 24)),
+    innerUdp: Buffer.from(buf.subarray(offset + 24, offset + 32)),
   };
 }
 

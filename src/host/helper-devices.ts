@@ -4,6 +4,7 @@
  * sending end has its offloads off, so that the kernel makes single packets of super-frames there:
  *
  *   segment   outer super-frames that cannot be decapsulated whole   (bpf/decap.bpf.c)
+ *   relay     what is forwarded to peers, and what comes from them (bpf/relay.bpf.c)
  *   oversize  inner frames too large for the underlay, whose checksums must be filled in as well
  *             (bpf/oversize.bpf.c)
  *
@@ -35,11 +36,13 @@ const segmentationOff = { ...tsoOff, ...tunnelSegmentationOff, "tx-udp-segmentat
 const featuresOf: Record<HelperKind, Record<string, boolean>> = {
   segment: segmentationOff,
   oversize: { ...segmentationOff, "tx-checksum-ip-generic": false },
+  relay: { ...segmentationOff, "tx-checksum-ip-generic": false },
 };
 /** locally administered; the last byte tells the ends apart */
 const macPrefixOf: Record<HelperKind, string> = {
   segment: "02:76:6e:65:74:0",
   oversize: "02:76:6e:65:74:1",
+  relay: "02:76:6e:65:74:3",
 };
 
 export function ensureHelperPair(native: Native, kind: HelperKind): HelperPair {

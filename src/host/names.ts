@@ -24,6 +24,7 @@ export function vnetOfAlias(alias: string | undefined): VnetId | undefined {
 export const helperPairs = {
   segment: { alias: `${aliasPrefix}segment`, out: "vn-segment0", in: "vn-segment1" },
   oversize: { alias: `${aliasPrefix}oversize`, out: "vn-oversize0", in: "vn-oversize1" },
+  relay: { alias: `${aliasPrefix}relay`, out: "vn-relay0", in: "vn-relay1" },
 } as const;
 
 /** The device to which the kernel delivers reassembled packets. */

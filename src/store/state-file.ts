@@ -8,6 +8,7 @@
  */
 import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
+import type { PeerConfig } from "../base/peer.js";
 import { parseVnetId, type VnetId } from "../base/vnet-id.js";
 import { vnetsFromYaml, withoutPlaces, type VnetConfig } from "../config/vnet-file.js";
 import {
@@ -26,6 +27,7 @@ import {
   type StoredRemote,
   type StoredVif,
 } from "./stored-entries.js";
+import { printPeer, readPeers } from "./stored-peers.js";
 
 export const stateVersion = 1;
 
@@ -42,10 +44,20 @@ export interface DaemonState {
   vifs: StoredVif[];
   /** MACs of other hosts that are configured */
   remotes: StoredRemote[];
+  /** in the order of their adding */
+  peers: PeerConfig[];
 }
 
 export function emptyState(): DaemonState {
-  return { vnets: [], deletedBuiltIns: [], attached: [], ownedBridges: [], vifs: [], remotes: [] };
+  return {
+    vnets: [],
+    deletedBuiltIns: [],
+    attached: [],
+    ownedBridges: [],
+    vifs: [],
+    remotes: [],
+    peers: [],
+  };
 }
 
 const header =
@@ -80,6 +92,7 @@ export function printState(state: DaemonState): string {
     printList("ownedBridges", state.ownedBridges.map(quote)),
     printList("vifs", state.vifs.map(printVif)),
     printList("remotes", state.remotes.map(printRemote)),
+    printList("peers", state.peers.map(printPeer)),
   ].join("");
 }
 
@@ -173,7 +186,7 @@ export function parseState(text: string, source: string): DaemonState {
       text,
       source,
       ["vnets", "deletedBuiltIns", "attached", "ownedBridges"],
-      ["vifs", "remotes"],
+      ["vifs", "remotes", "peers"],
     );
     const vnets = itemsOf(values.get("vnets")).flatMap(vnetsFromYaml);
     const ids = new Set<string>();
@@ -192,6 +205,7 @@ export function parseState(text: string, source: string): DaemonState {
       ),
       vifs: readVifs(values.get("vifs")),
       remotes: readRemotes(values.get("remotes")),
+      peers: readPeers(values.get("peers")),
     };
   });
 }

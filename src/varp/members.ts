@@ -223,6 +223,11 @@ export class Members {
     return undefined;
   }
 
+  /** What the records of all paths must say. */
+  records(): PathChange[] {
+    return this.forEachMember((member) => this.changesOf(member));
+  }
+
   ofVnet(handle: number): Member[] {
     return [...(this.vnets.get(handle)?.members.values() ?? [])];
   }

@@ -8,6 +8,7 @@
  * of a TLV that comes twice the first counts, and a TLV whose length does not fit makes the whole
  * extension malformed. Decoding returns a reason and never throws.
  */
+import { addressToText, parseAddress } from "../base/address.js";
 import {
   VnetdExtHdr,
   decodeVnetdExtHdr,
@@ -30,6 +31,17 @@ export interface Hello {
   software: string;
   solicit: boolean;
   goodbye: boolean;
+  /** of the sender; left out when it has none */
+  peers?: HelloPeers;
+}
+
+export interface HelloPeers {
+  /** of the sender's subnet */
+  prefixLength: number;
+  /** it has more peers than can be said, and names none */
+  more: boolean;
+  /** canonical texts */
+  addresses: string[];
 }
 
 export type HelloReason =
@@ -37,6 +49,11 @@ export type HelloReason =
 
 export type HelloDecoded = { ok: true; hello: Hello } | { ok: false; reason: HelloReason };
 
+/** as many as always fit into VNETD_VARP_MAX_LEN */
+export const maxHelloPeers = 12;
+const addressBytes = 16;
+/** in the place of their number: too many to be said */
+const morePeers = 0xff;
 const maxNameBytes = 63;
 const maxSoftwareBytes = 31;
 type Tlvs = Map<number, Buffer>;
@@ -51,6 +68,7 @@ const lengths = new Map<number, [number, number]>([
   [vnetdTlvType.TLV_SOFTWARE, [1, maxSoftwareBytes]],
   [vnetdTlvType.TLV_SOLICIT, [0, 0]],
   [vnetdTlvType.TLV_GOODBYE, [0, 0]],
+  [vnetdTlvType.TLV_PEERS, [2, 2 + maxHelloPeers * addressBytes]],
 ]);
 
 export function encodeHello(hello: Hello): Buffer {
@@ -68,6 +86,7 @@ export function encodeHello(hello: Hello): Buffer {
   if (software.length > 0) tlvs.push(tlv(vnetdTlvType.TLV_SOFTWARE, software));
   if (hello.solicit) tlvs.push(tlv(vnetdTlvType.TLV_SOLICIT, Buffer.alloc(0)));
   if (hello.goodbye) tlvs.push(tlv(vnetdTlvType.TLV_GOODBYE, Buffer.alloc(0)));
+  if (hello.peers !== undefined) tlvs.push(tlv(vnetdTlvType.TLV_PEERS, encodePeers(hello.peers)));
   const body = Buffer.concat(tlvs);
   const header = Buffer.alloc(VnetdExtHdr.size);
   writeVnetdExtHdr(header, {
@@ -96,7 +115,9 @@ export function decodeHello(trailing: Buffer): HelloDecoded {
 function helloOf(hostId: Buffer, bootNonce: Buffer, tlvs: Tlvs): Hello {
   const name = tlvs.get(vnetdTlvType.TLV_HOST_NAME);
   const software = tlvs.get(vnetdTlvType.TLV_SOFTWARE);
+  const peers = decodePeers(tlvs.get(vnetdTlvType.TLV_PEERS));
   return {
+    ...(peers === undefined ? {} : { peers }),
     hostId: hostId.toString("hex"),
     bootNonce: bootNonce.toString("hex"),
     capabilities: tlvs.get(vnetdTlvType.TLV_CAPABILITIES)?.readUInt32BE(0) ?? 0,
@@ -106,6 +127,24 @@ function helloOf(hostId: Buffer, bootNonce: Buffer, tlvs: Tlvs): Hello {
     solicit: tlvs.has(vnetdTlvType.TLV_SOLICIT),
     goodbye: tlvs.has(vnetdTlvType.TLV_GOODBYE),
   };
+}
+
+function encodePeers({ prefixLength, more, addresses }: HelloPeers): Buffer {
+  if (more || addresses.length > maxHelloPeers) return Buffer.of(prefixLength, morePeers);
+  const bytes = addresses.map((address) => parseAddress(address));
+  return Buffer.concat([Uint8Array.of(prefixLength, addresses.length), ...bytes]);
+}
+
+/** A list that is not as long as it says is none. */
+function decodePeers(value: Buffer | undefined): HelloPeers | undefined {
+  if (value === undefined) return undefined;
+  const [prefixLength = 0, count = 0] = value;
+  if (count === morePeers) return { prefixLength, more: true, addresses: [] };
+  if (value.length !== 2 + count * addressBytes || prefixLength > 128) return undefined;
+  const addresses = Array.from({ length: count }, (_, at) =>
+    addressToText(value.subarray(2 + at * addressBytes, 2 + (at + 1) * addressBytes)),
+  );
+  return { prefixLength, more: false, addresses };
 }
 
 function readTlvs(body: Buffer): Tlvs | undefined {

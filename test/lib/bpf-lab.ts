@@ -8,6 +8,8 @@
  *   ul1 ==veth== ul1w        the second, 10.66.2.1/24, attached only when a test says so
  *   os0 ==veth== os1         the pair that fragments, and vx0, where reassembled packets come out;
  *                            not used before fragments() says so
+ *   rl0 ==veth== rl1         the pair that relays, and sg0, sg1, the pair that segments; not used
+ *                            before forwarding() says so
  *
  * A test run happens in the network namespace of this process, so it must be a fresh one
  * (test/packet/README.md): open() refuses one that has other devices. Nothing is hooked, no timer
@@ -23,16 +25,22 @@ import {
   decodeVnetdDropKey,
   decodeVnetdEventLoop,
   decodeVnetdEventMac,
+  decodeVnetdEventPeer,
   decodeVnetdEventVarp,
   decodeVnetdFdbEntry,
   decodeVnetdControl,
   decodeVnetdNexthop,
+  decodeVnetdPeer,
+  decodeVnetdPeerStats,
   decodeVnetdTraffic,
   decodeVnetdVnetCounts,
   directionNames,
   encodeVnetdControl,
   encodeVnetdFdbKey,
+  encodeVnetdMember,
+  encodeVnetdMemberKey,
   encodeVnetdMeta,
+  encodeVnetdPeer,
   encodeVnetdPort,
   encodeVnetdUnderlay,
   encodeVnetdVnet,
@@ -41,10 +49,16 @@ import {
   VnetdDropCount,
   VnetdDropKey,
   vnetdEventType,
+  VnetdPeer,
+  vnetdPeerFlags,
+  VnetdPeerStats,
+  vnetdVarpWay,
   vnetdSecurity,
   vnetdUnderlayFlags,
   vnetdVnetFlags,
   type VnetdControl as Control,
+  type VnetdMeta,
+  type VnetdPeerStats as VnetdPeerStatsRecord,
   type VnetdVnet,
 } from "../../src/generated/layouts.js";
 import type {
@@ -62,7 +76,21 @@ const OBJECT =
   process.env["VNETD_BPF_OBJECT"] ??
   fileURLToPath(new URL("../../build/bpf/vnetd.bpf.o", import.meta.url));
 const BPFFS = "/sys/fs/bpf";
-const DEVICES = ["vn0", "vn0p", "ul0", "ul0w", "ul1", "ul1w", "os0", "os1", "vx0"] as const;
+const DEVICES = [
+  "vn0",
+  "vn0p",
+  "ul0",
+  "ul0w",
+  "ul1",
+  "ul1w",
+  "os0",
+  "os1",
+  "vx0",
+  "rl0",
+  "rl1",
+  "sg0",
+  "sg1",
+] as const;
 type Device = (typeof DEVICES)[number];
 const EVENT_TIMEOUT_MS = 2000;
 export const REASSEMBLY_PORT = 4790;
@@ -75,6 +103,7 @@ const PROGRAM_DEVICES = {
   vnetd_oversize: "os1",
   vnetd_decap: "ul0",
   vnetd_reassembled: "vx0",
+  vnetd_relay: "rl1",
   vnetd_control: "vn0",
 } as const;
 export type ProgramName = keyof typeof PROGRAM_DEVICES;
@@ -135,9 +164,24 @@ export interface UnderlayOptions {
   port?: number;
   up?: boolean;
   merge?: boolean;
+  /** what is heard on the group is forwarded */
+  relay?: boolean;
+  /** nothing is sent to the group */
+  noGroup?: boolean;
+  groupWorks?: boolean;
+  /** of the subnet; default 24 */
+  prefixLength?: number;
   group?: string;
   /** the source of what is sent; default: the device's own */
   mac?: string;
+}
+
+export interface PeerOptions {
+  address: string;
+  device?: "ul0" | "ul1";
+  port?: number;
+  send?: boolean;
+  unicast?: boolean;
 }
 
 /** where a MAC is said to live */
@@ -156,8 +200,11 @@ export type LabEvent =
       source: string;
       destination: string;
       sourcePort: number;
+      /** it came inside VFWD */
+      forwarded: boolean;
       message: Buffer;
     }
+  | { kind: "not-peer"; address: string }
   | {
       kind: "local-new" | "unknown-unicast" | "moved" | "held" | "storm";
       handle: number;
@@ -188,6 +235,8 @@ function requireFreshNamespace(): void {
     );
   }
 }
+
+const MAX_LAB_PEERS = 16;
 
 export interface LabOptions {
   maxEntries?: Record<string, number>;
@@ -284,17 +333,22 @@ export class BpfLab {
   /** Attaches an underlay device, or changes it. */
   underlay(options: UnderlayOptions = {}): void {
     const device = options.device ?? "ul0";
-    const { up = true, merge = false } = options;
+    const { up = true, merge = false, relay = false, noGroup = false } = options;
+    const { UNDERLAY_RELAY, UNDERLAY_NO_GROUP, UNDERLAY_GROUP_WORKS } = vnetdUnderlayFlags;
     const record = {
       ifindex: this.ifindex(device),
       flags:
-        (up ? vnetdUnderlayFlags.UNDERLAY_UP : 0) | (merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0),
+        (up ? vnetdUnderlayFlags.UNDERLAY_UP : 0) |
+        (merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0) |
+        (relay ? UNDERLAY_RELAY : 0) |
+        (noGroup ? UNDERLAY_NO_GROUP : 0) |
+        ((options.groupWorks ?? false) ? UNDERLAY_GROUP_WORKS : 0),
       addr: mappedBytes(options.address ?? (device === "ul0" ? "10.66.1.1" : "10.66.2.1")),
       group: mappedBytes(options.group ?? VNETD_GROUP),
       mac: macBytes(options.mac ?? this.mac(device)),
       mtu: options.mtuBytes ?? 1500,
       port: options.port ?? VNETD_PORT,
-      prefixLen: 24,
+      prefixLen: options.prefixLength ?? 24,
       index: device === "ul0" ? 0 : 1,
     };
     this.native.mapUpdate(this.map("underlays"), u32(record.ifindex), encodeVnetdUnderlay(record));
@@ -330,19 +384,84 @@ export class BpfLab {
     }
   }
 
+  private readonly metaNow: VnetdMeta = {
+    layout: 1,
+    nextHandle: 1,
+    segmentOut: 0,
+    segmentIn: 0,
+    oversizeOut: 0,
+    oversizeIn: 0,
+    reassembly: 0,
+    reassemblySecret: REASSEMBLY_SECRET,
+    relayOut: 0,
+    relayIn: 0,
+    peers: 0,
+    unicastMembers: 0,
+  };
+
+  private meta(change: Partial<VnetdMeta>): void {
+    Object.assign(this.metaNow, change);
+    this.native.mapUpdate(this.map("meta"), u32(0), encodeVnetdMeta(this.metaNow));
+  }
+
   /** Whether frames that are too large are fragmented, and fragments received. */
   fragments(on: boolean): void {
-    const meta = {
-      layout: 1,
-      nextHandle: 1,
-      segmentOut: 0,
-      segmentIn: 0,
+    this.meta({
       oversizeOut: on ? this.ifindex("os0") : 0,
       oversizeIn: on ? this.ifindex("os1") : 0,
       reassembly: on ? this.ifindex("vx0") : 0,
-      reassemblySecret: REASSEMBLY_SECRET,
-    };
-    this.native.mapUpdate(this.map("meta"), u32(0), encodeVnetdMeta(meta));
+    });
+  }
+
+  /** Whether group frames are forwarded, and what comes from peers is taken. */
+  forwarding(on: boolean): void {
+    this.meta({
+      relayOut: on ? this.ifindex("rl0") : 0,
+      relayIn: on ? this.ifindex("rl1") : 0,
+      segmentOut: on ? this.ifindex("sg0") : 0,
+      segmentIn: on ? this.ifindex("sg1") : 0,
+    });
+  }
+
+  /** Exactly these are peers, numbered from 1 on. */
+  peers(peers: readonly PeerOptions[]): void {
+    for (let number = 1; number <= MAX_LAB_PEERS; number++) {
+      const old = this.native.mapLookup(this.map("peers"), u32(number))!;
+      this.native.mapDelete(this.map("peer_ids"), decodeVnetdPeer(old).addr);
+      this.native.mapUpdate(this.map("peers"), u32(number), Buffer.alloc(VnetdPeer.size));
+      this.native.mapUpdate(this.map("peer_stats"), u32(number), Buffer.alloc(VnetdPeerStats.size));
+    }
+    peers.forEach((peer, at) => {
+      const { PEER_USED, PEER_SEND, PEER_UNICAST } = vnetdPeerFlags;
+      const record = {
+        addr: mappedBytes(peer.address),
+        ifindex: this.ifindex(peer.device ?? "ul0"),
+        flags:
+          PEER_USED |
+          ((peer.send ?? true) ? PEER_SEND : 0) |
+          ((peer.unicast ?? false) ? PEER_UNICAST : 0),
+        port: peer.port ?? VNETD_PORT,
+      };
+      this.native.mapUpdate(this.map("peers"), u32(at + 1), encodeVnetdPeer(record));
+      this.native.mapUpdate(this.map("peer_ids"), record.addr, u32(at + 1));
+    });
+    this.meta({ peers: peers.length === 0 ? 0 : peers.length + 1 });
+  }
+
+  peerStats(number: number): VnetdPeerStatsRecord {
+    return decodeVnetdPeerStats(this.native.mapLookup(this.map("peer_stats"), u32(number))!);
+  }
+
+  /** The members of a vnet that are sent group frames by unicast. */
+  unicastMembers(vnet: LabVnet, addresses: readonly string[]): void {
+    addresses.forEach((address, number) => {
+      this.native.mapUpdate(
+        this.map("unicast_members"),
+        encodeVnetdMemberKey({ handle: vnet.handle, number }),
+        encodeVnetdMember({ addr: mappedBytes(address), ifindex: this.ifindex("ul0"), port: 0 }),
+      );
+    });
+    this.meta({ unicastMembers: addresses.length });
   }
 
   /** A new vnet behind vn0; the id, 4 if none is given, now means this one. */
@@ -508,8 +627,14 @@ export class BpfLab {
         source: ipv4Text(event.source.subarray(12)),
         destination: ipv4Text(event.destination.subarray(12)),
         sourcePort: event.sourcePort,
+        forwarded: event.way === vnetdVarpWay.WAY_FORWARDED,
         message: Buffer.from(event.message.subarray(0, event.len)),
       });
+      return;
+    }
+    if (type === vnetdEventType.EVENT_NOT_PEER) {
+      const { addr } = decodeVnetdEventPeer(record);
+      this.events.push({ kind: "not-peer", address: ipv4Text(addr.subarray(12)) });
       return;
     }
     if (type === vnetdEventType.EVENT_LOOP) {
@@ -574,13 +699,13 @@ export class BpfLab {
 
 /** -1: not a sentinel */
 function sentinelNumber(event: LabEvent): number {
-  if (event.kind === "varp" || event.kind === "loop" || !/^0[26]:fe:fe:fe:/.test(event.mac))
-    return -1;
+  if (event.kind === "varp" || event.kind === "loop" || event.kind === "not-peer") return -1;
+  if (!/^0[26]:fe:fe:fe:/.test(event.mac)) return -1;
   return parseInt(event.mac.slice(12).replace(":", ""), 16);
 }
 
 function makeDevices(): void {
-  for (const name of ["vn0", "ul0", "ul1", "os0", "vx0"]) {
+  for (const name of ["vn0", "ul0", "ul1", "os0", "vx0", "rl0", "sg0"]) {
     if (existsSync(`/proc/self/net/dev_snmp6/${name}`)) ip("link", "delete", name);
   }
   ip("link", "set", "lo", "up");
@@ -588,6 +713,11 @@ function makeDevices(): void {
   ip("link", "add", "ul0", "address", "02:00:0a:42:01:01", "type", "veth", "peer", "name", "ul0w");
   ip("link", "add", "ul1", "address", "02:00:0a:42:02:01", "type", "veth", "peer", "name", "ul1w");
   ip("link", "add", "os0", "mtu", "65535", "type", "veth", "peer", "name", "os1", "mtu", "65535");
+  for (const [out, into] of [
+    ["rl0", "rl1"],
+    ["sg0", "sg1"],
+  ] as const)
+    ip("link", "add", out, "mtu", "65535", "type", "veth", "peer", "name", into, "mtu", "65535");
   ip(
     "link",
     "add",

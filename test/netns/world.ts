@@ -33,5 +33,28 @@ export async function startDaemon(host: Host, options: DaemonOptions = {}): Prom
   });
 }
 
+/** Subnet n is LAN lan(n-1), 10.66.n.0/24, with the router at .254. */
+export async function routedSubnets(lab: Lab, count: number): Promise<Host> {
+  const underlay: Record<string, string> = {};
+  for (let subnet = 1; subnet <= count; subnet++)
+    underlay[`lan${subnet - 1}`] = `10.66.${subnet}.254/24`;
+  const router = await lab.host("router", { underlay });
+  await router.sysctl("net.ipv4.ip_forward", 1);
+  return router;
+}
+
+/** A host of a routed subnet; it has no daemon yet. */
+export async function routedHost(
+  lab: Lab,
+  name: string,
+  { subnet, number }: { subnet: number; number: number },
+): Promise<Host> {
+  const host = await lab.host(name, {
+    underlay: { [`lan${subnet - 1}`]: `10.66.${subnet}.${number}/24` },
+  });
+  await host.exec(["ip", "route", "add", "default", "via", `10.66.${subnet}.254`]);
+  return host;
+}
+
 /** The API's socket, spoken to directly. */
 export { callApi } from "./api-call.js";

@@ -337,6 +337,8 @@ const drops: Row[] = (
   verdict: "drop",
   reasons: [reason],
   reasonsKnowVnet: false,
+  // the daemon names who is no peer
+  ...(reason === "vfwd_not_peer" ? { events: () => [{ kind: "not-peer", address: PEER }] } : {}),
   learned: nothingLearned,
 }));
 

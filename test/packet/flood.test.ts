@@ -2,11 +2,7 @@
 /** Budgets of the group in time, MACs that move to and fro, and the daemon's probes. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import {
-  encodeVnetdControl,
-  vnetdControlOp,
-  vnetdProbeWire,
-} from "../../src/generated/layouts.js";
+import { encodeVnetdControl, vnetdControlOp, vnetdProbeWire } from "../../src/generated/layouts.js";
 import { BpfLab, type LabVnet, type Run } from "../lib/bpf-lab.js";
 import { BROADCAST_MAC, VNETD_GROUP, packet } from "../lib/packet.js";
 import { timeFactor } from "../lib/processes.js";

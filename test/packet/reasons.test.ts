@@ -9,6 +9,7 @@ import { FRAGMENT_ROWS } from "./fragment-rows.js";
 import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
 import { PATH_MTU_ROWS } from "./path-mtu-rows.js";
 import { PATH_ROWS } from "./path-rows.js";
+import { PEER_ROWS } from "./peer-rows.js";
 import { REAL_REASONS } from "./real-reasons.js";
 
 it("every reason has a row, and every row's reason is one", () => {
@@ -21,6 +22,7 @@ it("every reason has a row, and every row's reason is one", () => {
     ...SMALL_TABLE_ROWS,
     ...PATH_ROWS,
     ...PATH_MTU_ROWS,
+    ...PEER_ROWS,
   ];
   const covered = new Set([...rows.flatMap((row) => row.reasons ?? []), ...REAL_REASONS]);
   const all = reasonNames.filter((name) => name !== "ok");

@@ -49,6 +49,8 @@ export interface Row {
   verdict: Verdict;
   /** names of the reasons that are counted once each; [] when absent */
   reasons?: readonly string[];
+  /** which way the reasons are counted; default: the program's */
+  direction?: "encap" | "decap";
   /** the counted reasons carry the vnet's handle; default true */
   reasonsKnowVnet?: boolean;
   /** the inner frame that comes out of decapsulation */
@@ -129,7 +131,7 @@ export async function runRow(lab: BpfLab, row: Row): Promise<void> {
   });
 
   // the reasons first: they say most about what went wrong
-  const direction = isInbound(row) ? "decap" : "encap";
+  const direction = row.direction ?? (isInbound(row) ? "decap" : "encap");
   const handle = (row.reasonsKnowVnet ?? true) ? vnet.handle : 0;
   const expected = (row.reasons ?? []).map((reason) => ({ reason, direction, handle, frames: 1 }));
   expect(run.drops).toEqual(expected);

@@ -35,6 +35,8 @@ const eth0: AttachedDevice = {
   group: "224.10.0.1",
   port: 1798,
   merge: true,
+  groupWay: "multicast",
+  groupWhy: "hosts were heard",
 };
 const status: StatusInfo = {
   version: "0.1.0",
@@ -349,12 +351,12 @@ describe("errors", () => {
     ["peer-add", ["h"]],
     ["peer-delete", ["h"]],
   ])("%s says what the daemon says", async (command, args) => {
-    const notBuilt = { error: { code: "NOT_BUILT", message: "not built yet" } } as const;
-    const result = await ask({ peers: notBuilt, peerAdd: notBuilt, peerDelete: notBuilt }, [
+    const refused = { error: { code: "BAD_PEER", message: "not that one" } } as const;
+    const result = await ask({ peers: refused, peerAdd: refused, peerDelete: refused }, [
       command,
       ...args,
     ]);
-    expect(result).toMatchObject({ code: 1, stderr: "vnetd: not built yet\n" });
+    expect(result).toMatchObject({ code: 1, stderr: "vnetd: not that one\n" });
   });
 
   it.each([
@@ -527,7 +529,9 @@ describe("output", () => {
     const { stdout, stderr } = await ask({ status }, ["status"]);
     expect(stderr).toBe("");
     expect(stdout).toContain("vnetd 0.1.0, pid 123, up 3m05s, kernel 6.1.0\n");
-    expect(stdout).toContain("eth0    192.0.2.1  up     tcx   1500  224.10.0.1:1798  on\n");
+    expect(stdout).toContain(
+      "eth0    192.0.2.1  up     tcx   1500  224.10.0.1:1798  on     multicast  hosts were heard\n",
+    );
     expect(stdout).toContain("-     decap      unknown-vnet       7    700\n");
     const bare = await ask({ status: { ...status, attached: [], problems: ["layout 1 is old"] } }, [
       "status",

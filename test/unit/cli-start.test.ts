@@ -129,6 +129,8 @@ describe("attach starts a daemon", () => {
         group: "224.10.0.1",
         port: 1798,
         merge: false,
+        groupWay: "multicast",
+        groupWhy: "",
       },
     });
     try {

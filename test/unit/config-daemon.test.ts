@@ -37,6 +37,8 @@ limits:
   floodBurst: 77
 metricsListen: 0.0.0.0:9100
 helloSeconds: 3
+multicast: off
+resolveSeconds: 7
 attach: [eth0, eth1]
 hostName: host-a
 `;
@@ -80,6 +82,8 @@ describe("daemon configuration", () => {
       },
       metricsListen: { address: "0.0.0.0", port: 9100 },
       helloSeconds: 3,
+      multicast: "off",
+      resolveSeconds: 7,
       attach: ["eth0", "eth1"],
       hostName: "host-a",
     });

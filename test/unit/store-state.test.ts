@@ -96,6 +96,17 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
     .map(([vnetIds, vmac, address, devices]) =>
       vnetIds.map((vnet, index) => ({ vnet, vmac, address, device: devices[index] ?? null })),
     ),
+  peers: fc
+    .uniqueArray(fc.tuple(fc.ipV4(), fc.option(fc.integer({ min: 1, max: 65535 }))), {
+      selector: ([address]) => address,
+      maxLength: 4,
+    })
+    .map((all): DaemonState["peers"] =>
+      all.flatMap(([address, port], at) => [
+        { peer: `name${at}.example.org`, port, addresses: [address] },
+        { peer: `10.0.0.${at + 1}`, port, addresses: [] },
+      ]),
+    ),
 });
 
 describe("the files' text", () => {
@@ -115,6 +126,10 @@ describe("the files' text", () => {
       attached: ["eth0"],
       vifs: [vif],
       remotes: [remote],
+      peers: [
+        { peer: "10.0.0.1", port: null, addresses: [] },
+        { peer: "x.example", port: 1799, addresses: ["10.0.0.2"] },
+      ],
     };
     expect(printState(state)).toBe(
       [
@@ -138,6 +153,13 @@ describe("the files' text", () => {
         '    vmac: "02:00:00:00:00:02"',
         '    address: "192.0.2.1"',
         "    device: null",
+        "peers:",
+        '  - peer: "10.0.0.1"',
+        "    port: null",
+        "    addresses: []",
+        '  - peer: "x.example"',
+        "    port: 1799",
+        '    addresses: ["10.0.0.2"]',
         "",
       ].join("\n"),
     );
@@ -150,12 +172,14 @@ describe("the files' text", () => {
     deletedBuiltIns: [vnet97.id],
     vifs: [vif],
     remotes: [remote],
+    peers: [{ peer: "x.example", port: 1799, addresses: ["10.0.0.2"] }],
   });
+  const storedPeer = '  - peer: "x.example"\n    port: 1799\n    addresses: ["10.0.0.2"]\n';
   it.each([
     ["nothing", "", "STATE_UNREADABLE"],
     ["comments", "# x\n", "STATE_UNREADABLE"],
     ["zeros", "\0".repeat(100), "STATE_UNREADABLE"],
-    ["half of it", valid.slice(0, valid.length / 2), "STATE_UNREADABLE"],
+    ["a part of it", valid.slice(0, valid.length / 4), "STATE_UNREADABLE"],
     ["no version", valid.replace("version: 1\n", ""), "STATE_UNREADABLE"],
     ["an odd version", valid.replace("version: 1", "version: one"), "STATE_UNREADABLE"],
     [
@@ -177,6 +201,12 @@ describe("the files' text", () => {
       valid.replace('attached:\n  - "eth0"', "attached: eth0"),
       "STATE_UNREADABLE",
     ],
+    ["a peer twice", valid.replace(storedPeer, storedPeer + storedPeer), "STATE_UNREADABLE"],
+    ["a bad peer", valid.replace("x.example", "224.0.0.1"), "STATE_UNREADABLE"],
+    ["a bad port", valid.replace("port: 1799", "port: 70000"), "STATE_UNREADABLE"],
+    ["a peer's bad address", valid.replace("10.0.0.2", "10.0.0.256"), "STATE_UNREADABLE"],
+    ["a peer's odd key", valid.replace("- peer:", "- colour: red\n    peer:"), "STATE_UNREADABLE"],
+    ["a peer that is none", valid.replace(storedPeer, "  - x\n"), "STATE_UNREADABLE"],
     ["a key missing", valid.replace("ownedBridges: []\n", ""), "STATE_UNREADABLE"],
     ["a vif that is none", valid.replace("static: true", "static: yes"), "STATE_UNREADABLE"],
     [
@@ -204,7 +234,7 @@ describe("the files' text", () => {
   });
 
   it("without configured entries, as an older one is, is read", () => {
-    const older = printState(emptyState()).replace(/^(vifs|remotes): \[\]\n/gm, "");
+    const older = printState(emptyState()).replace(/^(vifs|remotes|peers): \[\]\n/gm, "");
     expect(older).not.toContain("vifs");
     expect(parseState(older, "f")).toEqual(emptyState());
   });

@@ -57,6 +57,40 @@ describe("a hello", () => {
     expect(decodeHello(encodeHello(bare))).toEqual({ ok: true, hello: bare });
   });
 
+  it("names the sender's peers, or says that there are too many", () => {
+    const few = { prefixLength: 24, more: false, addresses: ["10.66.2.1", "2001:db8::1"] };
+    expect(decodeHello(encodeHello({ ...hello, peers: few }))).toMatchObject({
+      hello: { peers: few },
+    });
+    const addresses = Array.from({ length: 13 }, (_, at) => `10.66.2.${at}`);
+    const many = decodeHello(
+      encodeHello({ ...hello, peers: { prefixLength: 24, more: false, addresses } }),
+    );
+    expect(many).toMatchObject({
+      hello: { peers: { prefixLength: 24, more: true, addresses: [] } },
+    });
+    // with the longest of everything a message still fits
+    const most = { prefixLength: 24, more: false, addresses: addresses.slice(0, 12) };
+    const longest = {
+      ...hello,
+      hostName: "n".repeat(63),
+      software: "s".repeat(31),
+      underlayMtuBytes: 1500,
+      solicit: true,
+      goodbye: true,
+    };
+    expect(43 + encodeHello({ ...longest, peers: most }).length).toBeLessThanOrEqual(512);
+  });
+
+  it.each([
+    ["a number that the length does not fit", [24, 2, ...Buffer.alloc(16)]],
+    ["a prefix that is none", [129, 0]],
+  ])("peers with %s are none", (_what, value) => {
+    const body = Buffer.concat([identity, tlv(32, Buffer.from(value))]);
+    const decoded = decodeHello(extension(body));
+    expect(decoded.ok && decoded.hello.peers).toBe(undefined);
+  });
+
   it("skips TLVs of unknown types, and bytes behind the extension", () => {
     const body = Buffer.concat([tlv(999, Buffer.alloc(30)), identity, tlv(0, Buffer.alloc(0))]);
     const decoded = decodeHello(Buffer.concat([extension(body), Buffer.from("signature")]));

@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Peers: hosts that multicast does not reach, and the ways that group traffic takes.
+ *
+ * Level-triggered like the devices: sync() looks at what is configured, what names stand for, where
+ * routes lead and what was heard, and makes the maps fit. The data plane forwards by the maps alone
+ * (bpf/relay.bpf.c); the daemon's own messages for all are sent by toAll() on the same ways.
+ *
+ *   way of a peer's address   "vfwd"       group traffic goes to it inside VFWD
+ *                             "unicast"    it is ours and uses no multicast: plain VUDP to it as a member
+ *                             "multicast"  it is on the subnet and heard on the group: nothing is sent
+ *                             "none"       it cannot be reached; the problem says why
+ */
+import { lookup } from "node:dns/promises";
+import { addressBytesFromText, addressToText, parseAddress } from "../base/address.js";
+import { VnetdError } from "../base/errors.js";
+import { isName, parsePeer, type PeerConfig } from "../base/peer.js";
+import type { PeerAddressInfo, PeerInfo, PeerWay } from "../api/contract.js";
+import {
+  vnetdLimits,
+  vnetdPeerFlags,
+  vnetdUnderlayFlags,
+  type VnetdEventPeer,
+} from "../generated/layouts.js";
+import { readMeta, writeMeta } from "../dataplane/generation.js";
+import { nowNs } from "../dataplane/tables.js";
+import { errnoName } from "../host/errno.js";
+import { MulticastPolicy, type MulticastState } from "../varp/multicast-policy.js";
+import { missingPeerings, sameSubnet, type ForwardingHost } from "../varp/peer-mesh.js";
+import { PeerTable, type PeerAddress } from "../varp/peer-table.js";
+import { maxHelloPeers, type HelloPeers } from "../wire/hello.js";
+import { encodeVfwd } from "../wire/vfwd.js";
+import { nowMs, type Context } from "./context.js";
+import type { Underlay, Underlays } from "./underlays.js";
+
+/** A host of ours that was heard, as far as it matters here. */
+export interface HeardHost {
+  name: string;
+  addresses: string[];
+  /** it says that it uses no multicast */
+  unicast: boolean;
+  /** undefined: it has none */
+  peers: HelloPeers | undefined;
+}
+
+/** A member of a vnet that is sent group traffic by unicast. */
+export interface UnicastMember {
+  handle: number;
+  address: string;
+  ifindex: number;
+}
+
+export interface PeerParts {
+  underlays: Underlays;
+  /** hosts of ours that are known by their hellos */
+  heardHosts: () => HeardHost[];
+  unicastMembers: () => UnicastMember[];
+  /** asks a peer, not inside VFWD, who it is: whether this host is one of its peers */
+  ask: (underlay: Underlay, peer: { address: string; port: number }) => void;
+  /** they are peers from now on */
+  appeared: (addresses: readonly string[]) => void;
+  /** the ways changed: who says hello says something else now */
+  waysChanged: () => void;
+  /** the last answer of a resolver, to be kept */
+  persist: (peers: PeerConfig[]) => void;
+}
+
+interface Placed extends PeerAddress {
+  ifindex: number;
+  way: PeerWay;
+  problem: string;
+}
+
+interface Stranger {
+  address: string;
+  atMs: number;
+}
+
+const routesEveryTicks = 5;
+const strangerIntervals = 3;
+const maxStrangers = 64;
+
+export class Peers {
+  private readonly table: PeerTable;
+  private placed: Placed[] = [];
+  private members: UnicastMember[] = [];
+  private readonly routes = new Map<string, number>();
+  private ticks = 0;
+  private syncSoon: NodeJS.Immediate | undefined;
+  private readonly policies = new Map<string, MulticastPolicy>();
+  private readonly strangers = new Map<string, Stranger>();
+  private lastFlags = "";
+  private lastMeta = "";
+
+  constructor(
+    private readonly context: Context,
+    private readonly parts: PeerParts,
+  ) {
+    this.table = new PeerTable(context.config.resolveSeconds * 1000, vnetdLimits.MAX_PEERS - 1);
+  }
+
+  /** At start, before devices are attached: what is configured, names with their last answers. */
+  load(configs: readonly PeerConfig[]): void {
+    for (const config of configs) this.table.add(config);
+  }
+
+  configs(): PeerConfig[] {
+    return this.table.list();
+  }
+
+  // ---- commands
+
+  add(text: string, port: number | null): PeerConfig {
+    const peer = parsePeer(text);
+    if (this.table.has(peer)) {
+      throw new VnetdError("PEER_EXISTS", `${peer} is a peer already`, {
+        hint: "`vnetd peer-delete` it first to give it another port.",
+      });
+    }
+    if (!isName(peer) && this.ownAddresses().has(peer)) {
+      throw new VnetdError("BAD_PEER", `${peer} is an address of this host`, {
+        hint: "A peer is another host.",
+      });
+    }
+    if (this.table.list().length >= vnetdLimits.MAX_PEERS - 1) {
+      throw new VnetdError(
+        "PEER_LIMIT",
+        `this host has ${String(vnetdLimits.MAX_PEERS - 1)} peers`,
+        {
+          hint: "A subnet needs one forwarder; a name counts as one peer.",
+        },
+      );
+    }
+    const config = { peer, port, addresses: [] };
+    this.table.add(config);
+    this.sync();
+    this.resolveDue();
+    return config;
+  }
+
+  /** Its canonical form. Throws PEER_NOT_FOUND. */
+  find(text: string): string {
+    const peer = parsePeer(text);
+    if (this.table.has(peer)) return peer;
+    throw new VnetdError("PEER_NOT_FOUND", `${peer} is no peer of this host`, {
+      hint: "`vnetd peers` lists them.",
+    });
+  }
+
+  delete(peer: string): void {
+    this.table.delete(peer);
+    this.sync();
+  }
+
+  // ---- following what changes
+
+  tick(): void {
+    this.ticks += 1;
+    if (this.ticks % routesEveryTicks === 0) this.routes.clear();
+    this.resolveDue();
+    this.sync();
+    if (this.ticks % this.context.config.helloSeconds === 0) this.askSilent();
+  }
+
+  /**
+   * A peer of ours does not hear VFWD from who is no peer of it. Asked by a plain hello it answers,
+   * and says who its peers are.
+   */
+  private askSilent(): void {
+    const lacking = new Set(this.peersThatLackUs().map(({ address }) => address));
+    const known = byAddress(this.parts.heardHosts());
+    for (const { address, ifindex, way, port } of this.placed) {
+      if (way !== "vfwd" || (known.has(address) && !lacking.has(address))) continue;
+      const underlay = this.parts.underlays.usable().find((each) => each.ifindex === ifindex);
+      const at = { address, port: port ?? this.context.config.port };
+      if (underlay !== undefined) this.parts.ask(underlay, at);
+    }
+  }
+
+  /** Devices, addresses or routes changed. */
+  devicesChanged(): void {
+    this.routes.clear();
+    this.sync();
+  }
+
+  /** Members came, went or said something new: many do so at the same time. */
+  membersChanged(): void {
+    this.syncSoon ??= setImmediate(() => {
+      this.syncSoon = undefined;
+      this.sync();
+    });
+  }
+
+  close(): void {
+    clearImmediate(this.syncSoon);
+  }
+
+  /** Makes the maps fit. */
+  sync(): void {
+    const before = new Set(this.sendsTo());
+    const wanted = this.table.addresses(this.ownAddresses());
+    const hosts =
+      wanted.length === 0 ? new Map<string, HeardHost>() : byAddress(this.parts.heardHosts());
+    this.placed = wanted.map((each) => this.place(each, hosts));
+    this.members = this.parts.unicastMembers().slice(0, vnetdLimits.MAX_UNICAST_MEMBERS);
+    this.writePeers();
+    this.writeMembers();
+    this.writeFlags();
+    const fresh = this.sendsTo().filter((address) => !before.has(address));
+    if (fresh.length > 0) this.parts.appeared(fresh);
+  }
+
+  private sendsTo(): string[] {
+    return this.placed.filter(({ ifindex }) => ifindex !== 0).map(({ address }) => address);
+  }
+
+  private resolveDue(): void {
+    for (const name of this.table.due(nowMs())) {
+      lookup(name, { all: true })
+        .then((found) =>
+          this.answered(
+            name,
+            found.map(({ address }) => address),
+          ),
+        )
+        .catch((error: unknown) => this.table.unresolved(name, errnoName(error), nowMs()))
+        .catch((error: unknown) => this.context.log.error(`peer ${name}: ${String(error)}`));
+    }
+  }
+
+  private answered(name: string, addresses: readonly string[]): void {
+    const { log } = this.context;
+    if (!this.table.resolved(name, addresses, nowMs())) return;
+    const config = this.table.list().find(({ peer }) => peer === name);
+    log.info(`peer ${name}: ${config?.addresses.join(", ") ?? ""}`);
+    this.sync();
+    this.parts.persist(this.table.list());
+  }
+
+  /** Where an address is reached, and how group traffic gets there. */
+  private place(peer: PeerAddress, hosts: ReadonlyMap<string, HeardHost>): Placed {
+    const none = (problem: string): Placed => ({ ...peer, ifindex: 0, way: "none", problem });
+    const { native } = this.context;
+    if (peer.address.includes(":")) return none("there are no IPv6 underlays yet");
+    const ifindex = this.routeTo(peer.address);
+    if (ifindex === 0) return none("there is no route to it");
+    const underlay = this.parts.underlays.usable().find((each) => each.ifindex === ifindex);
+    if (underlay === undefined) {
+      const name = native.linkList().find((link) => link.ifindex === ifindex)?.name;
+      return none(
+        `it is reached by ${name ?? "another device"}, which is not attached or not usable`,
+      );
+    }
+    return { ...peer, ifindex, way: this.wayOf(peer.address, underlay, hosts), problem: "" };
+  }
+
+  private routeTo(address: string): number {
+    const known = this.routes.get(address);
+    if (known !== undefined) return known;
+    const ifindex = this.context.native.routeGet(address);
+    this.routes.set(address, ifindex);
+    return ifindex;
+  }
+
+  private wayOf(
+    address: string,
+    underlay: Underlay,
+    hosts: ReadonlyMap<string, HeardHost>,
+  ): PeerWay {
+    if (hosts.get(address)?.unicast === true) return "unicast";
+    const isNear = onSubnetOf(underlay, address);
+    return isNear && this.multicastState(underlay) === "works" ? "multicast" : "vfwd";
+  }
+
+  // ---- the maps
+
+  private writePeers(): void {
+    const { maps } = this.context;
+    const { PEER_USED, PEER_SEND, PEER_UNICAST } = vnetdPeerFlags;
+    const wanted = new Map(this.placed.map((each) => [each.number, each]));
+    for (const [number, record] of maps.peers()) {
+      const place = wanted.get(number);
+      const stays = place !== undefined && addressToText(record.addr) === place.address;
+      if (!stays) maps.deletePeer(number, record.addr);
+    }
+    for (const { number, address, port, ifindex, way } of this.placed) {
+      const send = way === "vfwd" || way === "unicast" ? PEER_SEND : 0;
+      maps.setPeer(number, {
+        addr: parseAddress(address),
+        ifindex,
+        flags: PEER_USED | send | (way === "unicast" ? PEER_UNICAST : 0),
+        port: port ?? this.context.config.port,
+      });
+    }
+  }
+
+  private writeMembers(): void {
+    const { maps, native, generation } = this.context;
+    const records = numbered(this.members);
+    maps.setUnicastMembers(records);
+    const highest = Math.max(0, ...this.placed.map(({ number }) => number));
+    const peers = this.placed.length === 0 ? 0 : highest + 1;
+    const meta = `${String(peers)} ${String(records.length)}`;
+    if (meta === this.lastMeta) return;
+    this.lastMeta = meta;
+    const now = readMeta(native, generation.maps);
+    writeMeta(native, generation.maps, { ...now, peers, unicastMembers: records.length });
+  }
+
+  private writeFlags(): void {
+    const flags = this.parts.underlays
+      .list()
+      .map((underlay) => `${underlay.device} ${String(this.flagsOf(underlay))}`)
+      .join();
+    if (flags === this.lastFlags) return;
+    const first = this.lastFlags === "";
+    this.lastFlags = flags;
+    this.parts.underlays.rewriteRecords();
+    if (!first) this.parts.waysChanged();
+  }
+
+  /** Flags of a device's record that follow from all this. */
+  flagsOf(underlay: Underlay): number {
+    const { UNDERLAY_RELAY, UNDERLAY_NO_GROUP, UNDERLAY_GROUP_WORKS } = vnetdUnderlayFlags;
+    const state = this.multicastState(underlay);
+    const relays = this.placed.some(({ way }) => way === "vfwd" || way === "unicast");
+    return (
+      (relays ? UNDERLAY_RELAY : 0) |
+      (this.usesUnicast(underlay) ? UNDERLAY_NO_GROUP : 0) |
+      (state === "works" ? UNDERLAY_GROUP_WORKS : 0)
+    );
+  }
+
+  // ---- multicast
+
+  private policyOf({ device }: Underlay): MulticastPolicy {
+    const known = this.policies.get(device);
+    if (known !== undefined) return known;
+    const { multicast, helloSeconds } = this.context.config;
+    const policy = new MulticastPolicy({ setting: multicast, helloMs: helloSeconds * 1000 });
+    this.policies.set(device, policy);
+    return policy;
+  }
+
+  multicastState(underlay: Underlay): MulticastState {
+    return this.policyOf(underlay).state(nowMs());
+  }
+
+  usesUnicast(underlay: Underlay): boolean {
+    return this.policyOf(underlay).usesUnicast(nowMs());
+  }
+
+  /** A host of ours said hello. */
+  heardHello(underlay: Underlay, source: string, onGroup: boolean): void {
+    const policy = this.policyOf(underlay);
+    if (onGroup) policy.heardOnGroup(nowMs());
+    else if (onSubnetOf(underlay, source)) policy.heardOtherwise(nowMs());
+    else return;
+    this.writeFlags();
+  }
+
+  /** What `status` says of a device: which way group traffic takes, and why. */
+  describe(underlay: Underlay): { way: "multicast" | "unicast"; why: string } {
+    const state = this.multicastState(underlay);
+    const why: Record<MulticastState, string> = {
+      works: "hosts of the subnet were heard on the group",
+      untested: "no host of the subnet was heard on the group yet",
+      fails: "hosts of the subnet are heard, but never on the group",
+      off: "the configuration says multicast: off",
+    };
+    return { way: this.usesUnicast(underlay) ? "unicast" : "multicast", why: why[state] };
+  }
+
+  // ---- the daemon's own messages
+
+  /**
+   * To all whom a group packet by this device would reach: the group, the members that use no
+   * multicast, the peers. Hellos go to the group even where it does not seem to work.
+   */
+  toAll(underlay: Underlay, message: Buffer, options: { handle: number; isHello: boolean }): void {
+    const { socket, ifindex } = underlay;
+    const { config } = this.context;
+    const silent = this.usesUnicast(underlay) && !(options.isHello && config.multicast === "auto");
+    if (!silent) socket?.sendToGroup(message);
+    const plain = new Set(
+      this.members
+        .filter((member) => member.handle === options.handle && member.ifindex === ifindex)
+        .map(({ address }) => address),
+    );
+    for (const address of plain) socket?.send(message, address);
+    for (const peer of this.placed) {
+      if (peer.ifindex !== ifindex) continue;
+      if (peer.way === "unicast" && plain.has(peer.address)) continue;
+      this.toPeer(underlay, peer, message, options.isHello);
+    }
+  }
+
+  /** One peer's address, by the way that it is reached. */
+  sayTo(address: string, say: (underlay: Underlay, send: (message: Buffer) => void) => void): void {
+    const peer = this.placed.find((each) => each.address === address);
+    const underlay = this.parts.underlays.usable().find((each) => each.ifindex === peer?.ifindex);
+    if (peer === undefined || underlay === undefined) return;
+    say(underlay, (message) => this.toPeer(underlay, peer, message, true));
+  }
+
+  private toPeer(underlay: Underlay, peer: Placed, message: Buffer, isHello: boolean): void {
+    // Where multicast works the peer has the message; a hello tells that it is a peer.
+    if (peer.way === "multicast" && !isHello) return;
+    const { group, port } = this.context.config;
+    const target = { group: parseAddress(group).subarray(12), port };
+    const packet = peer.way === "unicast" ? message : encodeVfwd(message, target);
+    underlay.socket?.send(packet, peer.address, peer.port ?? port);
+  }
+
+  /** What a hello by this device says of this host's peers. */
+  helloPeers({ state }: Underlay): HelloPeers | undefined {
+    const all = this.placed.filter(({ way }) => way !== "none").map(({ address }) => address);
+    if (all.length === 0) return undefined;
+    const more = all.length > maxHelloPeers;
+    return { prefixLength: state.prefixLength, more, addresses: more ? [] : all };
+  }
+
+  // ---- what people see
+
+  list(): PeerInfo[] {
+    const { maps } = this.context;
+    const now = nowNs();
+    return this.table.list().map((config) => {
+      const addresses = this.table.addressesOf(config).flatMap((address): PeerAddressInfo[] => {
+        const place = this.placed.find((each) => each.address === address);
+        if (place === undefined) return [];
+        const { number, ifindex, way, problem } = place;
+        const heardNs = maps.peerHeardNs(number);
+        const { sentFrames, heardFrames } = maps.peerStats(number);
+        return [
+          {
+            address,
+            device: this.parts.underlays.byIfindex(ifindex)?.device ?? null,
+            way,
+            heardSeconds:
+              heardNs === 0n ? null : Math.max(0, Number((now - heardNs) / 100_000_000n) / 10),
+            sentFrames: Number(sentFrames),
+            heardFrames: Number(heardFrames),
+            problem,
+          },
+        ];
+      });
+      const { peer, port } = config;
+      return {
+        peer,
+        port: port ?? this.context.config.port,
+        addresses,
+        problem: this.table.problemOf(peer),
+      };
+    });
+  }
+
+  problems(): string[] {
+    const unreachable = this.placed.flatMap(({ address, problem }) =>
+      problem === "" || address.includes(":") ? [] : [`peer ${address}: ${problem}`],
+    );
+    const names = this.table.list().flatMap(({ peer }) => {
+      const problem = this.table.problemOf(peer);
+      return problem === ""
+        ? []
+        : [`peer ${peer}: not resolved (${problem}), the last answer is kept`];
+    });
+    return [...names, ...unreachable, ...this.strangerProblems(), ...this.meshProblems()];
+  }
+
+  // ---- peerings that are missing
+
+  /** VFWD came from a host that is no peer; it was dropped. */
+  onStranger(event: VnetdEventPeer): void {
+    const address = addressToText(event.addr);
+    if (!this.strangers.has(address) && this.strangers.size >= maxStrangers) return;
+    this.strangers.set(address, { address, atMs: nowMs() });
+  }
+
+  private strangerProblems(): string[] {
+    const keptMs = strangerIntervals * this.context.config.helloSeconds * 1000;
+    const known = new Set(this.placed.map(({ address }) => address));
+    for (const { address, atMs } of [...this.strangers.values()]) {
+      if (nowMs() - atMs > keptMs || known.has(address)) this.strangers.delete(address);
+    }
+    return [...this.strangers.keys()].map(
+      (address) =>
+        `${address} forwards to this host and is no peer of it: vnetd peer-add ${address}, or delete the peer there`,
+    );
+  }
+
+  private peersThatLackUs(): { address: string; name: string }[] {
+    const hosts = byAddress(this.parts.heardHosts());
+    const own = this.ownAddresses();
+    return this.placed.flatMap(({ address, way }) => {
+      const host = hosts.get(address);
+      if (host === undefined || way === "none" || way === "multicast") return [];
+      const knowsUs = host.peers?.addresses.some((each) => own.has(each)) === true;
+      return knowsUs || host.peers?.more === true ? [] : [{ address, name: host.name }];
+    });
+  }
+
+  private meshProblems(): string[] {
+    if (this.placed.length === 0) return [];
+    const hosts = this.parts.heardHosts();
+    const lacksUs = this.peersThatLackUs().map(({ address, name }) => {
+      const ifindex = this.placed.find((each) => each.address === address)?.ifindex ?? 0;
+      const ours = this.parts.underlays.byIfindex(ifindex)?.state.address ?? "ADDRESS";
+      return `${address} (${name}) does not have this host as a peer: vnetd peer-add ${ours} there`;
+    });
+    const forwarding = hosts.flatMap(({ name, addresses, peers }): ForwardingHost[] =>
+      peers === undefined || peers.more
+        ? []
+        : [{ name, addresses, prefixLength: peers.prefixLength, peers: peers.addresses }],
+    );
+    const others = missingPeerings(forwarding).map(
+      ({ at, lacks }) =>
+        `${at.addresses[0] ?? at.name} (${at.name}) does not have ${lacks} as a peer`,
+    );
+    return [...lacksUs, ...others];
+  }
+
+  private ownAddresses(): Set<string> {
+    const attached = this.parts.underlays.list().flatMap(({ state }) => state.address ?? []);
+    const all = this.context.native.addressList().map(({ address }) => address);
+    return new Set([...attached, ...all]);
+  }
+}
+
+export function onSubnetOf({ state }: Underlay, address: string): boolean {
+  if (state.address === null || addressBytesFromText(address) === undefined) return false;
+  return sameSubnet(state.address, address, state.prefixLength);
+}
+
+function byAddress(hosts: readonly HeardHost[]): Map<string, HeardHost> {
+  return new Map(hosts.flatMap((host) => host.addresses.map((address) => [address, host])));
+}
+
+/** Members of each vnet get numbers from 0 on. */
+function numbered(
+  members: readonly UnicastMember[],
+): { handle: number; number: number; address: string; ifindex: number }[] {
+  const next = new Map<number, number>();
+  return members.map((member) => {
+    const number = next.get(member.handle) ?? 0;
+    next.set(member.handle, number + 1);
+    return { ...member, number };
+  });
+}

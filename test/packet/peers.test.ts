@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Forwarding to peers and from them: the table, and the whole way with real frames.
+ *
+ *   out: frames -> vn0 ==veth== vn0p [encap] -> ul0 -> captured, the group's
+ *                                  '-> rl0 ==veth== rl1 [relay] -> rl1 [relay] -> ul0 -> captured, the peers'
+ *   in:  frames -> ul0w ==veth== ul0 [decap] -> rl0 ==veth== rl1 [relay] -> ul0, ul1 -> captured
+ *                                  '-> sg0 ==veth== sg1 [decap] -> vn0 -> captured
+ */
+import { execFileSync } from "node:child_process";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { datagramsOf } from "../golden/captures.js";
+import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
+import { vnetdControlOp } from "../../src/generated/layouts.js";
+import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
+import {
+  BROADCAST_MAC,
+  VNETD_GROUP,
+  VNETD_GROUP_MAC,
+  fragmentIpv4,
+  packet,
+} from "../lib/packet.js";
+import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
+import { reassembleIpv4 } from "../lib/pcap.js";
+import { exchange } from "../lib/wire.js";
+import { FAR, FAR_MAC, FAR_PEER, PEER_ROWS, vfwd } from "./peer-rows.js";
+import { GUEST_A, GUEST_B, PEER, THIRD, US, fromPeer, runRow } from "./rows.js";
+
+const PRIORITY = 1;
+const HANDLE = 1;
+const FAR_PEER_2 = "10.66.9.2";
+const HOOKS = [
+  ["vnetd_encap", "vn0p"],
+  ["vnetd_oversize", "os1"],
+  ["vnetd_relay", "rl1"],
+  ["vnetd_decap", "ul0"],
+  ["vnetd_decap", "sg1"],
+  ["vnetd_reassembled", "vx0"],
+] as const;
+
+let lab: BpfLab | undefined;
+let vnet: LabVnet;
+beforeAll(() => {
+  lab = BpfLab.open();
+  lab.forwarding(true);
+  lab.fragments(true);
+  const off = {
+    "tx-checksum-ip-generic": false,
+    "tx-tcp-segmentation": false,
+    "tx-tcp6-segmentation": false,
+    "tx-udp-segmentation": false,
+    "tx-udp_tnl-segmentation": false,
+    "tx-udp_tnl-csum-segmentation": false,
+  };
+  for (const device of ["os0", "rl0"]) lab.native.featuresSet(device, off);
+  const ip = (...args: string[]): unknown => execFileSync("ip", args);
+  for (const host of [PEER, THIRD])
+    ip("neighbour", "replace", host, "lladdr", "02:00:0a:42:01:09", "dev", "ul0");
+  // peers are behind a router
+  ip("route", "replace", "10.66.9.0/24", "via", PEER, "dev", "ul0");
+  ip("address", "add", `${VNETD_GROUP}/32`, "dev", "ul0", "autojoin");
+  for (const name of ["vn0", "vn0p"]) ip("link", "set", name, "mtu", "9000");
+});
+afterAll(() => lab?.close());
+
+describe("one packet", () => {
+  for (const row of PEER_ROWS) it(row.description, () => runRow(lab!, row));
+});
+
+describe("the whole way", () => {
+  beforeAll(() => {
+    for (const [program, device] of HOOKS) {
+      const { native } = lab!;
+      const ifindex = lab!.ifindex(device);
+      native.clsactAttach(lab!.program(program), ifindex, "ingress", PRIORITY, HANDLE);
+    }
+  });
+  afterAll(() => {
+    for (const [, device] of HOOKS)
+      lab!.native.clsactDetach(lab!.ifindex(device), "ingress", PRIORITY, HANDLE);
+  });
+  beforeEach(() => {
+    lab!.underlay({ relay: true });
+    vnet = lab!.vnet();
+    lab!.peers([{ address: FAR_PEER }, { address: FAR_PEER_2, port: 1799 }]);
+  });
+  afterEach(() => lab!.unicastMembers(vnet, []));
+
+  let sequence = 0;
+  const fresh = (src = GUEST_A, bytes = 100): Buffer =>
+    packet()
+      .eth({ src, dst: BROADCAST_MAC })
+      .payload(Buffer.concat([Buffer.from([(sequence += 1)]), Buffer.alloc(bytes - 1, 0x77)]))
+      .build();
+  const udpOf = (bytes: Buffer): boolean => bytes.readUInt16BE(12) === 0x0800 && bytes[23] === 17;
+  const leaving = (device: string, bytes: Uint8Array): Buffer[] =>
+    exchange({ device, capture: "ul0w", frames: [{ bytes }] }).filter(udpOf);
+  const to = (all: readonly Buffer[], address: string): ParsedFrame[] =>
+    all.map((bytes) => parseFrame(bytes)).filter(({ ipv4 }) => ipv4?.dst === address);
+
+  function expectVfwd(
+    out: ParsedFrame,
+    expected: { source: string; message: Uint8Array; port?: number },
+  ): void {
+    expect(out.dst).toBe("02:00:0a:42:01:09");
+    expect(out.ipv4).toMatchObject({ src: US, ttl: 64, dontFragment: false });
+    expect(out.udp).toMatchObject({ src: 1798, dst: expected.port ?? 1798 });
+    if (out.message?.kind !== "vfwd") throw new Error("not VFWD");
+    const { innerIp, innerUdp, inner } = out.message;
+    expect(innerIp[0]).toBe(0x45);
+    expect(innerIp.readUInt16BE(2)).toBe(28 + inner.length);
+    expect([...innerIp.subarray(12, 16)].join(".")).toBe(expected.source);
+    expect([...innerIp.subarray(16)].join(".")).toBe(VNETD_GROUP);
+    expect(innerIp[9]).toBe(17);
+    expect(innerUdp.readUInt16BE(2)).toBe(1798);
+    expect(innerUdp.readUInt16BE(4)).toBe(8 + inner.length);
+    expectBytes(inner, expected.message, { what: "the message inside" });
+  }
+  const vudp = (frame: Uint8Array): Buffer => packet().vudp({ vnet: "4" }).payload(frame).build();
+
+  describe("out", () => {
+    it("what goes to the group goes to each peer", () => {
+      const frame = fresh();
+      const all = leaving("vn0", frame);
+      expect(all).toHaveLength(3);
+      expect(to(all, VNETD_GROUP)).toHaveLength(1);
+      expectVfwd(to(all, FAR_PEER)[0]!, { source: "0.0.0.0", message: vudp(frame) });
+      const second = to(all, FAR_PEER_2)[0]!;
+      expect(second.udp).toMatchObject({ src: 1798, dst: 1799 });
+      expectBytes(second.payload.subarray(32), vudp(frame));
+      expect(Number(lab!.peerStats(1).sentFrames)).toBe(1);
+    });
+
+    it("known unicast goes to its host alone", () => {
+      const { CTL_LEARN } = vnetdControlOp;
+      lab!.control(CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+      const frame = packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp({ dst: 9 }).payload(9);
+      const all = leaving("vn0", frame.build());
+      expect(all.map((bytes) => parseFrame(bytes).ipv4?.dst)).toEqual([PEER]);
+    });
+
+    it.each([
+      ["that does not fit with 32 bytes more", 1436, 1],
+      ["that does not fit at all", 1500, 2],
+    ])("a frame %s: fragments", (_what, bytes, groupPackets) => {
+      const frame = fresh(GUEST_A, bytes);
+      const all = leaving("vn0", frame);
+      for (const each of all) expect(each.length).toBeLessThanOrEqual(1514);
+      expect(all.filter((each) => each[30] === 224)).toHaveLength(groupPackets);
+      const whole = reassembleIpv4(
+        all.map((data) => ({ timeNs: 0n, wireLength: data.length, data })),
+      ).map(({ data }) => data);
+      expectVfwd(to(whole, FAR_PEER)[0]!, { source: "0.0.0.0", message: vudp(frame) });
+    });
+
+    it("what a host of the subnet sends to the group, also of a vnet that is not here", () => {
+      for (const id of ["4", "1234"]) {
+        const message = packet().vudp({ vnet: id }).payload(fresh(GUEST_B)).build();
+        const all = leaving("ul0w", fromPeer({ dst: VNETD_GROUP }).payload(message).build());
+        expect(all).toHaveLength(2);
+        expectVfwd(to(all, FAR_PEER)[0]!, { source: PEER, message });
+      }
+    });
+
+    it("what a host of the subnet says by VARP to the group", () => {
+      const message = packet().varp({ vnet: "4", vmac: GUEST_B, address: PEER }).build();
+      const all = leaving("ul0w", fromPeer({ dst: VNETD_GROUP }).payload(message).build());
+      expectVfwd(to(all, FAR_PEER)[0]!, { source: PEER, message });
+    });
+
+    it("an original's packet gives what the original forwarder made of it, with a valid header", () => {
+      const [heard, forwarded] = datagramsOf("routed-thirdparty-CtoD-br1");
+      // 10.66.1.3 sent it, and 10.66.1.1 forwarded it
+      const all = leaving("ul0w", heard!.bytes);
+      const out = to(all, FAR_PEER)[0]!;
+      expectVfwd(out, { source: "10.66.1.3", message: heard!.payload });
+      const theirs = forwarded!.payload;
+      const ours = out.message;
+      if (ours?.kind !== "vfwd") throw new Error("not VFWD");
+      expectBytes(ours.inner, theirs.subarray(32));
+      expectBytes(ours.innerIp.subarray(12), theirs.subarray(4 + 12, 4 + 20));
+    });
+
+    it.each([
+      ["by unicast", US, PEER],
+      ["from another subnet: a forwarder sent it", VNETD_GROUP, FAR],
+    ])("not what was heard %s", (_what, dst, src) => {
+      const bytes = fromPeer({ dst, src }).vudp({ vnet: "4" }).payload(fresh(GUEST_B)).build();
+      expect(leaving("ul0w", bytes)).toEqual([]);
+    });
+
+    it("not to the peer that sent it", () => {
+      lab!.peers([{ address: PEER }, { address: FAR_PEER }]);
+      const bytes = fromPeer({ dst: VNETD_GROUP }).vudp({ vnet: "4" }).payload(fresh(GUEST_B));
+      const all = leaving("ul0w", bytes.build());
+      expect(all.map((each) => parseFrame(each).ipv4?.dst)).toEqual([FAR_PEER]);
+    });
+
+    it("not to a peer that multicast reaches", () => {
+      lab!.peers([{ address: PEER, send: false }, { address: FAR_PEER }]);
+      const all = leaving("vn0", fresh());
+      expect(to(all, PEER)).toEqual([]);
+      expect(all).toHaveLength(2);
+    });
+  });
+
+  describe("without multicast", () => {
+    it("plain VUDP to each member, VFWD to the other peers, nothing to the group", () => {
+      lab!.underlay({ noGroup: true, relay: true });
+      lab!.peers([{ address: PEER, unicast: true }, { address: FAR_PEER }]);
+      lab!.unicastMembers(vnet, [PEER, THIRD]);
+      const frame = fresh();
+      const all = leaving("vn0", frame);
+      expect(all).toHaveLength(3);
+      for (const member of [PEER, THIRD]) {
+        const [out] = to(all, member);
+        expect(out!.ipv4).toMatchObject({ src: US, ttl: 64 });
+        if (out!.message?.kind !== "vudp") throw new Error("not VUDP");
+        expectBytes(out!.message.frame, frame);
+      }
+      expectVfwd(to(all, FAR_PEER)[0]!, { source: "0.0.0.0", message: vudp(frame) });
+    });
+
+    it("members of other vnets get nothing", () => {
+      lab!.underlay({ noGroup: true });
+      lab!.unicastMembers(vnet, [PEER]);
+      lab!.vnet({ id: "5" });
+      lab!.peers([]);
+      expect(leaving("vn0", fresh())).toEqual([]);
+    });
+
+    it("members that use no multicast get it beside the group", () => {
+      lab!.peers([]);
+      lab!.unicastMembers(vnet, [FAR]);
+      const all = leaving("vn0", fresh());
+      expect(to(all, VNETD_GROUP)).toHaveLength(1);
+      expect(to(all, FAR)[0]?.message?.kind).toBe("vudp");
+    });
+
+    it("a frame that is too large goes to members in fragments", () => {
+      lab!.underlay({ noGroup: true });
+      lab!.peers([]);
+      lab!.unicastMembers(vnet, [PEER]);
+      const all = leaving("vn0", fresh(GUEST_A, 1500));
+      expect(all).toHaveLength(2);
+      for (const each of all) expect(each.length).toBeLessThanOrEqual(1514);
+    });
+  });
+
+  describe("in", () => {
+    const guestHears = (bytes: readonly Uint8Array[]): Buffer[] =>
+      exchange({ device: "ul0w", capture: "vn0", frames: bytes.map((each) => ({ bytes: each })) });
+
+    it("a frame is delivered, and its sender learned", () => {
+      const frame = fresh(FAR_MAC);
+      expect(
+        guestHears([vfwd({ source: FAR }).vudp({ vnet: "4" }).payload(frame).build()]),
+      ).toEqual([frame]);
+      expect(lab!.learned(vnet, FAR_MAC)?.host).toBe(FAR);
+      expect(lab!.traffic(vnet)).toMatchObject({ decapFrames: 1, floodedFrames: 1 });
+    });
+
+    it("and sent to the group here, with the original sender's address", () => {
+      const message = packet().vudp({ vnet: "4" }).payload(fresh(FAR_MAC)).build();
+      const all = leaving("ul0w", vfwd({ source: FAR }).payload(message).build());
+      expect(all).toHaveLength(1);
+      const out = parseFrame(all[0]!);
+      expect(out).toMatchObject({ dst: VNETD_GROUP_MAC, src: "02:00:0a:42:01:01" });
+      expect(out.ipv4).toMatchObject({ src: FAR, dst: VNETD_GROUP, ttl: 64, dontFragment: false });
+      expect(out.udp).toMatchObject({ src: 1798, dst: 1798 });
+      expectBytes(all[0]!.subarray(42), message);
+    });
+
+    it("as the original sent on what its peer forwarded", () => {
+      lab!.peers([{ address: "10.66.1.9" }]);
+      const [forwarded, theirs] = datagramsOf("routed-AtoD-remulticast-br2");
+      const bytes = Buffer.from(
+        packet()
+          .eth({ dst: "02:00:0a:42:01:01", src: "02:00:0a:42:01:09" })
+          .ipv4({ src: "10.66.1.9", dst: US })
+          .udp({ checksum: 0 })
+          .payload(forwarded!.payload)
+          .build(),
+      );
+      // the capture's sender is this lab's own address: it gets another
+      bytes.set([10, 66, 9, 3], 14 + 28 + 4 + 12);
+      const all = leaving("ul0w", bytes);
+      expect(all).toHaveLength(1);
+      expect(parseFrame(all[0]!).ipv4).toMatchObject({
+        src: FAR,
+        dst: VNETD_GROUP,
+        ttl: theirs!.ttl,
+      });
+      expectBytes(all[0]!.subarray(42), theirs!.payload);
+    });
+
+    it("not where the sender lives: its own packet was there", () => {
+      lab!.underlay({ relay: true });
+      const frame = fresh(GUEST_B);
+      expect(
+        leaving("ul0w", vfwd({ source: THIRD }).vudp({ vnet: "4" }).payload(frame).build()),
+      ).toEqual([]);
+    });
+
+    it("a message of a vnet that is not here is sent on as well", () => {
+      const message = packet().vudp({ vnet: "1234" }).payload(fresh(FAR_MAC)).build();
+      expect(leaving("ul0w", vfwd({ source: FAR }).payload(message).build())).toHaveLength(1);
+    });
+
+    it("nothing that came from a peer goes to a peer", () => {
+      const bytes = vfwd({ source: FAR }).vudp({ vnet: "4" }).payload(fresh(FAR_MAC)).build();
+      const all = leaving("ul0w", bytes);
+      expect([...to(all, FAR_PEER), ...to(all, FAR_PEER_2)]).toEqual([]);
+    });
+
+    it("copies by two forwarders, and by their sending on: the guest hears one", () => {
+      const frame = fresh(FAR_MAC);
+      const message = packet().vudp({ vnet: "4" }).payload(frame).build();
+      const copy = (from: string): Buffer => {
+        const bytes = vfwd({ source: FAR, from }).payload(message).build();
+        bytes.writeUInt16BE(77, 14 + 32 + 4);
+        return bytes;
+      };
+      const sentOn = packet()
+        .eth({ dst: VNETD_GROUP_MAC, src: "02:00:0a:42:01:0b" })
+        .ipv4({ src: FAR, dst: VNETD_GROUP, ttl: 64, id: 77 })
+        .udp({ checksum: 0 })
+        .payload(message)
+        .build();
+      expect(guestHears([copy(FAR_PEER), copy(FAR_PEER_2), sentOn])).toEqual([frame]);
+    });
+
+    it("what came in fragments", () => {
+      const frame = fresh(FAR_MAC, 1440);
+      const outer = vfwd({ source: FAR }).vudp({ vnet: "4" }).payload(frame).build();
+      expect(guestHears(fragmentIpv4(outer, 1500))).toEqual([frame]);
+      expect(lab!.learned(vnet, FAR_MAC)?.host).toBe(FAR);
+    });
+
+    it("what came in fragments is sent on in fragments where it does not fit", () => {
+      const message = packet().vudp({ vnet: "4" }).payload(fresh(FAR_MAC, 1500)).build();
+      const outer = vfwd({ source: FAR }).payload(message).build();
+      const all = exchange({
+        device: "ul0w",
+        capture: "ul0w",
+        frames: fragmentIpv4(outer, 1500).map((bytes) => ({ bytes })),
+      }).filter(udpOf);
+      expect(all).toHaveLength(2);
+      for (const each of all) expect(each.length).toBeLessThanOrEqual(1514);
+      const [whole] = reassembleIpv4(
+        all.map((data) => ({ timeNs: 0n, wireLength: data.length, data })),
+      );
+      expect(parseFrame(whole!.data).ipv4).toMatchObject({ src: FAR, dst: VNETD_GROUP });
+      expectBytes(whole!.data.subarray(42), message);
+    });
+
+    it("what was heard on the group in fragments goes to the peers", () => {
+      const message = packet().vudp({ vnet: "4" }).payload(fresh(GUEST_B, 1500)).build();
+      const outer = fromPeer({ dst: VNETD_GROUP }).payload(message).build();
+      const all = exchange({
+        device: "ul0w",
+        capture: "ul0w",
+        frames: fragmentIpv4(outer, 1500).map((bytes) => ({ bytes })),
+      }).filter(udpOf);
+      const whole = reassembleIpv4(
+        all.map((data) => ({ timeNs: 0n, wireLength: data.length, data })),
+      ).map(({ data }) => data);
+      expectVfwd(to(whole, FAR_PEER)[0]!, { source: PEER, message });
+    });
+  });
+});
