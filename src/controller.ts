@@ -111,7 +111,7 @@ export class Controller {
       ask: (underlay, peer) => this.hellos.ask(underlay, peer),
       appeared: (addresses) => this.hellos.peersAppeared(addresses),
       waysChanged: () => this.hellos.waysChanged(),
-      persist: (peers) => this.persist((draft) => (draft.peers = peers)),
+      persist: (peers) => this.persist((draft) => (draft.peers = structuredClone(peers))),
     });
     const { peers } = this;
     this.hellos = new Hellos(this.context, { vnets, underlays, peers });

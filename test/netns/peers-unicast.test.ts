@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * No multicast at all: a LAN that loses what goes to the group, as clouds do; hosts that are told so,
+ * and hosts that find it out. And peers that are names.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { AttachedDevice, HostInfo, PeerInfo, StatusInfo } from "../../src/api/contract.js";
+import { Lab, eventually, type Capture, type Guest, type Host } from "../lib/lab.js";
+import { quickHello, routedHost, routedSubnets, startDaemon } from "./world.js";
+
+const status = (host: Host): Promise<StatusInfo> => host.vnetdJson<StatusInfo>(["status"]);
+const device = async (host: Host): Promise<AttachedDevice> => (await status(host)).attached[0]!;
+const ways = async (host: Host): Promise<string[]> =>
+  (await host.vnetdJson<PeerInfo[]>(["peers"])).flatMap(({ addresses }) =>
+    addresses.map(({ way }) => way),
+  );
+const knows = async (host: Host, count: number): Promise<boolean> =>
+  (await host.vnetdJson<HostInfo[]>(["hosts"])).length === count;
+
+const destinations = ({ packets }: Capture): string[] =>
+  packets.map(({ data }) => [...data.subarray(30, 34)].join("."));
+
+/** Whether the bridge of the LAN carries what goes to a multicast address. */
+async function carryMulticast(lab: Lab, hosts: readonly Host[], on: boolean): Promise<void> {
+  for (const host of hosts)
+    await lab.execInSwitch(
+      `bridge link set dev ${lab.switchPort(host)} mcast_flood ${on ? "on" : "off"}`,
+    );
+}
+
+async function broadcastOnce(guests: readonly Guest[], from: number): Promise<void> {
+  const filter = "arp[6:2] = 1 and arp[24:4] = 0x0a0400fa";
+  const captures = await Promise.all(guests.map((guest) => guest.capture("eth0", filter)));
+  await guests[from]!.tryExec(["ping", "-c", "1", "-W", "1", "10.4.0.250"]);
+  await eventually(() => captures.every(({ packets }) => packets.length > 0), {
+    what: "every guest to hear the broadcast",
+  });
+  await Promise.all(captures.map((each) => each.stop()));
+  const sent = captures[from]!.packets.length;
+  expect(captures.map(({ packets }) => packets.length)).toEqual(guests.map(() => sent));
+}
+
+async function hostsAndGuests(
+  lab: Lab,
+  names: readonly string[],
+  config: string,
+): Promise<{ hosts: Host[]; guests: Guest[] }> {
+  const hosts: Host[] = [];
+  const guests: Guest[] = [];
+  for (const [at, name] of names.entries()) {
+    const host = await lab.host(name, { underlay: `10.66.1.${at + 1}/24` });
+    hosts.push(host);
+    await startDaemon(host, { config });
+    await host.vnetd(["vnet-create", "-b", "br4", "4"]);
+    guests.push(await host.guest(`g${name}`, { bridge: "br4", address: `10.4.0.${at + 1}/24` }));
+  }
+  return { hosts, guests };
+}
+
+describe("multicast: off, and all others are peers", () => {
+  let lab: Lab;
+  let hosts: Host[];
+  let guests: Guest[];
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    const config = `${quickHello}multicast: off\n`;
+    ({ hosts, guests } = await hostsAndGuests(lab, ["a", "b", "c"], config));
+    await carryMulticast(lab, hosts, false);
+    for (const host of hosts) await host.vnetd(["attach", "eth0"]);
+    for (const [at, host] of hosts.entries()) {
+      for (const other of [1, 2, 3])
+        if (other !== at + 1) await host.vnetd(["peer-add", `10.66.1.${other}`]);
+    }
+  });
+  afterAll(() => lab.close());
+
+  it("the hosts find one another", async () => {
+    for (const host of hosts) await eventually(() => knows(host, 2), { timeoutMs: 10_000 });
+    for (const host of hosts)
+      await eventually(async () => (await ways(host)).join() === "unicast,unicast");
+  });
+
+  it("guests reach one another; each hears a broadcast once", async () => {
+    for (const to of [2, 3])
+      expect(await guests[0]!.ping(`10.4.0.${to}`, { count: 3, intervalMs: 50 })).toMatchObject({
+        lost: 0,
+        duplicates: 0,
+      });
+    await broadcastOnce(guests, 0);
+    await broadcastOnce(guests, 2);
+  });
+
+  it("as plain VUDP, to the members of the vnet only, and nothing to the group", async () => {
+    await hosts[1]!.vnetd(["vnet-delete", "4"]);
+    await eventually(async () => {
+      const known = await hosts[0]!.vnetdJson<HostInfo[]>(["hosts"]);
+      return known.some((each) => !each.vnets.some((id) => id.endsWith(":0004")));
+    });
+    const vudp = await hosts[0]!.capture(
+      "eth0",
+      "src 10.66.1.1 and udp port 1798 and udp[8:2] != 1",
+    );
+    await broadcastOnce([guests[0]!, guests[2]!], 0);
+    await vudp.stop();
+    expect(vudp.packets.length).toBeGreaterThan(0);
+    expect(new Set(destinations(vudp))).toEqual(new Set(["10.66.1.3"]));
+    await hosts[1]!.vnetd(["vnet-create", "-b", "br4", "4"]);
+    await eventually(async () => (await guests[0]!.ping("10.4.0.2", { count: 1 })).lost === 0, {
+      timeoutMs: 10_000,
+    });
+  });
+
+  it("`status` says so, and why; the group is not joined", async () => {
+    expect(await device(hosts[0]!)).toMatchObject({ groupWay: "unicast" });
+    expect((await device(hosts[0]!)).groupWhy).toMatch(/configuration/);
+    expect((await hosts[0]!.vnetd(["status"])).stdout).toMatch(/eth0 .*unicast +the configuration/);
+    expect((await hosts[0]!.exec("ip addr show dev eth0")).stdout).not.toContain("224.10.0.1");
+  });
+
+  it("without daemons as well", async () => {
+    for (const host of hosts) await host.killDaemon("SIGKILL");
+    for (const guest of guests) await guest.exec("ip neigh flush dev eth0");
+    expect(await guests[1]!.ping("10.4.0.3", { count: 3, intervalMs: 50 })).toMatchObject({
+      lost: 0,
+    });
+    await broadcastOnce(guests, 1);
+  });
+});
+
+describe("multicast is found not to work", () => {
+  let lab: Lab;
+  let hosts: Host[];
+  let guests: Guest[];
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    ({ hosts, guests } = await hostsAndGuests(lab, ["a", "b", "c"], quickHello));
+    await carryMulticast(lab, hosts, false);
+    for (const host of hosts) await host.vnetd(["attach", "eth0"]);
+    for (const [at, host] of hosts.entries()) {
+      for (const other of [1, 2, 3])
+        if (other !== at + 1) await host.vnetd(["peer-add", `10.66.1.${other}`]);
+    }
+  });
+  afterAll(() => lab.close());
+
+  it("everything goes by unicast after three hello intervals", async () => {
+    for (const host of hosts)
+      await eventually(async () => (await device(host)).groupWay === "unicast", {
+        timeoutMs: 15_000,
+      });
+    expect((await device(hosts[0]!)).groupWhy).toMatch(/never on the group/);
+    for (const host of hosts)
+      await eventually(async () => (await ways(host)).join() === "unicast,unicast");
+    expect(await guests[0]!.ping("10.4.0.3", { count: 3, intervalMs: 50 })).toMatchObject({
+      lost: 0,
+      duplicates: 0,
+    });
+    await broadcastOnce(guests, 1);
+  });
+
+  it("and by multicast when it works again: on the subnet nothing is sent twice", async () => {
+    await carryMulticast(lab, hosts, true);
+    for (const host of hosts)
+      await eventually(async () => (await device(host)).groupWay === "multicast", {
+        timeoutMs: 15_000,
+      });
+    for (const host of hosts)
+      await eventually(async () => (await ways(host)).join() === "multicast,multicast");
+    await broadcastOnce(guests, 1);
+    await broadcastOnce(guests, 2);
+  });
+});
+
+describe("a host without multicast, and a subnet with it", () => {
+  let lab: Lab;
+  const hosts: Host[] = [];
+  const guests: Guest[] = [];
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    await routedSubnets(lab, 2);
+    const places = [
+      ["u", 1, 1, `${quickHello}multicast: off\n`],
+      ["f", 2, 1, quickHello],
+      ["h", 2, 2, quickHello],
+    ] as const;
+    for (const [at, [name, subnet, number, config]] of places.entries()) {
+      const host = await routedHost(lab, name, { subnet, number });
+      hosts.push(host);
+      await startDaemon(host, { config });
+      await host.vnetd(["attach", "eth0"]);
+      await host.vnetd(["vnet-create", "-b", "br4", "4"]);
+      const address = `10.4.0.${at + 1}/24`;
+      guests.push(await host.guest(`g${name}`, { bridge: "br4", address }));
+    }
+    await hosts[0]!.vnetd(["peer-add", "10.66.2.1"]);
+    await hosts[1]!.vnetd(["peer-add", "10.66.1.1"]);
+  });
+  afterAll(() => lab.close());
+
+  it("each guest hears each broadcast once, both ways", async () => {
+    for (const host of hosts) await eventually(() => knows(host, 2), { timeoutMs: 10_000 });
+    await eventually(async () => (await ways(hosts[1]!)).join() === "unicast");
+    for (const from of [0, 1, 2]) await broadcastOnce(guests, from);
+    expect(await guests[2]!.ping("10.4.0.1", { count: 3, intervalMs: 50 })).toMatchObject({
+      lost: 0,
+      duplicates: 0,
+    });
+  });
+});
+
+describe("a peer that is a name", () => {
+  let lab: Lab;
+  let a: Host;
+  let hostsFile: string;
+
+  const nameMeans = async (...addresses: string[]): Promise<void> => {
+    const lines = addresses.map((address) => `${address} peers.example`).join("\n");
+    await a.exec([
+      "sh",
+      "-c",
+      `printf '%s\n' '127.0.0.1 localhost' "$1" > ${hostsFile}`,
+      "sh",
+      lines,
+    ]);
+  };
+  const addresses = async (): Promise<string[]> =>
+    (await a.vnetdJson<PeerInfo[]>(["peers"])).flatMap((peer) =>
+      peer.addresses.map(({ address }) => address),
+    );
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    await routedSubnets(lab, 2);
+    a = await routedHost(lab, "a", { subnet: 1, number: 1 });
+    hostsFile = lab.file("hosts", "127.0.0.1 localhost\n");
+    // a resolver of the daemon's own: its /etc/hosts, and no name server that answers
+    const resolver = lab.file(
+      "resolv.conf",
+      "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+    );
+    const vnetd = new URL("../../bin/vnetd", import.meta.url).pathname;
+    const program = lab.file(
+      "vnetd",
+      `#!/bin/sh
+exec unshare -m sh -c 'mount --bind ${hostsFile} /etc/hosts
+mount --bind ${resolver} /etc/resolv.conf
+exec ${vnetd} "$@"' sh "$@"
+`,
+    );
+    await a.exec(["chmod", "+x", program]);
+    await nameMeans("10.66.2.1", "10.66.2.2", "10.66.1.1", "2001:db8::7");
+    await startDaemon(a, { config: `${quickHello}resolveSeconds: 1\n`, program });
+    await a.vnetd(["attach", "eth0"]);
+    await a.vnetd(["peer-add", "Peers.Example"]);
+  });
+  afterAll(() => lab.close());
+
+  it("is all its addresses, but our own", async () => {
+    await eventually(async () => (await addresses()).length === 3);
+    expect((await addresses()).sort()).toEqual(["10.66.2.1", "10.66.2.2", "2001:db8::7"]);
+    const [peer] = await a.vnetdJson<PeerInfo[]>(["peers"]);
+    expect(peer).toMatchObject({ peer: "peers.example", problem: "" });
+    expect(peer!.addresses.filter(({ way }) => way === "vfwd")).toHaveLength(2);
+    expect(peer!.addresses.find(({ address }) => address.includes(":"))?.problem).toMatch(/IPv6/);
+  });
+
+  it("addresses that come and go are followed", async () => {
+    await nameMeans("10.66.2.2", "10.66.2.9");
+    await eventually(async () => (await addresses()).sort().join() === "10.66.2.2,10.66.2.9");
+    const sent = await a.capture("eth0", "udp port 1798 and udp[8:2] = 3");
+    await a.exec("ip addr add 10.4.0.1/24 dev vnif0004 && ip link set vnif0004 up");
+    await a.tryExec(["ping", "-c", "1", "-W", "1", "10.4.0.9"]);
+    await eventually(() =>
+      ["10.66.2.2", "10.66.2.9"].every((address) => destinations(sent).includes(address)),
+    );
+    await sent.stop();
+    expect(destinations(sent)).not.toContain("10.66.2.1");
+  });
+
+  it("a resolver that fails keeps the last answer, also over a restart", async () => {
+    await nameMeans();
+    await eventually(
+      async () => {
+        const [peer] = await a.vnetdJson<PeerInfo[]>(["peers"]);
+        return peer?.problem !== "";
+      },
+      { timeoutMs: 20_000 },
+    );
+    expect((await addresses()).sort()).toEqual(["10.66.2.2", "10.66.2.9"]);
+    expect((await status(a)).problems.join()).toMatch(/peers\.example: not resolved/);
+    await a.killDaemon();
+    await startDaemon(a, { config: quickHello });
+    expect((await addresses()).sort()).toEqual(["10.66.2.2", "10.66.2.9"]);
+  });
+});
+
+describe("what peer-add refuses", () => {
+  let lab: Lab;
+  let a: Host;
+  beforeAll(async () => {
+    lab = await Lab.create();
+    a = await lab.host("a", { underlay: "10.66.1.1/24" });
+    await startDaemon(a);
+    await a.vnetd(["attach", "eth0"]);
+  });
+  afterAll(() => lab.close());
+
+  it.each([
+    ["224.10.0.1", "BAD_PEER"],
+    ["10.66.1.1", "BAD_PEER"],
+    ["a b", "BAD_PEER"],
+    ["127.0.0.1", "BAD_PEER"],
+  ])("%s: %s", async (peer, code) => {
+    const { code: exit, stderr } = await a.tryVnetd(["peer-add", peer, "--json"]);
+    expect(exit).toBe(1);
+    expect((JSON.parse(stderr) as { code: string }).code).toBe(code);
+  });
+
+  it("one that is there, and deleting one that is not", async () => {
+    await a.vnetd(["peer-add", "10.66.1.9", "-p", "1799"]);
+    expect((await a.tryVnetd(["peer-add", "10.66.1.9"])).stderr).toMatch(/peer already/);
+    expect((await a.tryVnetd(["peer-delete", "10.66.1.8"])).stderr).toMatch(/no peer/);
+    const [peer] = await a.vnetdJson<PeerInfo[]>(["peers"]);
+    expect(peer).toMatchObject({ peer: "10.66.1.9", port: 1799 });
+    await a.vnetd(["peer-add", "192.0.2.77"]);
+    expect((await status(a)).problems.join()).toMatch(/192\.0\.2\.77: there is no route/);
+    await a.vnetd(["peer-delete", "10.66.1.9"]);
+    await a.vnetd(["peer-delete", "192.0.2.77"]);
+    expect(await a.vnetdJson<PeerInfo[]>(["peers"])).toEqual([]);
+  });
+});
