@@ -30,6 +30,25 @@ function original(): { host: OriginalModel; sent: Sent[] } {
   return { host, sent };
 }
 
+/** The same with a peer; `address` is another host's where a capture was taken from its side. */
+function forwarder(
+  address: string,
+  peer: string,
+  guests: { vnet: string; mac: string; ip: string }[] = [],
+): { host: OriginalModel; sent: Sent[]; sentAs: (Sent & { source: string })[] } {
+  const sent: Sent[] = [];
+  const sentAs: (Sent & { source: string })[] = [];
+  const host = new OriginalModel({
+    address,
+    peers: [peer],
+    guests,
+    send: (to: string, payload: Buffer) => void sent.push({ to, payload }),
+    sendAs: (source: string, to: string, payload: Buffer) =>
+      void sentAs.push({ source, to, payload }),
+  });
+  return { host, sent, sentAs };
+}
+
 /** Replays what others sent; at each message of the host itself the model must have sent the same. */
 function replay(capture: Capture): OriginalModel {
   const { host, sent } = original();
@@ -131,5 +150,58 @@ describe("tables and answers", () => {
     host.receive(to.ipv4(ips).tcp({ checksum: 1 }).build(), "10.66.1.2", 0);
     host.receive(to.ipv4(ips).tcp().payload("odd").build(), "10.66.1.2", 0);
     expect(host.rejectedCounts).toEqual({ "inner-ip-checksum": 1, "inner-transport-checksum": 2 });
+  });
+});
+
+describe("forwards as the real original did", () => {
+  it("what it sends itself: to the peer, and to the group", () => {
+    const guests = [{ vnet: "4", mac: "aa:00:00:00:04:01", ip: "192.168.4.1" }];
+    const { host, sent } = forwarder("10.66.1.1", "10.66.2.2", guests);
+    const [toPeer, toGroup] = datagramsOf("routed-peer-fwd-br1");
+    host.transmit(
+      "0000:0000:0000:0000:0000:0000:0000:0004",
+      Buffer.from(toGroup!.payload.subarray(22)),
+      0,
+    );
+    expect(sent.map(({ to }) => to)).toEqual([toPeer!.dst, toGroup!.dst]);
+    expectBytes(sent[0]!.payload, toPeer!.payload);
+    expectBytes(sent[1]!.payload, toGroup!.payload);
+  });
+
+  it("what it hears on the group from its subnet, with a header that is mostly 0", () => {
+    const { host, sent } = forwarder("10.66.1.1", "10.66.2.2");
+    const [heard, forwarded] = datagramsOf("routed-thirdparty-CtoD-br1");
+    host.receive(heard!.payload, heard!.src, 0, true);
+    expect(sent.map(({ to }) => to)).toEqual([forwarded!.dst]);
+    expectBytes(sent[0]!.payload, forwarded!.payload);
+    host.receive(heard!.payload, "10.66.9.9", 0, true);
+    expect(sent).toHaveLength(1);
+  });
+
+  it("what comes from a peer: to its group, with the original sender's address", () => {
+    const { host, sentAs } = forwarder("10.66.2.2", "10.66.1.1");
+    const [forwarded, sentOn] = datagramsOf("routed-AtoD-remulticast-br2");
+    host.receive(forwarded!.payload, forwarded!.src, 0);
+    expect(sentAs).toHaveLength(1);
+    expect(sentAs[0]).toMatchObject({ source: sentOn!.src, to: sentOn!.dst });
+    expectBytes(sentAs[0]!.payload, sentOn!.payload);
+    expect(host.rejectedCounts).toEqual({});
+  });
+
+  it("refuses what would harm it", () => {
+    const { host, sentAs } = forwarder("10.66.2.2", "10.66.1.1");
+    const frame = packet().vudp({ vnet: "4" }).payload(60).build();
+    const from = "10.66.1.1";
+    host.receive(packet().vfwd().payload(frame).build(), "10.66.1.9", 0);
+    host.receive(packet().vfwd().vfwd().payload(frame).build(), from, 0);
+    host.receive(packet().vfwd({ group: "10.66.2.9" }).payload(frame).build(), from, 0);
+    host.receive(packet().vfwd().payload(0).build(), from, 0);
+    expect(host.rejectedCounts).toEqual({
+      "vfwd-not-a-peer": 1,
+      "vfwd-in-vfwd": 1,
+      "vfwd-not-the-group": 1,
+      "vfwd-short": 1,
+    });
+    expect(sentAs).toEqual([]);
   });
 });

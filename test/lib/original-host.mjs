@@ -9,11 +9,14 @@
  * Sends as the captures show: multicast TTL 1, unicast TTL 64, source port 1798, DF as the stack
  * sets it, and large datagrams fragmented by the stack.
  */
+import { spawn } from "node:child_process";
 import dgram from "node:dgram";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { ORIGINAL_PORT, OriginalModel } from "./original-model.mjs";
 
+const RAW_PROGRAM = fileURLToPath(new URL("./raw-ipv4.py", import.meta.url));
 const MAX_PINGS = 100_000;
 const ARP_TRIES = 5;
 const ARP_WAIT_MS = 200;
@@ -23,8 +26,19 @@ const socket = dgram.createSocket({ type: "udp4", reuseAddr: true });
 let sent = 0;
 const sendErrors = [];
 
+/** Only a forwarder sends with the addresses of others; this ends with our end of its stdin. */
+const raw =
+  (config.peers ?? []).length === 0
+    ? undefined
+    : spawn("/usr/bin/python3", [RAW_PROGRAM, config.address], {
+        stdio: ["pipe", "ignore", "inherit"],
+      });
+
 const host = new OriginalModel({
   ...config,
+  sendAs(source, to, payload) {
+    raw?.stdin.write(`${source} ${to} 64 ${payload.toString("hex")}\n`);
+  },
   send(to, payload) {
     sent += 1;
     socket.send(payload, ORIGINAL_PORT, to, (error) => {
@@ -111,6 +125,7 @@ const commands = {
     received: host.received,
     sent,
     delivered: host.delivered,
+    arrivals: host.arrivals,
     rejected: host.rejectedCounts,
     rejections: host.rejections,
     ignored: host.ignored,
@@ -128,17 +143,26 @@ const commands = {
   raw: ({ to, payloadHex }) => host.send(to, Buffer.from(payloadHex, "hex")),
 };
 
-socket.on("message", (payload, remote) => host.receive(payload, remote.address, now()));
-socket.on("error", (error) => {
-  process.stderr.write(`${error.message}\n`);
-  process.exit(1);
-});
-socket.bind({ port: ORIGINAL_PORT, address: "0.0.0.0" }, () => {
-  socket.addMembership(host.group, host.address);
+// Two sockets, since a datagram does not tell what address it was sent to.
+const groupSocket = dgram.createSocket({ type: "udp4", reuseAddr: true });
+for (const [each, toGroup] of [
+  [socket, false],
+  [groupSocket, true],
+]) {
+  each.on("message", (payload, remote) => host.receive(payload, remote.address, now(), toGroup));
+  each.on("error", (error) => {
+    process.stderr.write(`${error.message}\n`);
+    process.exit(1);
+  });
+}
+socket.bind({ port: ORIGINAL_PORT, address: host.address }, () => {
   socket.setMulticastInterface(host.address);
   socket.setMulticastTTL(1);
   socket.setTTL(64);
-  process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
+  groupSocket.bind({ port: ORIGINAL_PORT, address: host.group }, () => {
+    groupSocket.addMembership(host.group, host.address);
+    process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
+  });
 });
 setInterval(() => host.sweep(now()), host.ageMs);
 

@@ -11,7 +11,11 @@
  * vif that lives elsewhere) is counted in `ignored`. Frames that reach a guest with a wrong inner
  * checksum are recorded as rejections too.
  *
- * Not modelled: VFWD. No peers are configured, and then an original drops it.
+ * With peers it forwards as the routed captures show: what it sends to the group, with a valid inner
+ * header and source 0; what it hears on the group from others on its subnet, with an inner header
+ * that is mostly 0. VFWD from a peer it handles as if it had come by the group, and sends what is
+ * inside to its own group with the original source, TTL 64, once for each time that it comes. VFWD
+ * from who is no peer is refused.
  *
  * Plain JavaScript because it runs in a child process inside a network namespace, where nothing
  * transpiles.
@@ -64,9 +68,24 @@ export class OriginalModel {
    * @param {string[]} [options.vnets]  besides 2, 3, 4 and those of the guests
    * @param {Guest[]} [options.guests]
    * @param {number} [options.ageMs]
+   * @param {string[]} [options.peers]  addresses
    * @param {(to: string, payload: Buffer) => void} options.send  "to" is an address; port 1798
+   * @param {(source: string, to: string, payload: Buffer) => void} [options.sendAs]  TTL 64
    */
-  constructor({ address, group = "224.10.0.1", vnets = [], guests = [], ageMs = 60_000, send }) {
+  constructor({
+    address,
+    group = "224.10.0.1",
+    vnets = [],
+    guests = [],
+    ageMs = 60_000,
+    peers = [],
+    send,
+    sendAs = () => undefined,
+  }) {
+    this.peers = new Set(peers);
+    this.sendAs = sendAs;
+    /** frames that came in, by way: "group", "unicast", "vfwd" */
+    this.arrivals = { group: 0, unicast: 0, vfwd: 0 };
     this.address = address;
     this.group = group;
     this.ageMs = ageMs;
@@ -117,22 +136,79 @@ export class OriginalModel {
    * A datagram to port 1798. The source port plays no part.
    * @param {Buffer} payload @param {string} source outer source address @param {number} nowMs
    */
-  receive(payload, source, nowMs) {
+  receive(payload, source, nowMs, toGroup = false) {
     // multicast comes back to its sender
     if (source === this.address) return this.ignore("own");
     this.received += 1;
     if (payload.length > MAX_PAYLOAD) return this.reject("too-big", source, payload);
     if (payload.length < 4) return this.reject("short-message", source, payload);
+    const id = payload.readUInt16BE(0);
+    const forwarded = toGroup && (id === 1 || id === 2) && this.isNeighbour(source);
+    if (forwarded) this.forward(payload, source);
+    if (id === 2) this.arrivals[toGroup ? "group" : "unicast"] += 1;
+    if (id === 3) return this.receiveVfwd(payload, source, nowMs);
+    return this.receiveMessage(payload, source, nowMs);
+  }
+
+  /** @param {Buffer} payload @param {string} source @param {number} nowMs */
+  receiveMessage(payload, source, nowMs) {
     switch (payload.readUInt16BE(0)) {
       case 1:
         return this.receiveVarp(payload, source, nowMs);
       case 2:
         return this.receiveVudp(payload, source, nowMs);
-      case 3:
-        return this.reject("vfwd-not-a-peer", source, payload);
       default:
         return this.reject("unknown-message", source, payload);
     }
+  }
+
+  /** On the subnet: those of the captures are /24. @param {string} source */
+  isNeighbour(source) {
+    const net = (/** @type {string} */ address) => address.slice(0, address.lastIndexOf("."));
+    return net(source) === net(this.address);
+  }
+
+  /**
+   * To each peer. Of what was heard the inner header holds protocol, addresses and ports alone.
+   * @param {Buffer} message @param {string} [source] who sent it; left out: this host
+   */
+  forward(message, source) {
+    const header = Buffer.alloc(32);
+    header.writeUInt16BE(3, 0);
+    header[13] = 17;
+    ipBytes(this.group).copy(header, 20);
+    header.writeUInt16BE(PORT, 24);
+    header.writeUInt16BE(PORT, 26);
+    if (source === undefined) {
+      header[4] = 0x45;
+      header.writeUInt16BE(28 + message.length, 6);
+      header[12] = 64;
+      header.writeUInt16BE(8 + message.length, 28);
+    } else {
+      ipBytes(source).copy(header, 16);
+    }
+    for (const peer of this.peers) this.send(peer, Buffer.concat([header, message]));
+  }
+
+  /** @param {Buffer} payload @param {string} sender @param {number} nowMs */
+  receiveVfwd(payload, sender, nowMs) {
+    const reject = (/** @type {string} */ reason) => this.reject(reason, sender, payload);
+    if (!this.peers.has(sender)) return reject("vfwd-not-a-peer");
+    if (payload.length < 36) return reject("vfwd-short");
+    const inner = payload.subarray(32);
+    // what would crash an original, or make it send what it must not
+    if (inner.readUInt16BE(0) === 3) return reject("vfwd-in-vfwd");
+    if (payload[13] !== 17) return reject("vfwd-protocol");
+    if (ipText(payload.subarray(20, 24)) !== this.group) return reject("vfwd-not-the-group");
+    // it can send on nothing but what has a valid header
+    if (payload[4] !== 0 && payload[4] !== 0x45) return reject("vfwd-header");
+    if (payload[4] === 0x45 && payload.readUInt16BE(6) !== 28 + inner.length)
+      return reject("vfwd-length");
+    this.arrivals.vfwd += 1;
+    const named = ipText(payload.subarray(16, 20));
+    const source = named === "0.0.0.0" ? sender : named;
+    this.receiveMessage(inner, source, nowMs);
+    if (payload[4] === 0x45) this.sendAs(source, this.group, inner);
   }
 
   /** @param {Buffer} payload @param {string} source @param {number} nowMs */
@@ -211,7 +287,10 @@ export class OriginalModel {
     const isGroup = (frame[0] & 1) === 1;
     const entry = isGroup ? undefined : this.table.get(`${vnet} ${macText(frame.subarray(0, 6))}`);
     const header = Buffer.from([0, 2, 0, 0, 0x00, 0x40]);
-    this.send(entry?.address ?? this.group, Buffer.concat([header, vnetBytes(vnet), frame]));
+    const message = Buffer.concat([header, vnetBytes(vnet), frame]);
+    // the capture's order: the peers first
+    if (entry === undefined) this.forward(message);
+    this.send(entry?.address ?? this.group, message);
   }
 }
 

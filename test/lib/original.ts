@@ -37,6 +37,8 @@ export interface OriginalOptions {
   guests?: OriginalGuest[];
   /** 60 s as in the original */
   ageMs?: number;
+  /** addresses that it forwards to, and takes VFWD from */
+  peers?: string[];
 }
 
 export interface PingOptions {
@@ -69,6 +71,8 @@ export interface OriginalStats {
   received: number;
   sent: number;
   delivered: number;
+  /** frames (VUDP) that came, by the way that they came */
+  arrivals: { group: number; unicast: number; vfwd: number };
   /** reason -> count; empty when everything that came was acceptable to an original */
   rejected: Record<string, number>;
   rejections: { reason: string; source: string; hex: string }[];
