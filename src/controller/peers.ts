@@ -242,15 +242,21 @@ export class Peers {
     const none = (problem: string): Placed => ({ ...peer, ifindex: 0, way: "none", problem });
     const { native } = this.context;
     if (peer.address.includes(":")) return none("there are no IPv6 underlays yet");
-    const ifindex = this.routeTo(peer.address);
-    if (ifindex === 0) return none("there is no route to it");
-    const underlay = this.parts.underlays.usable().find((each) => each.ifindex === ifindex);
+    const routed = this.routeTo(peer.address);
+    const usable = this.parts.underlays.usable();
+    // A neighbour's device may have routes of its own (a VRF).
+    const underlay =
+      usable.find((each) => each.ifindex === routed) ??
+      usable.find((each) => onSubnetOf(each, peer.address));
     if (underlay === undefined) {
-      const name = native.linkList().find((link) => link.ifindex === ifindex)?.name;
+      const name = native.linkList().find((link) => link.ifindex === routed)?.name;
       return none(
-        `it is reached by ${name ?? "another device"}, which is not attached or not usable`,
+        routed === 0
+          ? "there is no route to it"
+          : `it is reached by ${name ?? "another device"}, which is not attached or not usable`,
       );
     }
+    const { ifindex } = underlay;
     return { ...peer, ifindex, way: this.wayOf(peer.address, underlay, hosts), problem: "" };
   }
 
