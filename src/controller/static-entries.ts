@@ -15,13 +15,16 @@ import { vnetdControlOp, vnetdFdbFlags, type VnetdFdbEntry } from "../generated/
 import type { DaemonState, StateDirectory } from "../store/state-directory.js";
 import type { StoredRemote, StoredVif } from "../store/stored-entries.js";
 import type { Context } from "./context.js";
-import type { Underlay, Underlays } from "./underlays.js";
+import { isUsable, type Underlay, type Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
 const { FDB_STATIC, FDB_PINNED } = vnetdFdbFlags;
 
 /** Of all vnets, so that the state file stays a small one. */
 export const maxConfiguredEntries = 16_384;
+
+/** Of entries that are well, so many have their route looked up again at once; the rest another time. */
+const routesAtOnce = 256;
 
 export interface StaticEntriesParts {
   vnets: Vnets;
@@ -42,6 +45,8 @@ const keyOf = ({ vnet, vmac }: { vnet: VnetId; vmac: Mac }): string => `${vnet} 
 
 export class StaticEntries {
   private failures: string[] = [];
+  /** the next entry whose route is looked up again */
+  private cursor = 0;
   private lastIndex: Index | undefined;
 
   constructor(
@@ -93,8 +98,13 @@ export class StaticEntries {
       const reason = vnet === undefined ? "ok" : this.applyVif(vnet, vif);
       if (reason !== "ok") failures.push(`vif ${vif.vmac} of vnet ${vif.vnet}: ${reason}`);
     }
-    for (const remote of state.state.remotes) {
+    const { remotes } = state.state;
+    const from = this.cursor < remotes.length ? this.cursor : 0;
+    this.cursor = from + routesAtOnce;
+    for (const [at, remote] of remotes.entries()) {
       const vnet = vnets.get(remote.vnet)?.running;
+      const isTurn = at >= from && at < this.cursor;
+      if (vnet !== undefined && !isTurn && this.isWell(vnet, remote)) continue;
       const reason = vnet === undefined ? "ok" : this.applyRemote(vnet, remote, devices);
       if (reason !== "ok")
         failures.push(`static entry ${remote.vmac} of vnet ${remote.vnet}: ${reason}`);
@@ -179,6 +189,18 @@ export class StaticEntries {
     const entry = this.entryOf(vnet, remote.vmac);
     if (entry !== undefined && this.pointsTo(entry, remote.address, device)) return "ok";
     return this.enterRemote(vnet, remote, device);
+  }
+
+  /** It is in the table, by a device that carries traffic. */
+  private isWell(vnet: RunningVnet, { vmac, address, device }: StoredRemote): boolean {
+    const entry = this.entryOf(vnet, vmac);
+    const nexthop = entry === undefined ? undefined : this.context.maps.nexthop(entry.nexthop);
+    const underlay =
+      nexthop === undefined ? undefined : this.parts.underlays.byIfindex(nexthop.key.ifindex);
+    if (entry === undefined || underlay === undefined || !isUsable(underlay)) return false;
+    return (
+      this.pointsTo(entry, address, underlay) && (device ?? underlay.device) === underlay.device
+    );
   }
 
   private pointsTo(entry: VnetdFdbEntry, address: string, { ifindex }: Underlay): boolean {

@@ -236,6 +236,24 @@ describe("varp-add", () => {
     expect((await a.vnetdJson<StatusInfo>(["status"])).problems.join("\n")).not.toMatch(problem);
   });
 
+  it("follows the route to a host that is not on a LAN of this one", async () => {
+    const far = "02:00:00:00:00:44";
+    await lab.lan("lan1");
+    await lab.connectHost(a, "eth1", "lan1", "10.66.2.1/24");
+    await a.vnetd(["attach", "eth1"]);
+    await refused(["varp-add", "97", far, "10.77.0.1"], "NO_PATH");
+    await a.exec("ip route add 10.77.0.0/16 via 10.66.1.2");
+    await a.vnetd(["varp-add", "97", far, "10.77.0.1"]);
+    expect(await varpOf(a, far)).toMatchObject({ address: "10.77.0.1", device: "eth0" });
+    await a.exec("ip route replace 10.77.0.0/16 via 10.66.2.2");
+    await eventually(async () => (await varpOf(a, far))?.device === "eth1", {
+      what: "the entry to follow the route",
+      timeoutMs: 20_000,
+    });
+    await a.vnetd(["varp-delete", "97", far]);
+    await a.vnetd(["detach", "eth1"]);
+  });
+
   it("is not moved by a guest of this host that has the MAC", async () => {
     const thief = await a.guest("gt", { bridge: "vnet0097", address: "10.0.0.42/24", mac: vmac });
     await thief.tryExec("ping -c 1 -W 0.2 10.0.0.11");
