@@ -11,7 +11,7 @@ import { vnetIdToBytes } from "../../src/base/vnet-id.js";
 import { decodeVarp, encodeVarp } from "../../src/wire/varp.js";
 import { Lab, eventually, timeFactor, type Capture, type Guest, type Host } from "../lib/lab.js";
 import { python } from "../lib/wire.js";
-import { attachedHosts, longId, startDaemon } from "./world.js";
+import { attachedHosts, callApi, longId, startDaemon } from "./world.js";
 
 let lab: Lab;
 let a: Host;
@@ -189,14 +189,16 @@ time.sleep(600)`,
 
   it("when it is entered by hand", async () => {
     const mac = "02:00:00:00:01:03";
+    // without the command, which takes its time to start
+    const api = (method: string): Promise<unknown> =>
+      callApi(a, `${JSON.stringify({ v: 1, id: 1, method, params: { vnet: "97", vmac: mac } })}\n`);
     const ms = await announcedWithin(
       a,
       mac,
-      () => a.vnetd(["vif-add", "97", mac]),
-      () => a.vnetd(["vif-delete", "97", mac]),
+      () => api("vifAdd"),
+      () => api("vifDelete"),
     );
-    // the command itself starts a Node
-    expect(ms).toBeLessThan(1000 * timeFactor);
+    expect(ms).toBeLessThan(100 * timeFactor);
   });
 
   it("and stays known while its port is there, longer than a MAC lives", async () => {
