@@ -11,6 +11,9 @@ import { setTimeout as delay } from "node:timers/promises";
 /** In an emulated machine (test/vm) everything takes longer; deadlines are stretched by this. */
 export const timeFactor = Number(process.env["VNETD_TIME_FACTOR"] ?? "1");
 
+/** Not what PATH has: a version manager's wrapper takes seconds where the machine is emulated. */
+export const DEBIAN_PYTHON = "/usr/bin/python3";
+
 export type Command = string | readonly string[];
 
 export interface RunOptions {

@@ -5,7 +5,7 @@
  */
 import { fileURLToPath } from "node:url";
 import { internetChecksum } from "./bytes.js";
-import { run, timeFactor } from "./processes.js";
+import { DEBIAN_PYTHON, run, timeFactor } from "./processes.js";
 import { parseFrame, type ParsedFrame } from "./packet-parse.js";
 import { VIRTIO_GSO, type WireFrame } from "./wire.js";
 
@@ -77,7 +77,7 @@ export async function runTaps({
       hex: Buffer.from(bytes).toString("hex"),
     })),
   };
-  const { stdout } = await run(["python3", PROGRAM], { input: JSON.stringify(request) });
+  const { stdout } = await run([DEBIAN_PYTHON, PROGRAM], { input: JSON.stringify(request) });
   const answer = JSON.parse(stdout) as {
     taps: { offload: Offload[]; frames: (Omit<Received, "bytes"> & { hex: string })[] }[];
     watched: string[][];

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** test/lib/transfer.py for TypeScript: short transfers between two places, every byte of which is compared. */
 import { fileURLToPath } from "node:url";
-import { CommandFailed, type Background, type RunResult } from "./processes.js";
+import { CommandFailed, DEBIAN_PYTHON, type Background, type RunResult } from "./processes.js";
 import type { Place } from "./traffic.js";
 
 const PROGRAM = fileURLToPath(new URL("./transfer.py", import.meta.url));
-const argv = (...args: (string | number)[]): string[] => ["python3", PROGRAM, ...args.map(String)];
+const argv = (...args: (string | number)[]): string[] => [
+  DEBIAN_PYTHON,
+  PROGRAM,
+  ...args.map(String),
+];
 
 /** Sends by TCP, and throws if anything else arrives. */
 export async function transfer(

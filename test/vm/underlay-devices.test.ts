@@ -52,11 +52,15 @@ async function carries(): Promise<void> {
 async function attached(ofA: string, ofB: string, work: () => Promise<void>): Promise<void> {
   await a.vnetd(["attach", ofA]);
   await b.vnetd(["attach", ofB]);
-  await work();
-  const { attached } = await b.vnetdJson<StatusInfo>(["status"]);
-  expect(attached).toMatchObject([{ device: ofB, problem: "" }]);
-  await a.vnetd(["detach", ofA]);
-  await b.vnetd(["detach", ofB]);
+  try {
+    await work();
+    const { attached } = await b.vnetdJson<StatusInfo>(["status"]);
+    expect(attached).toMatchObject([{ device: ofB, problem: "" }]);
+  } finally {
+    // the next test's are others, whatever became of this one
+    await a.vnetd(["detach", ofA]);
+    await b.vnetd(["detach", ofB]);
+  }
 }
 
 describe("an underlay device that is", () => {
@@ -94,7 +98,7 @@ describe("an underlay device that is", () => {
     await b.sysctl("net.ipv4.udp_l3mdev_accept", 0);
     await attached("eth1", "eth2", async () => {
       const { problems } = await b.vnetdJson<StatusInfo>(["status"]);
-      expect(problems.join()).toMatch(/eth2: it is in the VRF red: .* udp_l3mdev_accept/);
+      expect(problems.join()).toMatch(/eth2: it is in the VRF red: .*udp_l3mdev_accept/);
       await b.sysctl("net.ipv4.udp_l3mdev_accept", 1);
       await carries();
       expect((await b.vnetdJson<StatusInfo>(["status"])).problems.join()).not.toMatch(/VRF/);
