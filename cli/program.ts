@@ -62,11 +62,17 @@ function valuesOf(command: CommandSpec, argv: Record<string, unknown>): Map<stri
     const value = argv[name.replace("|", orStandIn)];
     values.set(name, many === true && Array.isArray(value) ? value.map(textOf) : textOf(value));
   }
-  for (const { name } of [...(command.options ?? []), ...globalOptions]) {
+  for (const { name, completes } of [...(command.options ?? []), ...globalOptions]) {
     const value = argv[name];
     if (Array.isArray(value)) {
       throw new VnetdError("USAGE", `--${name} is given more than once`, {
         hint: "Keep one of them.",
+      });
+    }
+    // "" is the working directory to whoever opens it, and a variable that is not set to a script
+    if (value === "" && (completes === "directory" || completes === "file")) {
+      throw new VnetdError("USAGE", `--${name} is given an empty path`, {
+        hint: "Leave it out for the default.",
       });
     }
     values.set(name, textOf(value));

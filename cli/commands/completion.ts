@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** completion prints a shell's completion function; the function asks __complete. */
-import { readdirSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { requestOnce } from "../../src/api/client.js";
 import { VnetdError } from "../../src/base/errors.js";
 import { shortVnetId } from "../../src/base/vnet-id.js";
@@ -65,9 +65,11 @@ function sourcesOf(invocation: Invocation): CompletionSources {
   return {
     devices: () => {
       try {
-        return readdirSync("/sys/class/net").filter(
-          (name) => name !== "lo" && name !== "bonding_masters",
-        );
+        // of this network namespace; /sys shows that of whoever mounted it
+        const lines = readFileSync("/proc/self/net/dev", "utf8").split("\n");
+        return lines
+          .flatMap((line) => /^ *([^ ]+): /.exec(line)?.[1] ?? [])
+          .filter((n) => n !== "lo");
       } catch {
         return [];
       }

@@ -123,15 +123,12 @@ function showStatus(invocation: Invocation, status: StatusInfo): void {
   if (status.attached.length > 0) {
     output.text("\n");
     output.table(status.attached, deviceColumns);
-  } else {
-    output.note("no device is attached; vnetd attach DEV attaches one");
   }
   if (status.drops.length > 0) {
     output.text("\n");
     output.table(status.drops, dropColumns);
   }
-  for (const { device, problem } of status.attached)
-    if (problem !== "") output.note(`${device}: ${problem}`);
+  // those of the devices are among them
   for (const problem of status.problems) output.note(problem);
 }
 

@@ -46,10 +46,11 @@ async function createVnet(invocation: Invocation): Promise<void> {
     invocation.output.value(created);
     return;
   }
-  for (const { id, bridge: onBridge, vnetif: name, security: level } of created) {
+  for (const { id, bridge: onBridge, vnetif: name, security: level, note } of created) {
     invocation.output.line(
       `created vnet ${shortVnetId(id)}: ${onBridge === null ? "no bridge" : `bridge ${onBridge}`}, vnetif ${name}, security ${level}`,
     );
+    if (typeof note === "string") invocation.output.note(note);
   }
 }
 

@@ -191,7 +191,10 @@ export interface Methods {
   attach: [{ device: string }, AttachedDevice];
   detach: [{ device: string }, { device: string }];
   /** text of a configuration (sxp, YAML or JSON), or the parameters themselves */
-  vnetCreate: [{ text: string; source: string } | { parameters: VnetParameters }, VnetInfo[]];
+  vnetCreate: [
+    { text: string; source: string } | { parameters: VnetParameters },
+    (VnetInfo & { note?: string })[],
+  ];
   /** note: what stays behind and why, or null */
   vnetDelete: [{ id: string }, VnetInfo & { note: string | null }];
   vnetList: [{ ids?: string[] }, VnetInfo[]];

@@ -148,7 +148,10 @@ function placedVnets(params: unknown): PlacedVnet[] {
   return [vnetFromParameters(fields)];
 }
 
-function vnetCreate(controller: Controller, placed: readonly PlacedVnet[]): VnetInfo[] {
+function vnetCreate(
+  controller: Controller,
+  placed: readonly PlacedVnet[],
+): (VnetInfo & { note?: string })[] {
   const { vnets, context } = controller;
   const { made, undo } = vnets.create(placed);
   const configs = placed.map(withoutPlaces);
@@ -161,7 +164,26 @@ function vnetCreate(controller: Controller, placed: readonly PlacedVnet[]): Vnet
   for (const { id, vnetif, bridge } of configs) {
     context.log.info(`vnet ${id}: made, ${vnetif}${bridge === null ? "" : ` on ${bridge}`}`);
   }
-  return configs;
+  return configs.map((config) => {
+    const note = addressesOnPort(controller, config);
+    if (note !== undefined) context.log.warn(`vnet ${config.id}: ${note}`);
+    return note === undefined ? config : { ...config, note };
+  });
+}
+
+/** Only a built-in vnet that was in use has them: what is made now has none. */
+function addressesOnPort({ vnets, context }: Controller, config: VnetInfo): string | undefined {
+  const ifindex = vnets.get(config.id)?.running?.vnif?.ifindex;
+  if (config.bridge === null || ifindex === undefined) return undefined;
+  const own = context.native
+    .addressList()
+    .filter((entry) => entry.ifindex === ifindex && !/^fe80:/u.test(entry.address))
+    .map(({ address, prefixLength }) => `${address}/${String(prefixLength)}`);
+  if (own.length === 0) return undefined;
+  return (
+    `${config.vnetif} is a port of ${config.bridge} now, where its own addresses do not answer: ` +
+    `give ${own.join(", ")} to the bridge`
+  );
 }
 
 function vnetDelete(controller: Controller, text: string): VnetInfo & { note: string | null } {
@@ -184,5 +206,6 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
 
 function vnetList(controller: Controller, ids: readonly string[]): VnetInfo[] {
   if (ids.length === 0) return controller.views.vnetList();
-  return ids.map((text) => controller.vnets.find(parseVnetId(text)).config);
+  const wanted = new Set(ids.map((text) => parseVnetId(text)));
+  return [...wanted].map((id) => controller.vnets.find(id).config);
 }

@@ -182,11 +182,11 @@ function parseRequest(text: string): ParsedRequest {
   if (!isObject(value)) throw new VnetdError("BAD_REQUEST", "the line is not a JSON object");
   const { v, id, method } = value;
   const params = value["params"] ?? {};
-  const known = typeof v === "number" && typeof id === "number" && typeof method === "string";
+  const known = typeof v === "number" && Number.isFinite(id) && typeof method === "string";
   if (!known || !isObject(params)) {
     throw new VnetdError("BAD_REQUEST", 'a request is {"v":1,"id":N,"method":"…","params":{…}}');
   }
-  return { v, id, method, params };
+  return { v, id: Number(id), method, params };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

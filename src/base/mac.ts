@@ -32,7 +32,7 @@ export function parseMac(text: string, place?: Place): Mac {
   if (mac === undefined) {
     const shown = text.length > 80 ? `${text.slice(0, 80)}…` : text;
     throw new VnetdError("BAD_MAC", `"${shown}" is not a MAC address`, {
-      hint: "A MAC address is six pairs of hex digits, for example aa:00:00:01:02:03.",
+      hint: "A MAC address is six bytes in hex, of one or two digits each, for example aa:00:00:01:02:03.",
       ...(place === undefined ? {} : { place }),
     });
   }

@@ -65,7 +65,7 @@ export class Views {
       if (running === undefined) return [];
       const { vnif, vmac } = running;
       const up = vnif?.up ?? running.peer.carrier;
-      const { mtu } = this.parts.vnets;
+      const mtu = vnif?.mtuBytes ?? this.parts.vnets.mtu;
       return [{ vnet: config.id, vnetif: config.vnetif, vmac, bridge: config.bridge, up, mtu }];
     });
   }
@@ -235,7 +235,10 @@ export class Views {
       const row = rows.get(key) ?? { vnet, direction, reason, frames: 0, bytes: 0 };
       rows.set(key, { ...row, frames: row.frames + frames, bytes: row.bytes + bytes });
     }
-    return [...rows.values()].filter(({ frames }) => frames > 0);
+    return [...rows]
+      .filter(([, { frames }]) => frames > 0)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, row]) => row);
   }
 
   traffic({ slot }: RunningVnet): TrafficInfo {

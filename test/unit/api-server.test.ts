@@ -134,6 +134,7 @@ describe("the API's socket", () => {
     ["an array", "[]\n", "BAD_REQUEST"],
     ["null", "null\n", "BAD_REQUEST"],
     ["no method", '{"v":1,"id":1}\n', "BAD_REQUEST"],
+    ["an id beyond all numbers", '{"v":1,"id":1e400,"method":"version"}\n', "BAD_REQUEST"],
     ["an unknown method", request("reboot"), "BAD_REQUEST"],
     ["a name of Object's", request("constructor"), "BAD_REQUEST"],
     ["__proto__", request("__proto__"), "BAD_REQUEST"],

@@ -261,6 +261,9 @@ describe("what is refused before the daemon is asked", () => {
     [["vnets", "--colour"], "USAGE"],
     [["vnets", "x"], "USAGE"],
     [["vnet-create"], "USAGE"],
+    [["vnets", "--run-dir", ""], "USAGE"],
+    [["vnets", "--run-dir="], "USAGE"],
+    [["attach", "eth0", "--bpffs", ""], "USAGE"],
     [["vnet-create", "97", "98"], "USAGE"],
     [["vnet-create", "97", "-b"], "USAGE"],
     [["vnet-create", "97", "-b", "x", "-b", "y"], "USAGE"],
@@ -536,8 +539,11 @@ describe("output", () => {
     const bare = await ask({ status: { ...status, attached: [], problems: ["layout 1 is old"] } }, [
       "status",
     ]);
-    expect(bare.stderr).toContain("no device is attached");
-    expect(bare.stderr).toContain("layout 1 is old");
+    expect(bare.stderr).toBe("vnetd: layout 1 is old\n");
+    const down = { ...eth0, up: false, problem: "no carrier" };
+    const problems = ["eth0: no carrier"];
+    const once = await ask({ status: { ...status, attached: [down], problems } }, ["status"]);
+    expect(once.stderr).toBe("vnetd: eth0: no carrier\n");
   });
 
   it("an empty list is said on stderr", async () => {
