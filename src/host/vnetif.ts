@@ -7,6 +7,7 @@
  * ensureVnetif() is idempotent: what is there is adopted and set right, so that a daemon that
  * comes back disturbs nothing.
  */
+import { readFileSync, writeFileSync } from "node:fs";
 import { VnetdError } from "../base/errors.js";
 import type { Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
@@ -58,8 +59,8 @@ export function ensureVnetif(native: Native, spec: VnetifSpec): Vnetif {
 }
 
 /**
- * Its addresses stay. Before Linux 6.2 a device has to be down for a moment, which costs it its
- * routes and its IPv6 addresses.
+ * Its addresses stay. Before Linux 6.2 a device has to be down for a moment, which costs it the
+ * routes that somebody added by it.
  */
 export function renameVnetif(native: Native, link: LinkInfo, name: string): LinkInfo {
   if (link.name === name) return link;
@@ -68,15 +69,29 @@ export function renameVnetif(native: Native, link: LinkInfo, name: string): Link
       native.linkSet(link.ifindex, { name });
     } catch (error) {
       if (!link.up || errnoName(error) !== "EBUSY") throw error;
+      const kept = keepIpv6Addresses(link.name, "1");
       native.linkSet(link.ifindex, { up: false });
       try {
         native.linkSet(link.ifindex, { name });
       } finally {
         native.linkSet(link.ifindex, { up: true });
       }
+      if (kept !== undefined) keepIpv6Addresses(name, kept);
     }
   });
   return { ...link, name };
+}
+
+/** Whether they stay when the device is down; returns what was set before, where IPv6 is there. */
+function keepIpv6Addresses(device: string, value: string): string | undefined {
+  const file = `/proc/sys/net/ipv6/conf/${device}/keep_addr_on_down`;
+  try {
+    const before = readFileSync(file, "utf8").trim();
+    writeFileSync(file, value);
+    return before;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Both ends go together. */
