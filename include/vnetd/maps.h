@@ -434,6 +434,9 @@ struct vnetd_device_stats {
 	/* large frames (over half the MTU) that came one by one, and super-frames */
 	__u64 large_frames;
 	__u64 super_frames;
+#ifdef VNETD_LAYOUT_OVERRIDE /* another layout differs in the size of a value */
+	__u64 another_layouts;
+#endif
 };
 
 /* ---- events to the daemon ------------------------------------------------------------- */
