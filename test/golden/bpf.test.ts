@@ -72,7 +72,10 @@ describe("in", () => {
     ]).toEqual([undefined, undefined]);
     if (expectation.kind === "drop") {
       expect(run.drops.map((d) => d.reason)).toEqual([expectation.reason]);
-      expect(events).toEqual([]);
+      // who forwards without being a peer is told to the daemon, which names the peering that is missing
+      const told = expectation.reason === "vfwd_not_peer" ? [{ kind: "not-peer" }] : [];
+      expect(events).toMatchObject(told);
+      expect(events).toHaveLength(told.length);
       return;
     }
     expect(run.drops).toEqual([]);
