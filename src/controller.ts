@@ -40,7 +40,6 @@ import {
 } from "./dataplane/generation.js";
 import { Hooks, type HookMode } from "./dataplane/hooks.js";
 import { VnetTable } from "./dataplane/vnet-table.js";
-import { isOurs } from "./host/bridge.js";
 import { kernelError } from "./host/errno.js";
 import { ensureHelperPair, ensureReassembly } from "./host/helper-devices.js";
 import { vnetdLimits } from "./generated/layouts.js";
@@ -229,10 +228,7 @@ export class Controller {
     undo: () => void = () => undefined,
   ): void {
     try {
-      this.state.update((draft) => {
-        change(draft);
-        draft.ownedBridges = this.ownedBridges(draft.vnets);
-      });
+      this.state.update(change);
     } catch (error) {
       undo();
       throw error;
@@ -342,13 +338,6 @@ export class Controller {
       hooks.remove(hook);
       log.debug(`removed the hook ${String(hook.ifindex)} ${hook.direction}`);
     }
-  }
-
-  private ownedBridges(vnets: readonly VnetConfig[]): string[] {
-    return vnets.flatMap(({ id, bridge }) => {
-      const link = bridge === null ? undefined : this.context.native.linkGet(bridge);
-      return link !== undefined && isOurs(link, id) ? [link.name] : [];
-    });
   }
 
   // ---- events

@@ -4,7 +4,7 @@
  *
  *   lock         locked for as long as a daemon uses the directory; holds its pid
  *   host.yaml    the host's id, made once
- *   state.yaml   vnets, deleted built-in vnets, attached devices, bridges made by us, configured
+ *   state.yaml   vnets, deleted built-in vnets, attached devices, configured
  *                entries of the MAC table
  *
  * All of the changing state is in one file, so that a configuration of several vnets is taken

@@ -38,8 +38,6 @@ export interface DaemonState {
   deletedBuiltIns: VnetId[];
   /** underlay devices, in the order of their attaching */
   attached: string[];
-  /** bridges that vnetd made, and may remove */
-  ownedBridges: string[];
   /** MACs of this host that are configured */
   vifs: StoredVif[];
   /** MACs of other hosts that are configured */
@@ -53,7 +51,6 @@ export function emptyState(): DaemonState {
     vnets: [],
     deletedBuiltIns: [],
     attached: [],
-    ownedBridges: [],
     vifs: [],
     remotes: [],
     peers: [],
@@ -89,7 +86,6 @@ export function printState(state: DaemonState): string {
     printList("vnets", state.vnets.map(printStoredVnet)),
     printList("deletedBuiltIns", state.deletedBuiltIns.map(quote)),
     printList("attached", state.attached.map(quote)),
-    printList("ownedBridges", state.ownedBridges.map(quote)),
     printList("vifs", state.vifs.map(printVif)),
     printList("remotes", state.remotes.map(printRemote)),
     printList("peers", state.peers.map(printPeer)),
@@ -185,7 +181,7 @@ export function parseState(text: string, source: string): DaemonState {
     const values = versionedValues(
       text,
       source,
-      ["vnets", "deletedBuiltIns", "attached", "ownedBridges"],
+      ["vnets", "deletedBuiltIns", "attached"],
       ["vifs", "remotes", "peers"],
     );
     const vnets = itemsOf(values.get("vnets")).flatMap(vnetsFromYaml);
@@ -199,9 +195,6 @@ export function parseState(text: string, source: string): DaemonState {
       deletedBuiltIns: texts(values.get("deletedBuiltIns"), parseVnetId),
       attached: texts(values.get("attached"), (name, place) =>
         checkDeviceName(name, "device", place),
-      ),
-      ownedBridges: texts(values.get("ownedBridges"), (name, place) =>
-        checkDeviceName(name, "bridge", place),
       ),
       vifs: readVifs(values.get("vifs")),
       remotes: readRemotes(values.get("remotes")),

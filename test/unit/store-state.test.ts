@@ -15,6 +15,7 @@ import { vnetIdFromBytes } from "../../src/base/vnet-id.js";
 import type { VnetConfig } from "../../src/config/vnet-file.js";
 import { nodeFiles, type Files } from "../../src/store/atomic-file.js";
 import { StateDirectory } from "../../src/store/state-directory.js";
+import { idOfCount } from "./lib/state-count.js";
 import {
   emptyState,
   parseHost,
@@ -87,7 +88,6 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
   ),
   deletedBuiltIns: ids,
   attached: names,
-  ownedBridges: names,
   vifs: fc
     .tuple(ids, macs, fc.boolean())
     .map(([vnetIds, vmac, isStatic]) => vnetIds.map((vnet) => ({ vnet, vmac, static: isStatic }))),
@@ -143,7 +143,6 @@ describe("the files' text", () => {
         "deletedBuiltIns: []",
         "attached:",
         '  - "eth0"',
-        "ownedBridges: []",
         "vifs:",
         '  - vnet: "0000:0000:0000:0000:0000:0000:0000:0097"',
         '    vmac: "02:00:00:00:00:01"',
@@ -207,7 +206,7 @@ describe("the files' text", () => {
     ["a peer's bad address", valid.replace("10.0.0.2", "10.0.0.256"), "STATE_UNREADABLE"],
     ["a peer's odd key", valid.replace("- peer:", "- colour: red\n    peer:"), "STATE_UNREADABLE"],
     ["a peer that is none", valid.replace(storedPeer, "  - x\n"), "STATE_UNREADABLE"],
-    ["a key missing", valid.replace("ownedBridges: []\n", ""), "STATE_UNREADABLE"],
+    ["a key missing", valid.replace('attached:\n  - "eth0"\n', ""), "STATE_UNREADABLE"],
     ["a vif that is none", valid.replace("static: true", "static: yes"), "STATE_UNREADABLE"],
     [
       "a vif with more",
@@ -414,11 +413,11 @@ describe("when the writer is killed", () => {
         child.kill("SIGKILL");
         await once(child, "exit");
         const store = StateDirectory.open(directory, free);
-        const { attached, ownedBridges } = store.state;
+        const { attached, deletedBuiltIns } = store.state;
         if (attached.length > 0) {
           expect(attached).toHaveLength(200);
-          expect(ownedBridges).toEqual([attached[0]]);
           const count = Number(attached[0]?.slice(1));
+          expect(deletedBuiltIns).toEqual([idOfCount(count)]);
           expect(count).toBeGreaterThanOrEqual(reached);
           reached = count;
         }
