@@ -8,10 +8,11 @@
  *                                  '-> sg0 ==veth== sg1 [decap] -> vn0 -> captured
  */
 import { execFileSync } from "node:child_process";
+import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { datagramsOf } from "../golden/captures.js";
 import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
-import { vnetdControlOp } from "../../src/generated/layouts.js";
+import { vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
 import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
 import {
   BROADCAST_MAC,
@@ -22,6 +23,7 @@ import {
 } from "../lib/packet.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
 import { reassembleIpv4 } from "../lib/pcap.js";
+import { timeFactor } from "../lib/processes.js";
 import { exchange } from "../lib/wire.js";
 import { FAR, FAR_MAC, FAR_PEER, PEER_ROWS, vfwd } from "./peer-rows.js";
 import { GUEST_A, GUEST_B, PEER, THIRD, US, fromPeer, runRow } from "./rows.js";
@@ -65,6 +67,62 @@ afterAll(() => lab?.close());
 
 describe("one packet", () => {
   for (const row of PEER_ROWS) it(row.description, () => runRow(lab!, row));
+});
+
+describe("random input", () => {
+  const { MARK_RELAY, MARK_RELAY_IN, MARK_RELAY_OUT } = vnetdMark;
+  const inner = packet().vudp({ vnet: "4" }).payload(80).build();
+  const bases = [
+    vfwd({ source: FAR }).payload(inner).build(),
+    vfwd({ source: FAR, relayed: true }).payload(inner).build(),
+    vfwd().varp({ vnet: "4", vmac: FAR_MAC }).build(),
+    fromPeer({ dst: VNETD_GROUP }).payload(inner).build(),
+  ];
+  const mutated = fc
+    .tuple(
+      fc.constantFrom(...bases),
+      fc.array(fc.tuple(fc.nat(0xffff), fc.nat(255)), { maxLength: 4 }),
+      fc.option(fc.nat(0xffff)),
+    )
+    .map(([base, changes, cut]) => {
+      const bytes = Buffer.from(base);
+      for (const [at, value] of changes) bytes[at % bytes.length] = value;
+      return cut === null ? bytes : bytes.subarray(0, 54 + (cut % (bytes.length - 53)));
+    });
+
+  it.each([
+    ["from a peer", MARK_RELAY_IN],
+    ["to peers", MARK_RELAY],
+    ["out", MARK_RELAY_OUT],
+  ])(
+    "%s: one fate, with a reason where it is dropped",
+    (_what, mark) => {
+      lab!.underlay({ relay: true });
+      lab!.vnet();
+      lab!.peers([{ address: FAR_PEER }]);
+      const seen = { redirect: 0, drop: 0, pass: 0 };
+      fc.assert(
+        fc.property(mutated, (bytes) => {
+          const run = lab!.run("vnetd_relay", bytes, { mark });
+          seen[run.verdict] += 1;
+          expect(run.verdict).not.toBe("pass");
+          expect(run.drops.length).toBeLessThanOrEqual(1);
+          if (run.verdict === "redirect") expect(run.drops).toEqual([]);
+          if (run.verdict === "drop" && mark === MARK_RELAY_IN) expect(run.drops).toHaveLength(1);
+          if (run.verdict !== "redirect" || mark !== MARK_RELAY_IN) return;
+          // what is sent on is right in every field, goes to the group, and names a host
+          const out = parseFrame(run.output, { messages: "skip" });
+          expect(out.ipv4).toMatchObject({ dst: VNETD_GROUP, ttl: 64 });
+          expect(Number(out.ipv4!.src.split(".")[0])).toBeLessThan(224);
+          expect(out.ipv4!.src).not.toBe(US);
+        }),
+        { numRuns: Math.round(2000 / timeFactor) },
+      );
+      expect(seen.redirect + seen.drop).toBeGreaterThan(0);
+      if (mark !== MARK_RELAY) expect(seen.redirect).toBeGreaterThan(10);
+    },
+    60_000 * timeFactor,
+  );
 });
 
 describe("the whole way", () => {
