@@ -279,6 +279,11 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 				action);
 		if (reason)
 			return reason;
+		/* in fragments it would arrive, and be too long */
+		if (e->to.original &&
+		    skb->len + skb->vlan_present * TAG_LEN + VNETD_VUDP_IPV4_OVERHEAD >
+			    VNETD_ORIGINAL_MAX_PACKET)
+			return VNETD_DROP_TOO_BIG;
 		if (v->traffic)
 			v->traffic->fragmented[VNETD_DIR_ENCAP] += 1;
 	}

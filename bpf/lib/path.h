@@ -2,7 +2,7 @@
 /*
  * How large a packet to a host may be.
  *
- * The device's MTU, the host's own as its hello says, and what routers on the way have said
+ * The device's MTU, the host's own as its hello says, what an original takes, and what routers on the way have said
  * (bpf/lib/path_icmp.h). The last is kept by address in host_paths; next hops take it over when
  * path_news has changed, so that a frame costs no look-up there. It ends by itself.
  */
@@ -47,6 +47,15 @@ SUBPROGRAM int path_take_over(struct vnetd_nexthop *hop, __u32 news)
 	return 0;
 }
 
+/*
+ * A host that has never said hello may be an original. What has been said stays with the next hop
+ * when the host's daemon, or ours, is stopped.
+ */
+static __always_inline bool path_to_original(const struct vnetd_nexthop *hop)
+{
+	return !(hop->capabilities & VNETD_CAP_HELLO);
+}
+
 /* The longest outer IP packet to this host. */
 static __always_inline __u32 path_mtu(struct vnetd_nexthop *hop,
 				      const struct vnetd_underlay *underlay)
@@ -56,6 +65,8 @@ static __always_inline __u32 path_mtu(struct vnetd_nexthop *hop,
 
 	if (unlikely(hop->mtu && hop->mtu < mtu))
 		mtu = hop->mtu;
+	if (unlikely(mtu > VNETD_ORIGINAL_MAX_PACKET) && path_to_original(hop))
+		mtu = VNETD_ORIGINAL_MAX_PACKET;
 	if (news && unlikely(*news != hop->path_news))
 		path_take_over(hop, *news);
 	if (unlikely(hop->path_mtu) && hop->path_mtu < mtu &&

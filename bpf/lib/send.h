@@ -20,6 +20,8 @@ struct destination {
 	 * to what they say then */
 	__u16 mtu;
 	bool dont_fragment;
+	/* it may be an original, which takes no more than VNETD_ORIGINAL_MAX_PACKET in all */
+	bool original;
 };
 
 struct encap;
@@ -95,6 +97,7 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	e->to.port = hop->port;
 	e->to.mtu = path_mtu(hop, underlay);
 	e->to.dont_fragment = hop->flags & VNETD_NEXTHOP_MEMBER && e->to.mtu > VNETD_PATH_MTU_MIN;
+	e->to.original = path_to_original(hop);
 	v->flooded = false;
 	return;
 unknown:

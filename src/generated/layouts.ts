@@ -266,6 +266,7 @@ export const vnetdWire = {
   TTL_GROUP: 1,
   TTL_UNICAST: 64,
   PATH_MTU_MIN: 576,
+  ORIGINAL_MAX_PACKET: 1690,
   SPORT_BASE: 49152,
   SPORT_SPAN: 16384,
 } as const;

@@ -8,7 +8,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { vnetdControlOp } from "../../src/generated/layouts.js";
+import { vnetdCapability, vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
 import { datagramsOf, fragmentsOf } from "../golden/captures.js";
 import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, REASSEMBLY_PORT, type LabVnet } from "../lib/bpf-lab.js";
@@ -106,7 +106,6 @@ describe("the whole way", () => {
       ["802.1Q inline", toB().vlan({ id: 5 }).ipv4().udp({ dst: 9 }).payload(1472), 2],
       ["one byte more than fits", toB().payload(1437), 2],
       ["what fits exactly is one packet", toB().payload(1436), 1],
-      ["a jumbo frame", toB().ipv4().udp({ dst: 9 }).payload(8900), 7],
     ] as const)("%s", (_what, frame, count) => {
       const fragments = send(frame.build());
       expect(fragments.length).toBe(count);
@@ -116,6 +115,69 @@ describe("the whole way", () => {
         encapFrames: 1,
         fragmentedOut: count > 1 ? 1 : 0,
       });
+    });
+
+    const saidHello = (): void =>
+      void lab!.control(vnetdControlOp.CTL_NEXTHOP, vnet, {
+        addr: mappedBytes(PEER),
+        capabilities: vnetdCapability.CAP_HELLO,
+      });
+
+    it("a jumbo frame to a host of ours", () => {
+      saidHello();
+      const frame = toB().ipv4().udp({ dst: 9 }).payload(8900);
+      const fragments = send(frame.build());
+      expect(fragments.length).toBe(7);
+      expectEncapsulated(whole(fragments), { to: PEER, ttl: 64, frame });
+    });
+
+    it("what an original takes at most, and not a byte more: that is counted", () => {
+      const dropped = (): number =>
+        [...lab!.dropCounters().values()]
+          .filter(({ reason, handle }) => reason === "too_big" && handle === vnet.handle)
+          .reduce((sum, { frames }) => sum + frames, 0);
+      const frame = toB().payload(1640 - 14);
+      expectEncapsulated(whole(send(frame.build())), { to: PEER, ttl: 64, frame });
+      expect(dropped()).toBe(0);
+      expect(
+        send(
+          toB()
+            .payload(1641 - 14)
+            .build(),
+        ),
+      ).toEqual([]);
+      expect(dropped()).toBe(1);
+      // also where the device would take it in one piece
+      lab!.underlay({ mtuBytes: 9000 });
+      expect(
+        send(
+          toB()
+            .payload(1641 - 14)
+            .build(),
+        ),
+      ).toEqual([]);
+      expect(dropped()).toBe(2);
+      saidHello();
+      const run = lab!.run(
+        "vnetd_encap",
+        toB()
+          .payload(1641 - 14)
+          .build(),
+      );
+      expect(run).toMatchObject({ verdict: "redirect", drops: [] });
+      expect((run.mark & vnetdMark.MARK_KIND) >>> 0).not.toBe(vnetdMark.MARK_OVERSIZE);
+    });
+
+    it("a guest that forbids fragments is told what an original takes", () => {
+      lab!.underlay({ mtuBytes: 9000 });
+      const frame = toB().ipv4({ dontFragment: true }).udp({ dst: 9 }).payload(1700);
+      const run = lab!.run("vnetd_oversize", frame.build(), {
+        mark: (vnetdMark.MARK_OVERSIZE | vnet.slot) >>> 0,
+      });
+      expect(run.drops).toMatchObject([{ reason: "too_big", handle: vnet.handle }]);
+      // in an ICMP message behind the Ethernet and IP headers
+      expect(run.output.subarray(34, 36)).toEqual(Buffer.from([3, 4]));
+      expect(run.output.readUInt16BE(40)).toBe(1690 - 64);
     });
 
     it("to the group", () => {

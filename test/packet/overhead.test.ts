@@ -4,7 +4,7 @@
  * underlay's MTU: neither has a figure of its own.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
+import { vnetdCapability, vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
 import { overheadBytes } from "../../src/host/vnetif.js";
 import { macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
@@ -18,7 +18,11 @@ beforeAll(() => {
   lab = BpfLab.open();
   lab.fragments(true);
   vnet = lab.vnet();
-  lab.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+  const addr = mappedBytes(PEER);
+  lab.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr });
+  // an original takes less
+  const capabilities = vnetdCapability.CAP_HELLO;
+  lab.control(vnetdControlOp.CTL_NEXTHOP, vnet, { addr, capabilities });
 });
 afterAll(() => lab?.close());
 
