@@ -77,7 +77,7 @@ const parts = [
     name: "lint",
     minutes: 6,
     argv: [process.execPath, "scripts/lint.mjs", "--json", join(results, "lint.json")],
-    count: () => ({ skipped: [], ...readJson(join(results, "lint.json")) }),
+    count: () => ({ passed: 0, failed: 0, skipped: [], ...readJson(join(results, "lint.json")) }),
   },
   project("unit", { needsRoot: false }),
   project("native", { wrapper: alone }),
