@@ -45,16 +45,20 @@ const isPath = (name: string): boolean => name !== "metrics-listen";
 export interface GivenArgument {
   /** "--state-dir" */
   flag: string;
+  /** how it was given: the flag, or the environment variable */
+  by: string;
   value: string;
 }
 
 /** What was given by option or by environment, paths absolute. */
 export function givenDaemonArguments(invocation: Invocation): GivenArgument[] {
   return daemonOptions.flatMap(({ name, variable }) => {
-    const value =
-      invocation.option(name) ?? (invocation.environment.variables[variable] || undefined);
+    const option = invocation.option(name);
+    const value = option ?? (invocation.environment.variables[variable] || undefined);
     if (value === undefined) return [];
-    return [{ flag: `--${name}`, value: isPath(name) ? resolve(value) : value }];
+    const flag = `--${name}`;
+    const by = option === undefined ? variable : flag;
+    return [{ flag, by, value: isPath(name) ? resolve(value) : value }];
   });
 }
 

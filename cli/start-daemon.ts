@@ -121,7 +121,8 @@ function openLog(runDir: string): Log {
       const fd = openSync(path, "a+", 0o640);
       return { path, fd, startBytes: fstatSync(fd).size };
     } catch (error) {
-      refused = error;
+      // the first says why: without the directory there can be no file in it
+      refused ??= error;
     }
   }
   const why = refused instanceof Error ? refused.message : String(refused);

@@ -78,8 +78,8 @@ async function attach(invocation: Invocation): Promise<void> {
   const device = checkDeviceName(invocation.positional("DEV"), "device");
   try {
     reportDevice(invocation, await invocation.request("attach", { device }));
-    for (const { flag } of givenDaemonArguments(invocation)) {
-      invocation.output.note(`a daemon runs already: ${flag} is not used`);
+    for (const { by } of givenDaemonArguments(invocation)) {
+      invocation.output.note(`a daemon runs already: ${by} is not used`);
     }
   } catch (error) {
     if (errorParts(error).code !== "NO_DAEMON") throw error;

@@ -117,6 +117,15 @@ describe("attach starts a daemon", () => {
     expect(result.stderr).not.toContain("of another day");
   }, 20_000);
 
+  it("or says why there can be no log: what failed first", async () => {
+    writeFileSync(join(directory, "file"), "");
+    const result = await cli(["attach", "eth7", "--run-dir", join(directory, "file", "run")], {
+      binary,
+    });
+    expect(result.code).toBe(1);
+    expect(result.stderr).toContain("none can be started: ENOTDIR: not a directory, mkdir");
+  });
+
   it("but not where one runs: then what a daemon would be given is not used", async () => {
     const daemon = await FakeDaemon.start({
       attach: {
@@ -140,6 +149,12 @@ describe("attach starts a daemon", () => {
       );
       expect(result.code).toBe(0);
       expect(result.stderr).toContain("a daemon runs already: --state-dir is not used\n");
+      const variables = { ...process.env, VNETD_STATE_DIR: "/x" };
+      const again = await cli(["attach", "eth7", "--run-dir", daemon.runDir], {
+        binary,
+        variables,
+      });
+      expect(again.stderr).toContain("a daemon runs already: VNETD_STATE_DIR is not used\n");
       expect(existsSync(join(daemon.runDir, "started.json"))).toBe(false);
     } finally {
       await daemon.stop();
