@@ -48,7 +48,7 @@ const perSend = 64;
 const floodFromHost = `
 import os, socket, struct, sys
 count, to = int(sys.argv[1]), sys.argv[2]
-eth = bytes.fromhex("0180c200000e" + "02" + "00" * 5 + "88b5") + b"x" * 46
+eth = bytes.fromhex("0180c2000002" + "02" + "00" * 5 + "88b5") + b"x" * 46
 message = bytes.fromhex("000200000040" + "00" * 15 + "97") + eth
 size, salt = len(message), os.urandom(1)[0]
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -67,7 +67,7 @@ print("sent", count)
 const floodFromHosts = `
 import socket, struct, sys
 count, to, network = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-eth = bytes.fromhex("0180c200000e" + "0299" + "00" * 4 + "88b5") + b"x" * 46
+eth = bytes.fromhex("0180c2000002" + "0299" + "00" * 4 + "88b5") + b"x" * 46
 message = bytearray(bytes.fromhex("000200000040" + "00" * 15 + "97") + eth)
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 udp = struct.pack(">HHHH", 50000, 1798, 8 + len(message), 0)
