@@ -471,7 +471,20 @@ export class Peers {
         ? []
         : [`peer ${peer}: not resolved (${problem}), the last answer is kept`];
     });
-    return [...names, ...unreachable, ...this.strangerProblems(), ...this.meshProblems()];
+    const { leftOut } = this.table;
+    const tooMany =
+      leftOut === 0
+        ? []
+        : [
+            `${String(leftOut)} addresses of peers are left out: ${String(vnetdLimits.MAX_PEERS - 1)} fit`,
+          ];
+    return [
+      ...names,
+      ...tooMany,
+      ...unreachable,
+      ...this.strangerProblems(),
+      ...this.meshProblems(),
+    ];
   }
 
   // ---- peerings that are missing

@@ -27,6 +27,8 @@ export class PeerTable {
   private readonly peers = new Map<string, PeerConfig>();
   private readonly names = new Map<string, NameState>();
   private readonly numbers = new Map<string, number>();
+  /** addresses that do not fit */
+  leftOut = 0;
 
   /** @param maxAddresses numbers go from 1 to this */
   constructor(
@@ -107,6 +109,7 @@ export class PeerTable {
     for (const address of [...this.numbers.keys()]) {
       if (!wanted.has(address)) this.numbers.delete(address);
     }
+    this.leftOut = Math.max(0, wanted.size - this.maxAddresses);
     return [...wanted].flatMap(([address, port]) => {
       const number = this.numbers.get(address) ?? this.freeNumber();
       if (number === undefined) return [];

@@ -99,7 +99,7 @@ describe("multicast: off, and all others are peers", () => {
     });
     const vudp = await hosts[0]!.capture(
       "eth0",
-      "src 10.66.1.1 and udp port 1798 and udp[8:2] != 1",
+      "src 10.66.1.1 and udp port 1798 and udp[8:2] = 2 and udp[28:2] = 4",
     );
     await broadcastOnce([guests[0]!, guests[2]!], 0);
     await vudp.stop();

@@ -76,6 +76,7 @@ describe("the table of peers", () => {
     const peers = table();
     for (let last = 1; last < 9; last++) peers.add(stored(`10.0.0.${last}`));
     expect(peers.addresses(none)).toHaveLength(4);
+    expect(peers.leftOut).toBe(4);
   });
 
   it("a name's addresses come and go, our own is ignored, equal ones are one", () => {
