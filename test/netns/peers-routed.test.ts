@@ -116,7 +116,10 @@ describe("frames", () => {
     const ping = guests[1]!.startPing(ipOf(3), { intervalMs: 20 });
     await guests[2]!.moveTo(d, "br4");
     const talking = guests[2]!.startPing(ipOf(2), { intervalMs: 100 });
-    await eventually(async () => (await place(a, macOf(3))) === "10.66.2.3", { timeoutMs: 10_000 });
+    for (const host of [a, b])
+      await eventually(async () => (await place(host, macOf(3))) === "10.66.2.3", {
+        timeoutMs: 10_000,
+      });
     await talking.stop();
     await ping.stop();
     expect(await guests[1]!.ping(ipOf(3), { count: 3, intervalMs: 50 })).toMatchObject({ lost: 0 });
