@@ -4,7 +4,7 @@
  *
  * A packet on its way in:
  *   1. outer_read()      is it for us; everything else goes on to the stack untouched
- *   2. receive_vudp()    which vnet, may it come in, learn where its source lives
+ *   2. receive_frame()   which vnet, may it come in, learn where its source lives
  *      probe_arrives()   of a probe: is it ours, come back (bpf/lib/probe.h)
  *      first_fragment()  of a packet in fragments: to the stack, which reassembles it
  *                        (then bpf/reassembled.bpf.c)
@@ -38,36 +38,66 @@
 #define FIRST_FRAGMENT ((__u32)VNETD_REASON_COUNT + 2)
 #define ICMP_TO_US ((__u32)VNETD_REASON_COUNT + 3)
 
-/* The underlay device that a packet came by, also when it came through the segmenting pair. */
-static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb, bool *segmented)
+/* The place that a packet came by, also when it came through the segmenting pair. */
+static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb, __u32 family,
+							  bool *segmented)
 {
+	struct vnetd_underlay *underlay;
 	__u32 zero = 0;
 	struct vnetd_meta *m;
 
 	if (likely((skb->mark & VNETD_MARK_KIND) != VNETD_MARK_SEGMENTED))
-		return underlay_by_ifindex(skb->ifindex);
+		return underlay_at(skb->ifindex, family);
 	m = bpf_map_lookup_elem(&meta, &zero);
 	if (!m || skb->ifindex != m->segment_in)
-		return underlay_by_ifindex(skb->ifindex);
+		return underlay_at(skb->ifindex, family);
 	*segmented = true;
-	return underlay_by_index(skb->mark & VNETD_MARK_INDEX);
+	underlay = underlay_by_index(skb->mark & VNETD_MARK_INDEX);
+	return underlay && underlay->family == family ? underlay : NULL;
+}
+
+/* The UDP header's own checks, and the message's length. available: what the IP packet holds from
+ * the UDP header on. */
+static __always_inline __u32 udp_read(struct __sk_buff *skb, struct received *r,
+				      const struct udphdr *udp, __u32 available)
+{
+	r->payload = bpf_ntohs(udp->len);
+	if (r->payload < sizeof(*udp) || r->payload > available)
+		return VNETD_DROP_BAD_UDP_LENGTH;
+	if (r->offset + r->payload > skb->len)
+		return VNETD_DROP_TRUNCATED;
+	r->payload -= sizeof(*udp);
+	if (r->payload < sizeof(struct vnetd_msg_hdr))
+		return VNETD_DROP_TRUNCATED;
+	return VNETD_OK;
+}
+
+/* EtherIP of vnet: version and vnet id, which are read later. */
+static __always_inline __u32 etherip_read(struct __sk_buff *skb, struct received *r, __be16 version,
+					  __u32 available)
+{
+	if (version == bpf_htons(VNETD_ETHERIP_VERSION_RFC3378))
+		return NOT_OURS;
+	r->is_etherip = true;
+	r->payload = available;
+	if (available < VNETD_ETHERIP_HDR_LEN || r->offset + available > skb->len)
+		return VNETD_DROP_TRUNCATED;
+	return VNETD_OK;
 }
 
 /*
- * Is this packet for us? Returns NOT_OURS, PING, ICMP_TO_US, VNETD_OK with *r filled in, or a reason.
- * Cheap for what is not: most of a host's traffic passes here.
+ * Is this packet for us? Returns NOT_OURS, PING, ICMP_TO_US, FIRST_FRAGMENT, VNETD_OK with *r filled
+ * in, or a reason. Cheap for what is not: most of a host's traffic passes here.
  */
-static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *r)
+static __always_inline __u32 outer_read4(struct __sk_buff *skb, struct received *r)
 {
 	void *data, *data_end;
 	struct iphdr *ip;
 	struct udphdr *udp;
-	__u32 ihl, total;
-	__be32 group;
+	__u32 ihl, total, reason;
+	__be32 group, source;
 	bool right, fragment;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
-		return NOT_OURS;
 	data = (void *)(long)skb->data;
 	data_end = (void *)(long)skb->data_end;
 	if (unlikely(data + ETH_HLEN + IPV4_MIN + sizeof(*udp) > data_end)) {
@@ -79,7 +109,8 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 			return NOT_OURS;
 	}
 	ip = data + ETH_HLEN;
-	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP)
+	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP &&
+	    ip->protocol != VNETD_ETHERIP_PROTOCOL)
 		return NOT_OURS;
 	if (ip->version != 4 || ip->ihl < 5)
 		return NOT_OURS;
@@ -87,13 +118,14 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	if (ip->frag_off & bpf_htons(IPV4_OFFSET))
 		return NOT_OURS;
 	fragment = ip->frag_off & bpf_htons(IPV4_MF);
-	r->underlay = underlay_of(skb, &r->segmented);
+	r->underlay = underlay_of(skb, VNETD_FAMILY_IPV4, &r->segmented);
 	if (!r->underlay || !(r->underlay->flags & VNETD_UNDERLAY_UP))
 		return NOT_OURS;
 	r->forwarded = r->segmented && skb->mark & VNETD_MARK_FORWARDED;
 	group = ipv4_of(r->underlay->group);
-	r->source = ip->saddr;
-	r->destination = ip->daddr;
+	source = ip->saddr;
+	ipv4_to(r->source.bytes, source);
+	ipv4_to(r->destination.bytes, ip->daddr);
 	r->to_group = ip->daddr == group;
 	r->ip_id = ip->id;
 	if (!r->to_group && ip->daddr != ipv4_of(r->underlay->addr))
@@ -106,51 +138,160 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 
 	ihl = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
-	r->udp_offset = ETH_HLEN + ihl;
+	r->offset = ETH_HLEN + ihl;
+	r->is_etherip = ip->protocol == VNETD_ETHERIP_PROTOCOL;
 	if (likely(ihl == IPV4_MIN)) {
 		udp = (void *)(ip + 1);
 		right = !ipv4_checksum(ip);
 	} else {
 		right = ipv4_options_checksum_right(skb, ihl);
-		if (bpf_skb_pull_data(skb, r->udp_offset + sizeof(*udp)))
+		if (bpf_skb_pull_data(skb, r->offset + sizeof(*udp)))
 			return NOT_OURS;
 		data = (void *)(long)skb->data;
 		data_end = (void *)(long)skb->data_end;
-		udp = data + (r->udp_offset & 0x7f);
+		udp = data + (r->offset & 0x7f);
 		if ((void *)(udp + 1) > data_end)
 			return NOT_OURS;
 	}
-	if (udp->dest != r->underlay->port)
-		return NOT_OURS;
+	if (unlikely(r->is_etherip)) {
+		reason = etherip_read(skb, r, udp->source, total - ihl);
+		if (reason == NOT_OURS)
+			return reason;
+	} else {
+		if (udp->dest != r->underlay->port)
+			return NOT_OURS;
+		r->source_port = udp->source;
+		reason = udp_read(skb, r, udp, total - ihl);
+	}
 
 	/* from here on it is ours, and whatever is wrong with it has a reason; we are in front of
 	 * ip_rcv, so the header's checksum is ours to check. A UDP checksum is not checked: on a
 	 * virtual device a right packet's may not be filled in yet. */
 	if (!right)
 		return VNETD_DROP_BAD_HEADER_CHECKSUM;
-	r->source_port = udp->source;
-	if (r->source == ipv4_of(r->underlay->addr))
+	if (source == ipv4_of(r->underlay->addr))
 		return VNETD_DROP_OWN_ECHO;
-	if (!ipv4_is_host(r->source))
+	if (!ipv4_is_host(source))
 		return VNETD_DROP_BAD_SOURCE_ADDRESS;
 	if (fragment)
 		return FIRST_FRAGMENT;
-	r->payload = bpf_ntohs(udp->len);
-	if (r->payload < sizeof(*udp) || ihl + r->payload > total)
+	if (total < ihl)
 		return VNETD_DROP_BAD_UDP_LENGTH;
-	if (ETH_HLEN + ihl + r->payload > skb->len)
-		return VNETD_DROP_TRUNCATED;
-	r->payload -= sizeof(*udp);
-	if (r->payload < sizeof(struct vnetd_msg_hdr))
-		return VNETD_DROP_TRUNCATED;
-	return VNETD_OK;
+	return reason;
+}
+
+/* May the address be a host's? ::ffff:0:0/96 would be taken for IPv4, ::/127 and multicast are
+ * nobody's (RFC 4291 section 2.7). */
+static __always_inline bool ipv6_names_host(const union address *addr)
+{
+	if (addr->bytes[0] == 0xff || address_is_ipv4(addr))
+		return false;
+	return addr->words[0] | addr->words[1] | addr->words[2] |
+	       (addr->words[3] & bpf_htonl(0xfffffffe));
+}
+
+/*
+ * The same for IPv6. There is no header checksum; extension headers other than the fragment header
+ * are the stack's.
+ */
+static __always_inline __u32 outer_read6(struct __sk_buff *skb, struct received *r)
+{
+	void *data, *data_end;
+	struct ipv6hdr *ip;
+	struct udphdr *udp;
+	__u32 total, reason, headers = ETH_HLEN + sizeof(*ip);
+	__u8 protocol;
+	bool fragment = false;
+
+	data = (void *)(long)skb->data;
+	data_end = (void *)(long)skb->data_end;
+	if (unlikely(data + ETH_HLEN + sizeof(*ip) + sizeof(*udp) > data_end)) {
+		if (bpf_skb_pull_data(skb, ETH_HLEN + sizeof(*ip) + sizeof(*udp)))
+			return NOT_OURS;
+		data = (void *)(long)skb->data;
+		data_end = (void *)(long)skb->data_end;
+		if (data + ETH_HLEN + sizeof(*ip) + sizeof(*udp) > data_end)
+			return NOT_OURS;
+	}
+	ip = data + ETH_HLEN;
+	protocol = ip->nexthdr;
+	if (protocol != IPPROTO_UDP && protocol != IPPROTO_FRAGMENT &&
+	    protocol != VNETD_ETHERIP_PROTOCOL)
+		return NOT_OURS;
+	if (ip->version != 6)
+		return NOT_OURS;
+	r->underlay = underlay_of(skb, VNETD_FAMILY_IPV6, &r->segmented);
+	if (!r->underlay || !(r->underlay->flags & VNETD_UNDERLAY_UP))
+		return NOT_OURS;
+	__builtin_memcpy(&r->source, &ip->saddr, sizeof(r->source));
+	__builtin_memcpy(&r->destination, &ip->daddr, sizeof(r->destination));
+	/* of the group's packets, the flow label's lower bits: what IPv4's id is there */
+	__builtin_memcpy(&r->ip_id, (void *)ip + 2, sizeof(r->ip_id));
+	r->to_group = same_words(r->destination.words, (void *)r->underlay->group);
+	if (!r->to_group && !same_words(r->destination.words, (void *)r->underlay->addr))
+		return NOT_OURS;
+
+	total = bpf_ntohs(ip->payload_len);
+	udp = (void *)(ip + 1);
+	if (unlikely(protocol == IPPROTO_FRAGMENT)) {
+		struct ipv6_fragment *frag;
+
+		headers += sizeof(*frag);
+		if (bpf_skb_pull_data(skb, headers + sizeof(*udp)))
+			return NOT_OURS;
+		data = (void *)(long)skb->data;
+		data_end = (void *)(long)skb->data_end;
+		if (data + ETH_HLEN + sizeof(*ip) + sizeof(*frag) + sizeof(*udp) > data_end)
+			return NOT_OURS;
+		frag = data + ETH_HLEN + sizeof(*ip);
+		udp = (void *)(frag + 1);
+		protocol = frag->nexthdr;
+		/* later fragments go to the stack as they are */
+		if (frag->offset & bpf_htons(IPV6_OFFSET))
+			return NOT_OURS;
+		if (protocol != IPPROTO_UDP && protocol != VNETD_ETHERIP_PROTOCOL)
+			return NOT_OURS;
+		if (total < sizeof(*frag))
+			return NOT_OURS;
+		fragment = frag->offset & bpf_htons(IPV6_MORE);
+		total -= sizeof(*frag);
+	}
+	r->offset = headers;
+	r->is_etherip = protocol == VNETD_ETHERIP_PROTOCOL;
+	if (unlikely(r->is_etherip)) {
+		reason = etherip_read(skb, r, udp->source, total);
+		if (reason == NOT_OURS)
+			return reason;
+	} else {
+		if (udp->dest != r->underlay->port)
+			return NOT_OURS;
+		r->source_port = udp->source;
+		reason = udp_read(skb, r, udp, total);
+	}
+	/* its own from here on, as above; a checksum of 0 is taken as any other */
+	if (same_words(r->source.words, (void *)r->underlay->addr))
+		return VNETD_DROP_OWN_ECHO;
+	if (!ipv6_names_host(&r->source))
+		return VNETD_DROP_BAD_SOURCE_ADDRESS;
+	return fragment ? FIRST_FRAGMENT : reason;
+}
+
+static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *r)
+{
+	if (skb->vlan_present)
+		return NOT_OURS;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return outer_read4(skb, r);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return outer_read6(skb, r);
+	return NOT_OURS;
 }
 
 /* ---- VARP: checked for its form, then the daemon's ---------------------------------------- */
 
 SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 {
-	__u32 offset = r->udp_offset + sizeof(struct udphdr);
+	__u32 offset = r->offset + sizeof(struct udphdr);
 	struct vnetd_event_varp *event;
 	struct vnetd_varp varp;
 	__u32 id[VNETD_ID_LEN / 4], len = r->payload;
@@ -177,8 +318,8 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
 		return VNETD_DROP_VARP_QUEUE_FULL;
 	event->type = VNETD_EVENT_VARP;
 	event->ifindex = r->underlay->ifindex;
-	ipv4_to(event->source, r->source);
-	ipv4_to(event->destination, r->destination);
+	__builtin_memcpy(event->source, &r->source, sizeof(event->source));
+	__builtin_memcpy(event->destination, &r->destination, sizeof(event->destination));
 	event->source_port = r->source_port;
 	if (len > VNETD_VARP_MAX_LEN)
 		len = VNETD_VARP_MAX_LEN;
@@ -199,7 +340,7 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
  * is: its inner IP packet fills it. Everything else (inner UDP, whose segmentation the tunnel
  * bits that stay set would break; several datagrams that a driver merged) is segmented first.
  * What leaves by the vnetif's peer is segmented there as the outer packet's protocol, which
- * skb->protocol still says: that suits IPv4 alone.
+ * skb->protocol may still say: that suits an inner packet of the same family alone.
  */
 static __always_inline bool superframe_is_tcp(struct __sk_buff *skb, __u32 inner, __u32 inner_len,
 					      bool by_peer)
@@ -210,7 +351,7 @@ static __always_inline bool superframe_is_tcp(struct __sk_buff *skb, __u32 inner
 
 	if (bpf_skb_load_bytes(skb, inner + 2 * ETH_ALEN, &type, 2))
 		return false;
-	if (by_peer && type != bpf_htons(ETH_P_IP))
+	if (by_peer && type != (__be16)skb->protocol)
 		return false;
 	network = ETH_HLEN;
 #pragma unroll
@@ -252,7 +393,7 @@ static __always_inline __u32 segment(struct __sk_buff *skb, const struct receive
 
 /* ---- peers -------------------------------------------------------------------------------- */
 
-/* Only configured peers are listened to, and they send by unicast. */
+/* Only configured peers are listened to, and they send by unicast, over IPv4. */
 static __always_inline __u32 receive_vfwd(struct __sk_buff *skb, const struct received *r,
 					  int *action)
 {
@@ -260,8 +401,9 @@ static __always_inline __u32 receive_vfwd(struct __sk_buff *skb, const struct re
 	struct vnetd_vnet_id addr;
 	__u32 zero = 0;
 
-	ipv4_to(addr.bytes, r->source);
-	if (r->to_group || !bpf_map_lookup_elem(&peer_ids, &addr)) {
+	__builtin_memcpy(&addr, &r->source, sizeof(addr));
+	if (r->to_group || r->underlay->family != VNETD_FAMILY_IPV4 ||
+	    !bpf_map_lookup_elem(&peer_ids, &addr)) {
 		event_not_peer(addr.bytes, r->underlay->ifindex);
 		return VNETD_DROP_VFWD_NOT_PEER;
 	}
@@ -280,13 +422,13 @@ static __always_inline __u32 receive_vfwd(struct __sk_buff *skb, const struct re
 SUBPROGRAM __u32 heard_on_group(struct __sk_buff *skb, const struct received *r)
 {
 	struct group_message message = {
-		.offset = r->udp_offset + sizeof(struct udphdr),
-		.len = r->payload,
-		.source = r->source,
+		.offset = r->offset + sizeof(struct udphdr),
+		.len = r->payload + VNETD_MSG_HDR_LEN,
+		.source = r->source.words[3],
 		.ip_id = bpf_ntohs(r->ip_id),
 	};
 
-	if (on_subnet(r->source, r->underlay)) {
+	if (on_subnet(r->source.words[3], r->underlay)) {
 		if (r->underlay->flags & VNETD_UNDERLAY_RELAY && !r->segmented)
 			forward_copy(skb, r->underlay->index);
 		return VNETD_OK;
@@ -294,22 +436,26 @@ SUBPROGRAM __u32 heard_on_group(struct __sk_buff *skb, const struct received *r)
 	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
 }
 
-struct vudp_start {
-	struct vnetd_vudp_hdr vudp;
+/* what is the same behind UDP and in EtherIP */
+struct frame_start {
+	__be16 etherip;
+	__u8 vnet[VNETD_ID_LEN];
 	__u8 eth[ETH_HLEN];
 } VNETD_PACKED;
 
+_Static_assert(offsetof(struct frame_start, eth) == VNETD_ETHERIP_HDR_LEN, "EtherIP");
+
 /* Which vnet is the frame for, and may it come in? Fills in r->vnet and begins the count. */
-static __always_inline __u32 admit(const struct vnetd_vudp_hdr *vudp, struct received *r,
+static __always_inline __u32 admit(const struct frame_start *in, struct received *r,
 				   struct verdict *v)
 {
 	__u32 id[VNETD_ID_LEN / 4], *slot;
 
 	/* the original tests the high nibble of the second byte; a big-endian host's is the first */
-	if ((vudp->etherip & bpf_htons(0x00f0)) != bpf_htons(VNETD_ETHERIP_VERSION) &&
-	    vudp->etherip != bpf_htons(VNETD_ETHERIP_VERSION_BE_HOST))
+	if ((in->etherip & bpf_htons(0x00f0)) != bpf_htons(VNETD_ETHERIP_VERSION) &&
+	    in->etherip != bpf_htons(VNETD_ETHERIP_VERSION_BE_HOST))
 		return VNETD_DROP_BAD_VERSION;
-	__builtin_memcpy(id, vudp->vnet, VNETD_ID_LEN);
+	__builtin_memcpy(id, in->vnet, VNETD_ID_LEN);
 	if (!(id[0] | id[1] | id[2]) && (id[3] & bpf_htonl(0xfffffffe)) == 0)
 		return VNETD_DROP_BAD_VNET_ID;
 	slot = bpf_map_lookup_elem(&vnet_ids, id);
@@ -327,28 +473,30 @@ static __always_inline __u32 admit(const struct vnetd_vudp_hdr *vudp, struct rec
 	return VNETD_OK;
 }
 
-static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received *r,
-					  struct verdict *v, int *action)
+/* offset: of EtherIP's version; len: from there on */
+static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct received *r,
+					   struct verdict *v, __u32 offset, __u32 len, int *action)
 {
-	__u32 offset = r->udp_offset + sizeof(struct udphdr), inner_len, reason;
-	struct vudp_start in;
+	__u32 inner_len, reason;
+	struct frame_start in;
 
-	if (r->payload < VNETD_VUDP_HDR_LEN)
+	if (len < VNETD_ETHERIP_HDR_LEN)
 		return VNETD_DROP_TRUNCATED;
-	inner_len = r->payload - VNETD_VUDP_HDR_LEN;
+	inner_len = len - VNETD_ETHERIP_HDR_LEN;
 	v->len = inner_len;
 	if (inner_len < ETH_HLEN)
 		return VNETD_DROP_SHORT_FRAME;
 	if (bpf_skb_load_bytes(skb, offset, &in, sizeof(in)))
 		return VNETD_DROP_TRUNCATED;
-	reason = admit(&in.vudp, r, v);
+	reason = admit(&in, r, v);
 	if (reason)
 		return reason;
 
 	if (skb->gso_size) {
-		if (r->segmented)
+		/* the kernel cannot segment behind EtherIP */
+		if (r->segmented || r->is_etherip)
 			return VNETD_DROP_BAD_SUPERFRAME;
-		if (!superframe_is_tcp(skb, offset + VNETD_VUDP_HDR_LEN, inner_len,
+		if (!superframe_is_tcp(skb, offset + VNETD_ETHERIP_HDR_LEN, inner_len,
 				       goes_by_peer(skb, r))) {
 			/* counted when it comes back */
 			reason = segment(skb, r, action);
@@ -367,7 +515,7 @@ static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received
 			.vnet = r->vnet,
 			.slot = v->slot,
 			.direction = VNETD_DIR_DECAP,
-			.offset = offset + VNETD_VUDP_HDR_LEN + ETH_HLEN,
+			.offset = offset + VNETD_ETHERIP_HDR_LEN + ETH_HLEN,
 			.source = r->source,
 		};
 
@@ -375,7 +523,7 @@ static __always_inline __u32 receive_vudp(struct __sk_buff *skb, struct received
 		if (reason)
 			return reason;
 	}
-	reason = strip(skb, offset + VNETD_VUDP_HDR_LEN, in.eth, inner_len);
+	reason = strip(skb, offset + VNETD_ETHERIP_HDR_LEN, in.eth, inner_len);
 	if (reason)
 		return reason;
 	*action = deliver(skb, r);
@@ -400,14 +548,15 @@ SUBPROGRAM __u32 first_fragment_vfwd(struct __sk_buff *skb, const struct receive
 
 	if (!m)
 		return VNETD_OK;
-	ipv4_to(addr.bytes, r->source);
-	if (r->to_group || !bpf_map_lookup_elem(&peer_ids, &addr)) {
+	__builtin_memcpy(&addr, &r->source, sizeof(addr));
+	if (r->to_group || r->underlay->family != VNETD_FAMILY_IPV4 ||
+	    !bpf_map_lookup_elem(&peer_ids, &addr)) {
 		event_not_peer(addr.bytes, r->underlay->ifindex);
 		return VNETD_DROP_VFWD_NOT_PEER;
 	}
 	if (!m->relay_out)
 		return VNETD_DROP_VFWD_UNAVAILABLE;
-	if (bpf_skb_load_bytes(skb, r->udp_offset, &in, sizeof(in)))
+	if (bpf_skb_load_bytes(skb, r->offset, &in, sizeof(in)))
 		return VNETD_DROP_TRUNCATED;
 	if (in.ip.protocol != IPPROTO_UDP || in.id != bpf_htons(VNETD_MSG_VUDP))
 		return in.id == bpf_htons(VNETD_MSG_VFWD) ? VNETD_DROP_VFWD_NESTED
@@ -425,7 +574,7 @@ SUBPROGRAM __u32 first_fragment_vfwd(struct __sk_buff *skb, const struct receive
 	out.source = in.ip.saddr;
 	out.ip_id = in.ip.id;
 	out.source_port = in.inner_udp.source;
-	if (bpf_skb_store_bytes(skb, r->udp_offset, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM))
+	if (bpf_skb_store_bytes(skb, r->offset, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM))
 		return VNETD_DROP_NO_MEMORY;
 	return VNETD_OK;
 }
@@ -438,26 +587,32 @@ SUBPROGRAM __u32 first_fragment_vfwd(struct __sk_buff *skb, const struct receive
 static __always_inline __u32 first_fragment(struct __sk_buff *skb, struct received *r,
 					    struct verdict *v, int *action)
 {
-	__u32 offset = r->udp_offset + sizeof(struct udphdr), zero = 0, reason, slot;
+	__u32 offset = r->offset + sizeof(struct udphdr), zero = 0, reason, slot;
 	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
 	struct reassembly_hdr hdr = {};
-	struct vudp_start in;
+	struct {
+		struct vnetd_msg_hdr msg;
+		struct frame_start start;
+	} VNETD_PACKED in;
 
+	/* there is no room in its header for what brings a packet back; what sends it sets DF */
+	if (r->is_etherip)
+		return VNETD_DROP_ETHERIP_FRAGMENT;
 	*action = TC_ACT_OK;
 	if (!m || !m->reassembly || bpf_skb_load_bytes(skb, offset, &in, sizeof(in)))
 		return VNETD_OK;
-	if (in.vudp.msg.id == bpf_htons(VNETD_MSG_VFWD)) {
+	if (in.msg.id == bpf_htons(VNETD_MSG_VFWD)) {
 		v->traffic = NULL;
 		return first_fragment_vfwd(skb, r, m);
 	}
-	if (in.vudp.msg.id != bpf_htons(VNETD_MSG_VUDP))
+	if (in.msg.id != bpf_htons(VNETD_MSG_VUDP))
 		return VNETD_OK;
-	reason = admit(&in.vudp, r, v);
+	reason = admit(&in.start, r, v);
 	slot = v->slot;
 	v->traffic = NULL;
 	if (reason)
 		return reason;
-	if (bpf_skb_load_bytes(skb, r->udp_offset, &hdr.udp, sizeof(hdr.udp)))
+	if (bpf_skb_load_bytes(skb, r->offset, &hdr.udp, sizeof(hdr.udp)))
 		return VNETD_DROP_TRUNCATED;
 	hdr.udp.dest = bpf_htons(VNETD_REASSEMBLY_PORT);
 	hdr.udp.check = 0;
@@ -466,7 +621,7 @@ static __always_inline __u32 first_fragment(struct __sk_buff *skb, struct receiv
 	__builtin_memcpy(hdr.secret, m->reassembly_secret, sizeof(hdr.secret));
 	hdr.ip_id = r->ip_id;
 	hdr.type = bpf_htons(ETH_P_IP);
-	if (bpf_skb_store_bytes(skb, r->udp_offset, &hdr, sizeof(hdr), BPF_F_RECOMPUTE_CSUM))
+	if (bpf_skb_store_bytes(skb, r->offset, &hdr, sizeof(hdr), BPF_F_RECOMPUTE_CSUM))
 		return VNETD_DROP_NO_MEMORY;
 	return VNETD_OK;
 }
@@ -491,6 +646,7 @@ SUBPROGRAM int answer_ping(struct __sk_buff *skb, const struct received *r)
 	struct ping_pace *pace = bpf_map_lookup_elem(&ping_pace, &zero);
 	__u64 now = bpf_ktime_get_ns();
 	struct ethhdr *eth = data;
+	__be32 source;
 	struct iphdr *ip;
 
 	if (data + ETH_HLEN + sizeof(*ip) + 8 > data_end)
@@ -501,13 +657,14 @@ SUBPROGRAM int answer_ping(struct __sk_buff *skb, const struct received *r)
 		return TC_ACT_OK;
 	if (!pace || now - pace->last_ns < PING_INTERVAL_NS)
 		return TC_ACT_OK;
-	if (r->source == ipv4_of(r->underlay->addr) || ipv4_is_multicast(r->source) || !r->source)
+	source = r->source.words[3];
+	if (source == ipv4_of(r->underlay->addr) || ipv4_is_multicast(source) || !source)
 		return TC_ACT_OK;
 	pace->last_ns = now;
 
 	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, r->underlay->mac, ETH_ALEN);
-	ip->daddr = r->source;
+	ip->daddr = source;
 	ip->saddr = ipv4_of(r->underlay->addr);
 	ip->ttl = VNETD_TTL_UNICAST;
 	ip->check = 0;
@@ -525,8 +682,8 @@ int vnetd_decap(struct __sk_buff *skb)
 	struct received r = {};
 	struct verdict v = { .len = skb->len };
 	int action = TC_ACT_SHOT;
-	__u32 reason;
-	__be16 id;
+	__u32 reason, in_front = 0;
+	__be16 id = bpf_htons(VNETD_MSG_VUDP);
 
 	reason = outer_read(skb, &r);
 	if (likely(reason == NOT_OURS))
@@ -545,13 +702,20 @@ int vnetd_decap(struct __sk_buff *skb)
 	}
 	if (unlikely(reason))
 		goto count;
-	if (bpf_skb_load_bytes(skb, r.udp_offset + sizeof(struct udphdr), &id, sizeof(id))) {
-		reason = VNETD_DROP_TRUNCATED;
-		goto count;
+	/* behind UDP a message header is in front of the frame's; what EtherIP carries is a frame */
+	if (likely(!r.is_etherip)) {
+		if (bpf_skb_load_bytes(skb, r.offset + sizeof(struct udphdr), &id, sizeof(id))) {
+			reason = VNETD_DROP_TRUNCATED;
+			goto count;
+		}
+		in_front = sizeof(struct udphdr) + VNETD_MSG_HDR_LEN;
+		r.payload -= VNETD_MSG_HDR_LEN;
 	}
-	if (unlikely(r.to_group && !r.forwarded && id != bpf_htons(VNETD_MSG_VFWD))) {
+	/* forwarders know VUDP over IPv4 */
+	if (unlikely(r.to_group && !r.forwarded && id != bpf_htons(VNETD_MSG_VFWD) &&
+		     !r.is_etherip && r.underlay->family == VNETD_FAMILY_IPV4)) {
 		/* a super-frame from afar comes back in the pieces in which others have it */
-		if (skb->gso_size && !on_subnet(r.source, r.underlay)) {
+		if (skb->gso_size && !on_subnet(r.source.words[3], r.underlay)) {
 			reason = segment(skb, &r, &action);
 			goto count;
 		}
@@ -561,9 +725,10 @@ int vnetd_decap(struct __sk_buff *skb)
 	}
 	switch (bpf_ntohs(id)) {
 	case VNETD_MSG_VUDP:
-		reason = receive_vudp(skb, &r, &v, &action);
+		reason = receive_frame(skb, &r, &v, r.offset + in_front, r.payload, &action);
 		break;
 	case VNETD_MSG_VARP:
+		r.payload += VNETD_MSG_HDR_LEN;
 		reason = receive_varp(skb, &r);
 		break;
 	case VNETD_MSG_VFWD:

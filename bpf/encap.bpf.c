@@ -18,7 +18,7 @@
  *   2. destination_of()  which next hop, or the group
  *      flood_leaves()    to the group: within the vnet's budget (bpf/lib/flood.h)
  *   3. add_headers()     make room, tags inline
- *   4. to_host() / to_group()
+ *   4. to_host() / to_group(), the group of each family that the underlay has
  *   5. second_pass()     only for frames that are not IP: the kernel resolves the neighbour by the
  *                        packet's protocol, which is right only when it is received once more
  */
@@ -43,62 +43,41 @@ static __always_inline void learn_local(struct encap *e, struct verdict *v)
 	v->refused = fdb_learn(&news, e->vnet);
 }
 
-/* The packet that a frame becomes must fit the device that it leaves by, or all of them. */
+/*
+ * The packet that a frame becomes must fit the device that it leaves by, or all of them. The kernel
+ * cannot segment behind EtherIP, so a super-frame is too big for it as well.
+ */
 static __always_inline bool frame_too_big(struct __sk_buff *skb, struct encap *e)
 {
-	__u32 length = outer_length(skb, skb->vlan_present ? 1 : 0);
+	__u32 length = longest_frame(skb, skb->vlan_present ? 1 : 0);
 
+	if (unlikely(e->vnet->encap == VNETD_ENCAP_ETHERIP && skb->gso_size))
+		return true;
 	if (e->to.underlay)
-		return length > e->to.mtu;
-	walk_devices(&e->walk);
-	return length > e->walk.min_mtu;
+		return length > e->to.largest;
+	walk_devices(e);
+	return length > e->walk.largest;
 }
 
-static __always_inline __u32 to_host(struct __sk_buff *skb, struct encap *e, int *action)
-{
-	bool is_outer_ip;
-	__u32 reason;
-
-	outer_build(&e->frame.outer, e->to.underlay, e->vnet, e->inner_len, e->hash);
-	if (e->to.port)
-		e->frame.outer.udp.dest = e->to.port;
-	if (e->to.dont_fragment)
-		e->frame.outer.ip.frag_off = bpf_htons(IPV4_DF);
-	outer_to_host(&e->frame.outer, e->to.host, e->ip_id);
-	reason = add_headers(skb, e, &is_outer_ip);
-	if (reason)
-		return reason;
-	if (write_headers(skb, e))
-		return VNETD_DROP_ENCAP_FAILED;
-	skb->mark = VNETD_MARK_NONE;
-	if (likely(is_outer_ip)) {
-		*action = bpf_redirect_neigh(e->to.underlay->ifindex, NULL, 0, 0);
-		return VNETD_OK;
-	}
-	skb->mark = VNETD_MARK_SECOND_PASS | (e->to.underlay->index & VNETD_MARK_VALUE);
-	*action = bpf_redirect(skb->ifindex, BPF_F_INGRESS);
-	return VNETD_OK;
-}
-
-/* A callback of bpf_loop: one copy to a device that is not the last. */
+/* A callback of bpf_loop: one copy to a place that is not the last. */
 static long copy_to_device(__u32 index, void *context)
 {
 	struct device_walk *walk = context;
-	struct vnetd_underlay *underlay = underlay_by_index(index);
+	struct vnetd_underlay *underlay = walked(walk, index);
 
 	if (index >= walk->last)
 		return 1;
-	if (!underlay || !sends_to_group(underlay))
+	if (!underlay)
 		return 0;
-	outer_to_group(&walk->e->frame.outer, underlay, walk->e->ip_id);
-	if (write_headers(walk->skb, walk->e)) {
+	outer_write(&walk->e->frame.outer, &walk->e->spec, underlay, NULL);
+	if (write_outer(walk->skb, walk->e)) {
 		walk->failed = 1;
 		return 1;
 	}
 	/* below 0: no memory, or the device is gone. Above: a full queue there is that device's
 	 * loss, and counted by it. */
 	if (bpf_clone_redirect(walk->skb, underlay->ifindex, 0) < 0)
-		walk->missed += 1;
+		walk->missed |= underlay->flags;
 	return 0;
 }
 
@@ -115,8 +94,8 @@ static __always_inline __u32 to_relay(struct __sk_buff *skb, __u32 index, int *a
 }
 
 /*
- * Sends to the group on every attached device: clones to all but the last. A copy goes to
- * bpf/relay.bpf.c when there are peers.
+ * Sends to the group at every place of one family: clones to all but the last. A copy goes to
+ * bpf/relay.bpf.c when there are peers; they know VUDP over IPv4.
  */
 static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 				      const struct verdict *v, int *action)
@@ -125,28 +104,62 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 	bool is_outer_ip;
 	__u32 reason;
 
-	if (!e->walk.up || !underlay)
+	if (!underlay)
 		return VNETD_DROP_NO_UNDERLAY;
-	outer_build(&e->frame.outer, underlay, e->vnet, e->inner_len, e->hash);
+	e->spec.form = form_of(underlay, e->vnet);
 	reason = add_headers(skb, e, &is_outer_ip);
 	if (reason)
 		return reason;
 	skb->mark = VNETD_MARK_NONE;
-	if (e->walk.sending > 1) {
-		e->walk.skb = skb;
-		e->walk.e = e;
-		bpf_loop(VNETD_MAX_UNDERLAYS, copy_to_device, &e->walk, 0);
-		if (e->walk.failed)
-			return VNETD_DROP_ENCAP_FAILED;
-		count_missed(&e->walk, v);
-	}
-	outer_to_group(&e->frame.outer, underlay, e->ip_id);
-	if (write_headers(skb, e))
+	if (write_inner(skb, e))
 		return VNETD_DROP_ENCAP_FAILED;
-	if (unlikely(!e->walk.sending))
-		return to_relay(skb, e->walk.last, action);
-	forward_copy(skb, e->walk.last);
+	e->walk.skb = skb;
+	bpf_loop(VNETD_MAX_UNDERLAYS, copy_to_device, &e->walk, 0);
+	if (e->walk.failed)
+		return VNETD_DROP_ENCAP_FAILED;
+	count_missed(&e->walk, v);
+	outer_write(&e->frame.outer, &e->spec, underlay, NULL);
+	if (write_outer(skb, e))
+		return VNETD_DROP_ENCAP_FAILED;
+	if (e->spec.form == FORM_UDP4) {
+		if (unlikely(!(e->walk.best4 & PLACE_SENDS)))
+			return to_relay(skb, e->walk.last, action);
+		forward_copy(skb, e->walk.last);
+	} else if (unlikely(!(e->walk.family == VNETD_FAMILY_IPV6
+				      ? (e->walk.best6 & PLACE_SENDS)
+				      : (e->walk.best4 & PLACE_SENDS)))) {
+		return VNETD_DROP_NO_RECEIVER;
+	}
 	*action = bpf_redirect(underlay->ifindex, 0);
+	return VNETD_OK;
+}
+
+/*
+ * Which family the frame goes to the group of. Where there are places of both, IPv4 is first, and a
+ * copy of the frame as it is comes here once more for IPv6: headers of both lengths cannot be put
+ * in front of one packet after another.
+ */
+static __always_inline __u32 choose_family(struct __sk_buff *skb, struct encap *e)
+{
+	struct device_walk *walk = &e->walk;
+
+	if (!(walk->best4 | walk->best6))
+		return VNETD_DROP_NO_UNDERLAY;
+	if (e->other_family && !walk->best6)
+		return VNETD_DROP_STALE_PASS;
+	if (walk->best4 && !e->other_family) {
+		walk->family = VNETD_FAMILY_IPV4;
+		walk->last = walk->best4 & PLACE_INDEX;
+		if (unlikely(walk->best6 & PLACE_SENDS)) {
+			skb->mark = VNETD_MARK_OTHER_FAMILY | e->spec.ip_id;
+			if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+				count_drop(e->vnet->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED,
+					   skb->len);
+		}
+		return VNETD_OK;
+	}
+	walk->family = VNETD_FAMILY_IPV6;
+	walk->last = walk->best6 & PLACE_INDEX;
 	return VNETD_OK;
 }
 
@@ -164,6 +177,9 @@ static __always_inline __u32 to_oversize(struct __sk_buff *skb, struct verdict *
 	return VNETD_OK;
 }
 
+/* the shortest packet: a frame of 14 bytes behind EtherIP over IPv4; and as far as is looked */
+#define PASS_MIN (ETH_HLEN + sizeof(struct ipv6hdr) + sizeof(struct udphdr) + VNETD_MSG_HDR_LEN)
+
 /*
  * Resolves the neighbour of a packet that was encapsulated in the first pass. The mark is
  * believed only on our own device, and only for what looks like ours.
@@ -172,15 +188,36 @@ static __always_inline __u32 second_pass(struct __sk_buff *skb, int *action)
 {
 	struct vnetd_underlay *underlay = underlay_by_index(skb->mark & VNETD_MARK_VALUE);
 	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
-	struct outer *out = data;
+	__u32 offset;
+	__u8 protocol;
 
 	skb->mark = VNETD_MARK_NONE;
-	if (!underlay || data + sizeof(*out) > data_end)
+	if (!underlay || data + PASS_MIN > data_end)
 		return VNETD_DROP_STALE_PASS;
-	if (skb->protocol != bpf_htons(ETH_P_IP) || out->ip.protocol != IPPROTO_UDP ||
-	    out->ip.saddr != ipv4_of(underlay->addr) ||
-	    out->vudp.msg.id != bpf_htons(VNETD_MSG_VUDP))
+	if (underlay->family == VNETD_FAMILY_IPV6) {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+
+		if (skb->protocol != bpf_htons(ETH_P_IPV6) ||
+		    !same_words(ip->saddr.s6_addr32, (void *)underlay->addr))
+			return VNETD_DROP_STALE_PASS;
+		protocol = ip->nexthdr;
+		offset = ETH_HLEN + sizeof(*ip);
+	} else {
+		struct iphdr *ip = data + ETH_HLEN;
+
+		if (skb->protocol != bpf_htons(ETH_P_IP) || ip->saddr != ipv4_of(underlay->addr))
+			return VNETD_DROP_STALE_PASS;
+		protocol = ip->protocol;
+		offset = ETH_HLEN + sizeof(*ip);
+	}
+	if (protocol == IPPROTO_UDP) {
+		struct vnetd_msg_hdr *msg = data + offset + sizeof(struct udphdr);
+
+		if (msg->id != bpf_htons(VNETD_MSG_VUDP))
+			return VNETD_DROP_STALE_PASS;
+	} else if (protocol != VNETD_ETHERIP_PROTOCOL) {
 		return VNETD_DROP_STALE_PASS;
+	}
 	*action = bpf_redirect_neigh(underlay->ifindex, NULL, 0, 0);
 	return VNETD_OK;
 }
@@ -206,18 +243,24 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	if (!frame_read(skb, &e->frame))
 		return VNETD_DROP_ENCAP_FAILED;
 
-	if (unlikely(!e->fast && skb->protocol == bpf_htons(VNETD_PROBE_ETHERTYPE))) {
-		probe = probe_leaves(skb, e->vnet, v->slot);
-		if (probe && probe < VNETD_REASON_COUNT)
-			return probe;
+	/* the copy for the other family was looked at, learned and counted when it was sent to the first */
+	if (unlikely(e->other_family)) {
+		v->traffic = NULL;
+	} else {
+		e->spec.ip_id = next_ip_id(v);
+		if (unlikely(!e->fast && skb->protocol == bpf_htons(VNETD_PROBE_ETHERTYPE))) {
+			probe = probe_leaves(skb, e->vnet, v->slot);
+			if (probe && probe < VNETD_REASON_COUNT)
+				return probe;
+		}
+		if (likely(probe != PROBE_SENT))
+			learn_local(e, v);
+		destination_of(e, v);
 	}
-	if (likely(probe != PROBE_SENT))
-		learn_local(e, v);
-	destination_of(e, v);
 	if (e->fast && !e->to.underlay)
 		return FAST_NOT_MINE;
-	if (unlikely(!e->to.underlay)) {
-		if (skb->protocol == bpf_htons(ETH_P_IP) && carries_itself(skb))
+	if (unlikely(!e->to.underlay) && !e->other_family) {
+		if (is_ip(skb) && carries_itself(skb))
 			return VNETD_DROP_CARRIES_ITSELF;
 		reason = probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
 		if (unlikely(reason))
@@ -225,12 +268,16 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	}
 	if (frame_too_big(skb, e))
 		return TOO_BIG;
-	reason = prepare(skb, e, v);
+	/* the fast hook has sent away what goes to the group */
+	if (e->fast || e->to.underlay) {
+		reason = prepare(skb, e, v);
+		if (reason)
+			return reason;
+		return e->to.underlay ? to_host(skb, e, action) : FAST_NOT_MINE;
+	}
+	reason = choose_family(skb, e) ?: prepare(skb, e, v);
 	if (reason)
 		return reason;
-	/* the fast hook has sent away what goes to the group */
-	if (e->fast || e->to.underlay)
-		return e->to.underlay ? to_host(skb, e, action) : FAST_NOT_MINE;
 	return to_group(skb, e, v, action);
 }
 
@@ -260,6 +307,11 @@ int vnetd_encap(struct __sk_buff *skb)
 			count_drop(0, VNETD_DIR_ENCAP, reason, v.len);
 		return action;
 	}
+	if (unlikely((skb->mark & VNETD_MARK_OTHER_FAMILY_KIND) == VNETD_MARK_OTHER_FAMILY)) {
+		e.spec.ip_id = (__u16)skb->mark;
+		e.other_family = true;
+		skb->mark = VNETD_MARK_NONE;
+	}
 	reason = encap(skb, &e, &v, &action);
 	if (unlikely(reason == TOO_BIG))
 		reason = to_oversize(skb, &v, &action);
@@ -274,9 +326,11 @@ int vnetd_encap_fast(struct __sk_buff *skb)
 	int action = TC_ACT_OK;
 	__u32 reason;
 
-	/* a mark of ours that comes from elsewhere must not look like a second pass, or a probe */
-	if (unlikely(skb->mark) && ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS ||
-				    (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_PROBE))
+	/* a mark of ours that comes from elsewhere must not look like a pass of ours, or a probe */
+	if (unlikely(skb->mark) &&
+	    ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS ||
+	     (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_PROBE ||
+	     (skb->mark & VNETD_MARK_OTHER_FAMILY_KIND) == VNETD_MARK_OTHER_FAMILY))
 		skb->mark = VNETD_MARK_NONE;
 	if (!is_ip(skb) || skb->vlan_present)
 		return TC_ACT_OK;

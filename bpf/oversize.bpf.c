@@ -28,17 +28,43 @@
 #define QUOTE4_MAX 68
 #define QUOTE6 128
 
+struct answer4 {
+	struct iphdr ip;
+	__u8 type, code;
+	__be16 check, unused, mtu;
+	__u8 quote[QUOTE4_MAX];
+} VNETD_PACKED;
+
+struct answer6 {
+	struct ipv6hdr ip;
+	__u8 type, code;
+	__be16 check;
+	__be32 mtu;
+	__u8 quote[QUOTE6];
+} VNETD_PACKED;
+
 struct answer_pace {
 	__u64 refilled_ns;
 	__u64 tokens;
+	/* where an answer is made: the stack has no room for it */
+	union {
+		struct answer4 v4;
+		struct answer6 v6;
+	};
 };
 
 VNETD_MAP(answer_pace, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct answer_pace, 1, 0);
 
-static __always_inline bool answer_allowed(void)
+static __always_inline struct answer_pace *this_cpu_pace(void)
 {
 	__u32 zero = 0;
-	struct answer_pace *pace = bpf_map_lookup_elem(&answer_pace, &zero);
+
+	return bpf_map_lookup_elem(&answer_pace, &zero);
+}
+
+static __always_inline bool answer_allowed(void)
+{
+	struct answer_pace *pace = this_cpu_pace();
 	__u64 now = bpf_ktime_get_ns(), earned;
 
 	if (!pace)
@@ -74,71 +100,70 @@ static __always_inline int swap_macs(struct __sk_buff *skb, const struct encap *
 /* RFC 1191 section 4: from the destination, as a router on the way would send it. */
 SUBPROGRAM int answer4(struct __sk_buff *skb, const struct iphdr *quoted, __u32 mtu)
 {
-	struct {
-		struct iphdr ip;
-		__u8 type, code;
-		__be16 check, unused, mtu;
-		__u8 quote[QUOTE4_MAX];
-	} VNETD_PACKED answer = {};
+	struct answer_pace *pace = this_cpu_pace();
 	__u32 quote = quoted->ihl * 4 + 8, len;
+	struct answer4 *answer;
 
-	if (quote < 28 || quote > QUOTE4_MAX ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN, answer.quote, quote))
+	if (!pace)
 		return -1;
-	len = offsetof(typeof(answer), quote) + quote;
-	answer.ip.version = 4;
-	answer.ip.ihl = 5;
-	answer.ip.tot_len = bpf_htons(len);
-	answer.ip.ttl = VNETD_TTL_UNICAST;
-	answer.ip.protocol = IPPROTO_ICMP;
-	answer.ip.saddr = quoted->daddr;
-	answer.ip.daddr = quoted->saddr;
-	answer.ip.check = ipv4_checksum(&answer.ip);
-	answer.type = ICMP_UNREACHABLE;
-	answer.code = ICMP_FRAG_NEEDED;
-	answer.mtu = bpf_htons(mtu);
+	answer = &pace->v4;
+	__builtin_memset(answer, 0, sizeof(*answer));
+	if (quote < 28 || quote > QUOTE4_MAX ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN, answer->quote, quote))
+		return -1;
+	len = offsetof(struct answer4, quote) + quote;
+	answer->ip.version = 4;
+	answer->ip.ihl = 5;
+	answer->ip.tot_len = bpf_htons(len);
+	answer->ip.ttl = VNETD_TTL_UNICAST;
+	answer->ip.protocol = IPPROTO_ICMP;
+	answer->ip.saddr = quoted->daddr;
+	answer->ip.daddr = quoted->saddr;
+	answer->ip.check = ipv4_checksum(&answer->ip);
+	answer->type = ICMP_UNREACHABLE;
+	answer->code = ICMP_FRAG_NEEDED;
+	answer->mtu = bpf_htons(mtu);
 	/* what is behind the quote is 0 and does not count */
-	answer.check = fold(bpf_csum_diff(NULL, 0, (void *)&answer + sizeof(answer.ip),
-					  sizeof(answer) - sizeof(answer.ip), 0));
+	answer->check = fold(bpf_csum_diff(NULL, 0, (void *)answer + sizeof(answer->ip),
+					   sizeof(*answer) - sizeof(answer->ip), 0));
 	if (shorten(skb, ETH_HLEN + len))
 		return -1;
 	barrier_var(len);
-	if (len > sizeof(answer) || len < sizeof(answer.ip))
+	if (len > sizeof(*answer) || len < sizeof(answer->ip))
 		return -1;
-	return bpf_skb_store_bytes(skb, ETH_HLEN, &answer, len, 0);
+	return bpf_skb_store_bytes(skb, ETH_HLEN, answer, len, 0);
 }
 
 /* RFC 4443 section 3.2 */
 SUBPROGRAM int answer6(struct __sk_buff *skb, const struct ipv6hdr *quoted, __u32 mtu)
 {
-	struct {
-		struct ipv6hdr ip;
-		__u8 type, code;
-		__be16 check;
-		__be32 mtu;
-		__u8 quote[QUOTE6];
-	} VNETD_PACKED answer = {};
-	__u32 icmp = sizeof(answer) - sizeof(answer.ip);
+	struct answer_pace *pace = this_cpu_pace();
+	struct answer6 *answer;
+	__u32 icmp = sizeof(*answer) - sizeof(answer->ip);
 	__be32 pseudo[2] = { bpf_htonl(icmp), bpf_htonl(IPPROTO_ICMPV6) };
 	__s64 sum;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, answer.quote, QUOTE6))
+	if (!pace)
 		return -1;
-	answer.ip.version = 6;
-	answer.ip.payload_len = bpf_htons(icmp);
-	answer.ip.nexthdr = IPPROTO_ICMPV6;
-	answer.ip.hop_limit = 255;
-	answer.ip.saddr = quoted->daddr;
-	answer.ip.daddr = quoted->saddr;
-	answer.type = ICMPV6_PACKET_TOO_BIG;
-	answer.mtu = bpf_htonl(mtu);
+	answer = &pace->v6;
+	__builtin_memset(answer, 0, sizeof(*answer));
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, answer->quote, QUOTE6))
+		return -1;
+	answer->ip.version = 6;
+	answer->ip.payload_len = bpf_htons(icmp);
+	answer->ip.nexthdr = IPPROTO_ICMPV6;
+	answer->ip.hop_limit = 255;
+	answer->ip.saddr = quoted->daddr;
+	answer->ip.daddr = quoted->saddr;
+	answer->type = ICMPV6_PACKET_TOO_BIG;
+	answer->mtu = bpf_htonl(mtu);
 	sum = bpf_csum_diff(NULL, 0, pseudo, sizeof(pseudo), 0);
-	sum = bpf_csum_diff(NULL, 0, (void *)&answer + offsetof(struct ipv6hdr, saddr),
-			    sizeof(answer) - offsetof(struct ipv6hdr, saddr), sum);
-	answer.check = fold(sum);
-	if (shorten(skb, ETH_HLEN + sizeof(answer)))
+	sum = bpf_csum_diff(NULL, 0, (void *)answer + offsetof(struct ipv6hdr, saddr),
+			    sizeof(*answer) - offsetof(struct ipv6hdr, saddr), sum);
+	answer->check = fold(sum);
+	if (shorten(skb, ETH_HLEN + sizeof(*answer)))
 		return -1;
-	return bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer), 0);
+	return bpf_skb_store_bytes(skb, ETH_HLEN, answer, sizeof(*answer), 0);
 }
 
 /* Back to the guest: its own frame's place, whatever tag it had stays beside it. */
@@ -219,44 +244,118 @@ static __always_inline __u32 answer(struct __sk_buff *skb, struct encap *e, __u3
 
 /* ---- fragments ---------------------------------------------------------------------------- */
 
-/* All fragments of the packet, for one device. */
+/*
+ * What is cut is always VUDP: behind EtherIP a receiver has no room for what makes the kernel hand a
+ * reassembled packet back (bpf/lib/reassembly.h). What follows the IP header is of one length for
+ * both families.
+ */
+#define CUT_HEADERS (sizeof(struct udphdr) + VNETD_VUDP_HDR_LEN)
+
+/* All fragments of the packet, for one place. */
 static __always_inline __u32 split(struct __sk_buff *skb, struct encap *e,
-				   const struct vnetd_underlay *underlay, __u32 mtu)
+				   const struct vnetd_underlay *underlay, const union address *to,
+				   __u32 mtu)
 {
-	__u32 payload = e->inner_len + VNETD_VUDP_IPV4_OVERHEAD - sizeof(struct iphdr);
+	__u32 payload = e->spec.inner_len + CUT_HEADERS, size = fragment_size(mtu);
 
 	if (!fragments_fit(mtu, payload))
 		return VNETD_DROP_TOO_BIG;
-	e->frame.outer.ip.check = (__u16)fragment_size(mtu);
-	if (write_headers(skb, e))
+	outer_write(&e->frame.outer, &e->spec, underlay, to);
+	if (underlay->family == VNETD_FAMILY_IPV6) {
+		struct cut_note note = { .id = bpf_get_prandom_u32() };
+
+		size = fragment_size6(mtu, payload);
+		note.size = (__u16)size;
+		__builtin_memcpy(e->frame.outer.udp6.eth.h_source, &note, sizeof(note));
+	} else {
+		e->frame.outer.udp4.ip.check = (__u16)size;
+	}
+	if (write_outer(skb, e))
 		return VNETD_DROP_ENCAP_FAILED;
-	return fragment_copies(skb, underlay, payload, fragment_size(mtu));
+	return fragment_copies(skb, underlay, payload, size);
 }
 
 static long split_for_device(__u32 index, void *context)
 {
 	struct device_walk *walk = context;
-	struct vnetd_underlay *underlay = underlay_by_index(index);
+	struct vnetd_underlay *underlay = walked(walk, index);
 	__u32 reason;
 
-	if (!underlay || !sends_to_group(underlay))
+	if (!underlay)
 		return 0;
-	outer_to_group(&walk->e->frame.outer, underlay, walk->e->ip_id);
-	reason = split(walk->skb, walk->e, underlay, underlay->mtu);
+	reason = split(walk->skb, walk->e, underlay, NULL, underlay->mtu);
 	if (reason) {
 		walk->failed = reason;
-		walk->missed += 1;
+		walk->missed |= underlay->flags;
 	} else {
-		walk->copied += 1;
+		walk->copied |= underlay->flags;
 	}
 	return 0;
+}
+
+/* Room for VUDP's headers; made is what there is in front of the frame already. */
+static __always_inline __u32 make_room(struct __sk_buff *skb, struct encap *e, __u32 form,
+				       __u32 made)
+{
+	__u32 room = room_of(form) - made;
+
+	if (!made)
+		room += e->frame.tags * TAG_LEN;
+	e->spec.form = form;
+	if (bpf_skb_change_head(skb, room, 0))
+		return VNETD_DROP_NO_MEMORY;
+	/* where there was room before, it is there already */
+	if (!made && write_inner(skb, e))
+		return VNETD_DROP_ENCAP_FAILED;
+	return VNETD_OK;
+}
+
+/* To the group of each family: the headers of IPv6 are the longer ones, so it is the second. */
+static __always_inline __u32 split_for_group(struct __sk_buff *skb, struct encap *e,
+					     const struct verdict *v)
+{
+	struct vnetd_underlay *underlay = underlay_by_index(e->walk.best4 & PLACE_INDEX);
+	__u32 made = 0, reason;
+	bool forwarded = false;
+
+	e->walk.skb = skb;
+	if (e->walk.best4) {
+		reason = make_room(skb, e, FORM_UDP4, 0);
+		if (reason)
+			return reason;
+		e->walk.family = VNETD_FAMILY_IPV4;
+		bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
+		made = room_of(FORM_UDP4);
+		if (unlikely(forward_wanted() && underlay)) {
+			if (!(e->walk.best4 & PLACE_SENDS)) {
+				outer_write(&e->frame.outer, &e->spec, underlay, NULL);
+				if (write_outer(skb, e))
+					return VNETD_DROP_ENCAP_FAILED;
+			}
+			forward_copy(skb, underlay->index);
+			forwarded = true;
+		}
+	}
+	if (e->walk.best6) {
+		reason = make_room(skb, e, FORM_UDP6, made);
+		if (reason)
+			return reason;
+		e->walk.family = VNETD_FAMILY_IPV6;
+		bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
+	}
+	if (!((e->walk.best4 | e->walk.best6) & PLACE_SENDS))
+		return forwarded ? VNETD_OK : VNETD_DROP_NO_RECEIVER;
+	if (!e->walk.copied)
+		return e->walk.failed;
+	count_missed(&e->walk, v);
+	return VNETD_OK;
 }
 
 static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, struct verdict *v,
 				      int *action)
 {
-	__u32 slot = skb->mark & VNETD_MARK_VALUE, reason, outer_mtu, tags = skb->vlan_present;
-	struct vnetd_underlay *underlay;
+	__u32 slot = skb->mark & VNETD_MARK_VALUE, reason, largest, tags = skb->vlan_present;
+	bool fits;
 
 	skb->mark = VNETD_MARK_NONE;
 	e->vnet = vnet_by_slot(slot);
@@ -267,16 +366,14 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 	if (skb->gso_size || !frame_read(skb, &e->frame))
 		return VNETD_DROP_ENCAP_FAILED;
 	destination_of(e, v);
-	walk_devices(&e->walk);
-	underlay = e->to.underlay ?: underlay_by_index(e->walk.last);
-	if (!underlay || !e->walk.up)
+	walk_devices(e);
+	if (!e->to.underlay && !(e->walk.best4 | e->walk.best6))
 		return VNETD_DROP_NO_UNDERLAY;
-	outer_mtu = e->to.underlay ? e->to.mtu : e->walk.min_mtu;
+	largest = e->to.underlay ? e->to.largest : e->walk.largest;
+	fits = skb->len + tags * TAG_LEN <= largest;
 
-	if (skb->len + tags * TAG_LEN + VNETD_VUDP_IPV4_OVERHEAD > outer_mtu) {
-		reason = answer(skb, e,
-				outer_mtu - VNETD_VUDP_IPV4_OVERHEAD - ETH_HLEN - tags * TAG_LEN,
-				action);
+	if (!fits) {
+		reason = answer(skb, e, largest - ETH_HLEN - tags * TAG_LEN, action);
 		if (reason)
 			return reason;
 		/* in fragments it would arrive, and be too long */
@@ -287,63 +384,62 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 		if (v->traffic)
 			v->traffic->fragmented[VNETD_DIR_ENCAP] += 1;
 	}
+	e->spec.ip_id = next_ip_id(v);
 	reason = prepare(skb, e, v);
 	if (reason)
 		return reason;
-	if (bpf_skb_change_head(skb, sizeof(struct outer) + e->frame.tags * TAG_LEN, 0))
-		return VNETD_DROP_NO_MEMORY;
-	outer_build(&e->frame.outer, underlay, e->vnet, e->inner_len, e->hash);
-	if (e->to.underlay) {
-		if (e->to.port)
-			e->frame.outer.udp.dest = e->to.port;
-		outer_to_host(&e->frame.outer, e->to.host, e->ip_id);
-		return split(skb, e, underlay, outer_mtu);
-	}
-	e->walk.skb = skb;
-	e->walk.e = e;
-	bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
-	if (unlikely(forward_wanted())) {
-		if (!e->walk.sending) {
-			outer_to_group(&e->frame.outer, underlay, e->ip_id);
-			if (write_headers(skb, e))
-				return VNETD_DROP_ENCAP_FAILED;
-		}
-		forward_copy(skb, underlay->index);
-	} else if (unlikely(!e->walk.sending)) {
-		return VNETD_DROP_NO_RECEIVER;
-	}
-	if (!e->walk.copied)
-		return e->walk.failed;
-	count_missed(&e->walk, v);
-	return VNETD_OK;
+	/* a piece of a super-frame */
+	if (fits && e->to.underlay && is_ip(skb))
+		return to_host(skb, e, action);
+	if (!e->to.underlay)
+		return split_for_group(skb, e, v);
+	reason = make_room(skb, e,
+			   e->to.underlay->family == VNETD_FAMILY_IPV6 ? FORM_UDP6 : FORM_UDP4, 0);
+	if (reason)
+		return reason;
+	e->spec.port = e->to.port;
+	return split(skb, e, e->to.underlay, &e->to.host, e->to.mtu);
 }
 
-SEC("tc")
-int vnetd_oversize(struct __sk_buff *skb)
+/* A function of its own, so that the stack is not that of the program's other half as well. */
+SUBPROGRAM int run_oversize(struct __sk_buff *skb)
 {
 	struct encap e = {};
 	struct verdict v = { .len = skb->len };
 	int action = TC_ACT_SHOT;
-	__u32 reason;
+	__u32 reason = oversize(skb, &e, &v, &action);
 
-	switch (skb->mark & VNETD_MARK_KIND) {
-	case VNETD_MARK_FRAGMENT:
-		reason = fragment_cut(skb, &action);
-		if (reason)
-			count_drop(0, VNETD_DIR_ENCAP, reason, v.len);
-		return action;
-	case VNETD_MARK_OVERSIZE:
-		reason = oversize(skb, &e, &v, &action);
-		break;
-	default:
-		reason = VNETD_DROP_STALE_PASS;
-	}
 	/* an answer leaves although the frame was dropped */
 	if (reason)
 		count_drop(v.handle, VNETD_DIR_ENCAP, reason, v.len);
 	else
 		count_forwarded(&v, VNETD_DIR_ENCAP);
 	return action;
+}
+
+SUBPROGRAM int run_cut(struct __sk_buff *skb)
+{
+	__u32 len = skb->len, reason;
+	int action = TC_ACT_SHOT;
+
+	reason = fragment_cut(skb, &action);
+	if (reason)
+		count_drop(0, VNETD_DIR_ENCAP, reason, len);
+	return action;
+}
+
+SEC("tc")
+int vnetd_oversize(struct __sk_buff *skb)
+{
+	switch (skb->mark & VNETD_MARK_KIND) {
+	case VNETD_MARK_FRAGMENT:
+		return run_cut(skb);
+	case VNETD_MARK_OVERSIZE:
+		return run_oversize(skb);
+	default:
+		count_drop(0, VNETD_DIR_ENCAP, VNETD_DROP_STALE_PASS, skb->len);
+		return TC_ACT_SHOT;
+	}
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -85,29 +85,57 @@ SUBPROGRAM __u32 reassembled_vfwd(struct __sk_buff *skb, __be32 sender, __u32 in
  */
 SUBPROGRAM __u32 reassembled_group(struct __sk_buff *skb, const struct received *r)
 {
-	struct outer out = {};
-	struct group_message message = {
-		.offset = offsetof(struct outer, vudp),
-		.source = r->source,
+	struct outer out __attribute__((aligned(8))) = {};
+	const __u32 room = room_of(FORM_UDP4);
+	struct outer_spec spec = {
+		.form = FORM_UDP4,
+		.vnet = r->vnet,
 		.ip_id = bpf_ntohs(r->ip_id),
 	};
 
-	if (!r->underlay || !r->vnet ||
-	    bpf_skb_change_head(skb, sizeof(struct outer) - ETH_HLEN, 0))
+	if (!r->underlay || !r->vnet || bpf_skb_change_head(skb, room - ETH_HLEN, 0))
 		return VNETD_DROP_NO_MEMORY;
-	outer_build(&out, r->underlay, r->vnet, skb->len - sizeof(struct outer), 0);
-	outer_to_group(&out, r->underlay, bpf_ntohs(r->ip_id));
-	out.ip.saddr = r->source;
-	out.ip.check = 0;
-	out.ip.check = ipv4_checksum((void *)&out + ETH_HLEN);
-	if (bpf_skb_store_bytes(skb, 0, &out, sizeof(out), 0))
+	spec.inner_len = skb->len - room;
+	outer_write(&out, &spec, r->underlay, NULL);
+	out.udp4.ip.saddr = r->source.words[3];
+	out.udp4.ip.check = 0;
+	out.udp4.ip.check = ipv4_checksum(&out.udp4.ip);
+	if (bpf_skb_store_bytes(skb, 0, (void *)&out + OUTER_PAD + OUTER_MAX - room, room, 0))
 		return VNETD_DROP_NO_MEMORY;
-	if (on_subnet(r->source, r->underlay)) {
+	return VNETD_OK;
+}
+
+/* With it: forwarded, or looked for among what came before. */
+SUBPROGRAM __u32 reassembled_heard(struct __sk_buff *skb, const struct received *r)
+{
+	struct group_message message = {
+		.offset = room_of(FORM_UDP4) - VNETD_VUDP_HDR_LEN,
+		.source = r->source.words[3],
+		.ip_id = bpf_ntohs(r->ip_id),
+	};
+
+	if (!r->underlay)
+		return VNETD_DROP_VNET_DOWN;
+	if (on_subnet(r->source.words[3], r->underlay)) {
 		forward_copy(skb, r->underlay->index);
 		return VNETD_OK;
 	}
 	message.len = skb->len - message.offset;
 	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
+}
+
+/* The address that the packet came from. False where it did not come through the VXLAN device. */
+static __always_inline bool sender_of(struct __sk_buff *skb, struct bpf_tunnel_key *key,
+				      union address *sender)
+{
+	if (bpf_skb_get_tunnel_key(skb, key, sizeof(*key), 0) == 0) {
+		ipv4_to(sender->bytes, bpf_htonl(key->remote_ipv4));
+		return true;
+	}
+	if (bpf_skb_get_tunnel_key(skb, key, sizeof(*key), BPF_F_TUNINFO_IPV6))
+		return false;
+	__builtin_memcpy(sender, key->remote_ipv6, sizeof(*sender));
+	return true;
 }
 
 static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct received *r,
@@ -124,8 +152,7 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	struct bpf_tunnel_key key = {};
 
 	if (!m || bpf_skb_load_bytes(skb, 0, &in, sizeof(in)) ||
-	    !secret_right(in.secret, m->reassembly_secret) ||
-	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
+	    !secret_right(in.secret, m->reassembly_secret) || !sender_of(skb, &key, &r->source))
 		return VNETD_DROP_REASSEMBLY_FORGED;
 	if (unlikely(reassembly_is_vfwd(key.tunnel_id))) {
 		reason = reassembled_vfwd(skb, bpf_htonl(key.remote_ipv4),
@@ -143,16 +170,16 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	/* may have changed since the first fragment */
 	if (r->vnet->security != VNETD_SECURITY_NONE)
 		return VNETD_DROP_SECURITY;
-	r->source = bpf_htonl(key.remote_ipv4);
 	r->ip_id = in.ip_id;
 	r->to_group = reassembly_to_group(key.tunnel_id);
 	v->flooded = r->to_group;
-	if (r->to_group &&
-	    (r->underlay->flags & VNETD_UNDERLAY_RELAY || !on_subnet(r->source, r->underlay))) {
-		reason = reassembled_group(skb, r);
+	if (r->to_group && r->underlay->family == VNETD_FAMILY_IPV4 &&
+	    (r->underlay->flags & VNETD_UNDERLAY_RELAY ||
+	     !on_subnet(r->source.words[3], r->underlay))) {
+		reason = reassembled_group(skb, r) ?: reassembled_heard(skb, r);
 		if (reason)
 			return reason;
-		front = sizeof(struct outer);
+		front = room_of(FORM_UDP4);
 	}
 	reason = learn_remote(skb, r, in.eth + ETH_ALEN, v);
 	if (reason)

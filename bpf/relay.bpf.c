@@ -132,7 +132,7 @@ static long copy_to_member(__u32 number, void *context)
 
 	if (!member)
 		return 1;
-	underlay = underlay_by_ifindex(member->ifindex);
+	underlay = underlay_at(member->ifindex, VNETD_FAMILY_IPV4);
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		return 0;
 	ip_build(&walk->plain.ip, sizeof(struct iphdr) + walk->len, new_ip_id());
@@ -175,7 +175,7 @@ static long copy_to_peer(__u32 number, void *context)
 	/* this host sends to it as a member */
 	if (walk->own && peer->flags & VNETD_PEER_UNICAST)
 		return 0;
-	underlay = underlay_by_ifindex(peer->ifindex);
+	underlay = underlay_at(peer->ifindex, VNETD_FAMILY_IPV4);
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP) ||
 	    ipv4_of(peer->addr) == walk->source)
 		return 0;
@@ -304,7 +304,7 @@ static long look_at_device(__u32 index, void *context)
 	struct in_walk *walk = context;
 	struct vnetd_underlay *underlay = underlay_by_index(index);
 
-	if (!underlay)
+	if (!underlay || underlay->family != VNETD_FAMILY_IPV4)
 		return 0;
 	if (ipv4_of(underlay->addr) == walk->source)
 		walk->own = true;
@@ -338,7 +338,8 @@ static long resend(__u32 index, void *context)
 	struct in_walk *walk = context;
 	struct vnetd_underlay *underlay = underlay_by_index(index);
 
-	if (!underlay || !sends_to_group(underlay) || on_subnet(walk->source, underlay))
+	if (!underlay || underlay->family != VNETD_FAMILY_IPV4 || !sends_to_group(underlay) ||
+	    on_subnet(walk->source, underlay))
 		return 0;
 	group_headers_for(walk, underlay);
 	if (bpf_skb_store_bytes(walk->skb, 0, &walk->headers, sizeof(walk->headers), 0))

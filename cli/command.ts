@@ -12,7 +12,15 @@ import type { SystemdHost } from "./start-daemon.js";
 
 /** What a shell may complete in this place. */
 export type Completion =
-  "device" | "vnet" | "file" | "directory" | "command" | "shell" | "security" | "none";
+  | "device"
+  | "vnet"
+  | "file"
+  | "directory"
+  | "command"
+  | "shell"
+  | "security"
+  | "encapsulation"
+  | "none";
 
 export interface PositionalSpec {
   name: string;

@@ -43,7 +43,6 @@ import { VnetTable } from "./dataplane/vnet-table.js";
 import { kernelError } from "./host/errno.js";
 import { ensureHelperPair, ensureReassembly } from "./host/helper-devices.js";
 import { vnetdLimits } from "./generated/layouts.js";
-import { defaultMtuBytes } from "./host/vnetif.js";
 import type { Log } from "./log.js";
 import type { Closable, Native, NetlinkEvent } from "./native/contract.js";
 import type { StateDirectory } from "./store/state-directory.js";
@@ -97,9 +96,9 @@ export class Controller {
         this.varp.announceAll();
         this.statics.apply();
       },
-      down: (ifindex) => this.hellos.deviceDown(ifindex),
-      gone: (ifindex) => this.hellos.deviceGone(ifindex),
-      mtu: (mtuBytes) => this.vnets.setMtu(mtuBytes ?? defaultMtuBytes),
+      down: (place) => this.hellos.carrierDown(place),
+      gone: (place) => this.hellos.carrierGone(place),
+      mtus: (mtus) => this.vnets.setUnderlayMtus(mtus),
       groupFlags: (underlay) => this.peers.flagsOf(underlay),
     });
     const { vnets, underlays } = this;
@@ -435,7 +434,13 @@ function openContext(options: ControllerOptions): Context {
 
 function builtInVnet(id: VnetId): { config: VnetConfig; builtIn: boolean } {
   return {
-    config: { id, bridge: null, vnetif: defaultVnetifName(id), security: "none" },
+    config: {
+      id,
+      bridge: null,
+      vnetif: defaultVnetifName(id),
+      security: "none",
+      encapsulation: "udp",
+    },
     builtIn: true,
   };
 }

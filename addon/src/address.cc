@@ -84,6 +84,9 @@ Napi::Object addressObject(Napi::Env env, const Address& address) {
   object.Set("family", Napi::Number::New(env, address.family == AF_INET ? 4 : 6));
   object.Set("secondary", Napi::Boolean::New(env, (address.flags & IFA_F_SECONDARY) != 0));
   object.Set("autojoin", Napi::Boolean::New(env, (address.flags & IFA_F_MCAUTOJOIN) != 0));
+  object.Set("tentative",
+             Napi::Boolean::New(env, (address.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) != 0));
+  object.Set("deprecated", Napi::Boolean::New(env, (address.flags & IFA_F_DEPRECATED) != 0));
   object.Set("scope", Napi::Number::New(env, address.scope));
   return object;
 }

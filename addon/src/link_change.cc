@@ -280,6 +280,7 @@ Napi::Value linkAddVxlan(const Napi::CallbackInfo& info) {
     request.nest(IFLA_INFO_DATA, [&] {
       request.putU8(IFLA_VXLAN_COLLECT_METADATA, 1);
       request.putU8(IFLA_VXLAN_LEARNING, 0);
+      request.putU8(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, 1);
       request.put(IFLA_VXLAN_PORT, &port, sizeof port);
     });
   });

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A whole IPv4 packet becomes fragments: one copy of it for each goes to the device on which it is,
+ * A whole IP packet becomes fragments: one copy of it for each goes to the device on which it is,
  * once more, with a mark that says which fragment the copy is to be; there fragment_cut() makes it so.
  * For programs on the inner end of a helper veth pair. Shared by bpf/oversize.bpf.c and
  * bpf/relay.bpf.c.
@@ -10,7 +10,6 @@
 
 #include "outer.h"
 
-#define ETH_IP4_MIN (ETH_HLEN + sizeof(struct iphdr))
 /* as many as a mark can number */
 #define MAX_FRAGMENTS (1 << VNETD_MARK_FRAGMENT_SHIFT)
 /* what one call of bpf_skb_adjust_room may take away */
@@ -49,29 +48,37 @@ static __always_inline long shorten(struct __sk_buff *skb, __u32 len)
 	return skb->len > len ? shrink(skb, skb->len - len) : -1;
 }
 
-/* Leaves `len` bytes from `start` on of what is behind the IP header, as shorten() would. */
-SUBPROGRAM long keep_piece(struct __sk_buff *skb, __u32 start, __u32 len)
+/* Leaves `len` bytes from `start` on of what is behind the headers, as shorten() would. */
+SUBPROGRAM long keep_piece(struct __sk_buff *skb, __u32 headers, __u32 start, __u32 len)
 {
-	__u32 zero = 0, offset = ETH_IP4_MIN + start, last = (len - 1) & (sizeof(struct piece) - 1);
+	__u32 zero = 0, offset = headers + start, last = (len - 1) & (sizeof(struct piece) - 1);
 	struct piece *room = bpf_map_lookup_elem(&piece, &zero);
 
-	if (!room || offset > 0xffff || last + 1 != len || skb->len < ETH_IP4_MIN + len)
+	if (!room || offset > 0xffff || last + 1 != len || skb->len < headers + len)
 		return -1;
 	/* a mask, which no verifier loses sight of */
 	barrier_var(last);
 	last &= sizeof(struct piece) - 1;
 	if (bpf_skb_load_bytes(skb, offset, room->bytes, last + 1) ||
-	    shrink(skb, skb->len - ETH_IP4_MIN - last - 1))
+	    shrink(skb, skb->len - headers - last - 1))
 		return -1;
 	barrier_var(last);
 	last &= sizeof(struct piece) - 1;
-	return bpf_skb_store_bytes(skb, ETH_IP4_MIN, room->bytes, last + 1, 0);
+	return bpf_skb_store_bytes(skb, headers, room->bytes, last + 1, 0);
 }
 
 /* Payload bytes of a fragment that is not the last (RFC 791 section 3.2). */
 static __always_inline __u32 fragment_size(__u32 mtu)
 {
 	return (mtu - sizeof(struct iphdr)) & ~7U;
+}
+
+/* Over IPv6 there is a fragment header as well, but not in a packet that fits. */
+static __always_inline __u32 fragment_size6(__u32 mtu, __u32 payload)
+{
+	if (payload + sizeof(struct ipv6hdr) <= mtu)
+		return payload;
+	return (mtu - sizeof(struct ipv6hdr) - sizeof(struct ipv6_fragment)) & ~7U;
 }
 
 /* Whether an IP payload of so many bytes can leave in fragments of at most mtu. */
@@ -104,8 +111,8 @@ static long copy_fragment(__u32 number, void *context)
 
 /*
  * A copy for each fragment of the packet, whose IP payload is so long. Each copy is told the size of a
- * fragment in place of the header's checksum, where the caller has written it; that is made anew for
- * each.
+ * fragment in place of the IPv4 header's checksum, where the caller has written it; that is made anew
+ * for each; or in a note (below).
  */
 static __always_inline __u32 fragment_copies(struct __sk_buff *skb,
 					     const struct vnetd_underlay *underlay, __u32 payload,
@@ -131,46 +138,138 @@ static __always_inline int leave(const struct vnetd_underlay *underlay, __be32 d
 	return bpf_redirect_neigh(underlay->ifindex, NULL, 0, 0);
 }
 
-/* The copy of a whole packet becomes one fragment of it. */
-static __always_inline __u32 fragment_cut(struct __sk_buff *skb, int *action)
+/* What goes to fragment_cut() in the place of IPv6's source MAC: there is no id in its header, nor a checksum. */
+struct cut_note {
+	__be32 id;
+	__u16 size;
+} VNETD_PACKED;
+
+_Static_assert(sizeof(struct cut_note) == ETH_ALEN, "a MAC");
+
+/* Which bytes behind the IP header a copy keeps. */
+struct cut_range {
+	__u32 start;
+	__u32 end;
+	__u32 payload;
+};
+
+/* False where no such fragment can be, of a packet of ours. */
+static __always_inline bool cut_range(struct cut_range *range, __u32 number, __u32 size,
+				      __u32 payload)
 {
-	__u32 number = skb->mark & (MAX_FRAGMENTS - 1), size, start, end, payload;
-	struct vnetd_underlay *underlay =
-		underlay_by_index(skb->mark >> VNETD_MARK_FRAGMENT_SHIFT & 7);
-	struct iphdr ip;
+	range->payload = payload;
+	range->start = number * size;
+	range->end = range->start + size;
+	if (range->end > payload)
+		range->end = payload;
+	return size >= 8 && range->start < payload;
+}
+
+/* Leaves the range alone behind an IP header. */
+static __always_inline __u32 cut_out(struct __sk_buff *skb, __u32 ip_len,
+				     const struct cut_range *range)
+{
 	long failed;
 
-	skb->mark = VNETD_MARK_NONE;
-	if (!underlay || skb->protocol != bpf_htons(ETH_P_IP) ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+	if (range->end == range->payload ||
+	    likely(!bpf_skb_change_tail(skb, ETH_HLEN + ip_len + range->end, 0)))
+		failed = shrink(skb, range->start);
+	else
+		failed =
+			keep_piece(skb, ETH_HLEN + ip_len, range->start, range->end - range->start);
+	return failed ? VNETD_DROP_NO_MEMORY : VNETD_OK;
+}
+
+static __always_inline __u32 cut4(struct __sk_buff *skb, __u32 number,
+				  struct vnetd_underlay *underlay)
+{
+	struct cut_range range;
+	struct iphdr ip;
+	__u32 size;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.ihl != 5)
 		return VNETD_DROP_STALE_PASS;
-	payload = bpf_ntohs(ip.tot_len) - sizeof(ip);
 	size = ip.check;
-	if (size < 8 || size & 7 || size > fragment_size(underlay->mtu))
+	if (size & 7 || size > fragment_size(underlay->mtu) ||
+	    !cut_range(&range, number, size, bpf_ntohs(ip.tot_len) - sizeof(ip)))
 		return VNETD_DROP_STALE_PASS;
-	start = number * size;
-	end = start + size;
-	if (start >= payload || ip.ihl != 5)
-		return VNETD_DROP_STALE_PASS;
-	if (end >= payload) {
-		end = payload;
-		ip.frag_off = bpf_htons(start / 8);
-		failed = shrink(skb, start);
-	} else {
-		ip.frag_off = bpf_htons(IPV4_MF | start / 8);
-		if (likely(!bpf_skb_change_tail(skb, ETH_IP4_MIN + end, 0)))
-			failed = shrink(skb, start);
-		else
-			failed = keep_piece(skb, start, size);
-	}
-	if (failed)
+	ip.frag_off = bpf_htons(range.start / 8);
+	if (range.end < range.payload)
+		ip.frag_off |= bpf_htons(IPV4_MF);
+	if (cut_out(skb, sizeof(ip), &range))
 		return VNETD_DROP_NO_MEMORY;
-	ip.tot_len = bpf_htons(sizeof(ip) + end - start);
+	ip.tot_len = bpf_htons(sizeof(ip) + range.end - range.start);
 	ip.check = 0;
 	ip.check = ipv4_checksum(&ip);
 	if (bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0))
 		return VNETD_DROP_NO_MEMORY;
-	*action = leave(underlay, ip.daddr);
+	return VNETD_OK;
+}
+
+SUBPROGRAM int cut6(struct __sk_buff *skb, __u32 number, struct vnetd_underlay *underlay)
+{
+	struct {
+		struct ethhdr eth;
+		struct ipv6hdr ip;
+		struct ipv6_fragment fragment;
+	} VNETD_PACKED head = {};
+	struct cut_range range;
+	struct cut_note note;
+
+	if (!underlay)
+		return VNETD_DROP_STALE_PASS;
+	if (skb->protocol != bpf_htons(ETH_P_IPV6) ||
+	    bpf_skb_load_bytes(skb, 0, &head, ETH_HLEN + sizeof(head.ip)))
+		return VNETD_DROP_STALE_PASS;
+	__builtin_memcpy(&note, head.eth.h_source, sizeof(note));
+	if (!cut_range(&range, number, note.size, bpf_ntohs(head.ip.payload_len)))
+		return VNETD_DROP_STALE_PASS;
+	__builtin_memcpy(head.eth.h_source, underlay->mac, ETH_ALEN);
+	/* a packet that fits is no fragment (RFC 8021) */
+	if (!range.start && range.end == range.payload)
+		return bpf_skb_store_bytes(skb, 0, &head, ETH_HLEN, 0) ? VNETD_DROP_NO_MEMORY
+								       : VNETD_OK;
+	if (note.size & 7)
+		return VNETD_DROP_STALE_PASS;
+	head.fragment.id = note.id;
+	head.fragment.offset = bpf_htons(range.start);
+	if (range.end < range.payload)
+		head.fragment.offset |= bpf_htons(IPV6_MORE);
+	if (cut_out(skb, sizeof(head.ip), &range) ||
+	    bpf_skb_adjust_room(skb, sizeof(head.fragment), BPF_ADJ_ROOM_NET, 0))
+		return VNETD_DROP_NO_MEMORY;
+	head.fragment.nexthdr = head.ip.nexthdr;
+	head.ip.nexthdr = IPPROTO_FRAGMENT;
+	head.ip.payload_len = bpf_htons(sizeof(head.fragment) + range.end - range.start);
+	if (bpf_skb_store_bytes(skb, 0, &head, sizeof(head), 0))
+		return VNETD_DROP_NO_MEMORY;
+	return VNETD_OK;
+}
+
+/* The copy of a whole packet becomes one fragment of it, and leaves. */
+static __always_inline __u32 fragment_cut(struct __sk_buff *skb, int *action)
+{
+	__u32 number = skb->mark & (MAX_FRAGMENTS - 1), reason;
+	struct vnetd_underlay *underlay =
+		underlay_by_index(skb->mark >> VNETD_MARK_FRAGMENT_SHIFT & 7);
+	__u32 ifindex;
+	__u8 first;
+
+	skb->mark = VNETD_MARK_NONE;
+	if (!underlay)
+		return VNETD_DROP_STALE_PASS;
+	ifindex = underlay->ifindex;
+	if (underlay->family == VNETD_FAMILY_IPV6)
+		reason = cut6(skb, number, underlay);
+	else
+		reason = cut4(skb, number, underlay);
+	if (reason)
+		return reason;
+	if (bpf_skb_load_bytes(skb, 0, &first, 1))
+		return VNETD_DROP_NO_MEMORY;
+	/* the group's MAC is written; a host's is found by its address */
+	*action = first & 1 ? bpf_redirect(ifindex, 0) : bpf_redirect_neigh(ifindex, NULL, 0, 0);
 	return VNETD_OK;
 }
 

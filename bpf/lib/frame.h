@@ -17,12 +17,11 @@ struct frame {
 	__be16 words[2 * MAX_TAGS + 1];
 	/* not part of the packet */
 	__u8 tags;
-} VNETD_PACKED;
+} VNETD_PACKED __attribute__((aligned(8)));
 
-#define FRAME_HEADERS (sizeof(struct outer) + ETH_HLEN)
-#define FRAME_HEADERS_MAX (FRAME_HEADERS + MAX_TAGS * TAG_LEN)
-
-_Static_assert(offsetof(struct frame, tags) == FRAME_HEADERS_MAX, "as it lies in the packet");
+_Static_assert(offsetof(struct frame, tags) ==
+		       OUTER_PAD + OUTER_MAX + ETH_HLEN + MAX_TAGS * TAG_LEN,
+	       "as it lies in the packet");
 
 static __always_inline bool is_ip(const struct __sk_buff *skb)
 {
@@ -69,14 +68,12 @@ static __always_inline __u32 segment_headers(struct __sk_buff *skb, __u32 networ
 	return transport + (doff >> 4) * 4;
 }
 
-/* Length of the longest outer IP packet that this frame becomes. */
-static __always_inline __u32 outer_length(struct __sk_buff *skb, __u32 tags)
+/* Length of the longest frame that this one, which may be a super-frame, becomes. */
+static __always_inline __u32 longest_frame(struct __sk_buff *skb, __u32 tags)
 {
-	__u32 frame = skb->len + tags * TAG_LEN;
-
 	if (skb->gso_size)
-		frame = ETH_HLEN + tags * TAG_LEN + skb->gso_size + segment_headers(skb, ETH_HLEN);
-	return frame + VNETD_VUDP_IPV4_OVERHEAD;
+		return ETH_HLEN + tags * TAG_LEN + skb->gso_size + segment_headers(skb, ETH_HLEN);
+	return skb->len + tags * TAG_LEN;
 }
 
 /* Takes the tags out of the metadata so that they can be written into the packet. */

@@ -38,8 +38,9 @@ VNETD_MAP(vnet_counts, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_vnet_counts, VNET
 VNETD_MAP(floods, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_floods, VNETD_MAX_VNETS, 0);
 VNETD_MAP(ports, BPF_MAP_TYPE_HASH, __u32, struct vnetd_port, 2 * VNETD_MAX_VNETS, 0);
 
-VNETD_MAP(underlays, BPF_MAP_TYPE_HASH, __u32, struct vnetd_underlay, VNETD_MAX_UNDERLAYS, 0);
-VNETD_MAP(underlay_list, BPF_MAP_TYPE_ARRAY, __u32, __u32, VNETD_MAX_UNDERLAYS, 0);
+VNETD_MAP(underlays, BPF_MAP_TYPE_HASH, struct vnetd_place, struct vnetd_underlay,
+	  VNETD_MAX_UNDERLAYS, 0);
+VNETD_MAP(underlay_list, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_place, VNETD_MAX_UNDERLAYS, 0);
 
 VNETD_MAP(nexthop_ids, BPF_MAP_TYPE_HASH, struct vnetd_nexthop_key, __u32, VNETD_DEFAULT_NEXTHOPS,
 	  0);
@@ -82,17 +83,42 @@ static __always_inline struct vnetd_nexthop *nexthop_by_id(__u32 id)
 	return bpf_map_lookup_elem(&nexthops, &id);
 }
 
-static __always_inline struct vnetd_underlay *underlay_by_ifindex(__u32 ifindex)
+static __always_inline struct vnetd_underlay *underlay_at(__u32 ifindex, __u32 family)
 {
-	return bpf_map_lookup_elem(&underlays, &ifindex);
+	struct vnetd_place place = { .ifindex = ifindex, .family = family };
+
+	return bpf_map_lookup_elem(&underlays, &place);
+}
+
+#define IPV4_MAPPED_WORD bpf_htonl(0x0000ffff)
+
+/* An address in the maps' form. */
+union address {
+	__u8 bytes[16];
+	__be32 words[4];
+};
+
+static __always_inline bool address_is_ipv4(const union address *addr)
+{
+	return !(addr->words[0] | addr->words[1] | (addr->words[2] ^ IPV4_MAPPED_WORD));
+}
+
+/* The place by which a next hop is reached. */
+static __always_inline struct vnetd_underlay *underlay_to(const struct vnetd_nexthop_key *key)
+{
+	union address addr;
+
+	__builtin_memcpy(&addr, key->addr, sizeof(addr));
+	return underlay_at(key->ifindex,
+			   address_is_ipv4(&addr) ? VNETD_FAMILY_IPV4 : VNETD_FAMILY_IPV6);
 }
 
 /* The underlay at an index of underlay_list, or NULL. */
 static __always_inline struct vnetd_underlay *underlay_by_index(__u32 index)
 {
-	__u32 *ifindex = bpf_map_lookup_elem(&underlay_list, &index);
+	struct vnetd_place *place = bpf_map_lookup_elem(&underlay_list, &index);
 
-	return ifindex && *ifindex ? underlay_by_ifindex(*ifindex) : NULL;
+	return place && place->ifindex ? underlay_at(place->ifindex, place->family) : NULL;
 }
 
 #endif

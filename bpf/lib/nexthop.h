@@ -75,7 +75,7 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->key = *key;
 	nexthop->slot = slot;
 	nexthop->flags = VNETD_NEXTHOP_USED;
-	nexthop->encap = VNETD_ENCAP_VUDP4;
+	nexthop->encap = 0;
 	nexthop->entries = 0;
 	nexthop->capabilities = 0;
 	nexthop->mtu = 0;
@@ -154,7 +154,7 @@ SUBPROGRAM __u32 nexthop_primary(__u32 id)
 
 static __always_inline bool nexthop_device_up(const struct vnetd_nexthop *hop)
 {
-	struct vnetd_underlay *underlay = underlay_by_ifindex(hop->key.ifindex);
+	struct vnetd_underlay *underlay = underlay_to(&hop->key);
 
 	return underlay && underlay->flags & VNETD_UNDERLAY_UP;
 }

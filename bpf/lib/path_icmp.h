@@ -130,7 +130,7 @@ SUBPROGRAM __u32 receive_path_icmp(struct __sk_buff *skb, const struct received 
 	len -= sizeof(ip);
 	if (ipv4_checksum(&ip))
 		return VNETD_DROP_BAD_HEADER_CHECKSUM;
-	if (!ipv4_is_host(r->source))
+	if (!ipv4_is_host(r->source.words[3]))
 		return VNETD_DROP_BAD_SOURCE_ADDRESS;
 	if (!icmp_checksum_right(skb, offset, len))
 		return VNETD_DROP_ICMP_CHECKSUM;

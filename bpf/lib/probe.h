@@ -44,7 +44,7 @@ struct probe_found {
 	/* of the probe in the packet */
 	__u32 offset;
 	/* DECAP */
-	__be32 source;
+	union address source;
 };
 
 /* A probe came back: the vnet's budget shrinks, and the daemon is told. */
@@ -66,7 +66,7 @@ static __always_inline __u32 probe_back(struct __sk_buff *skb, const struct prob
 	event->slot = found->slot;
 	event->handle = found->vnet->handle;
 	event->direction = found->direction;
-	ipv4_to(event->source, found->source);
+	__builtin_memcpy(event->source, &found->source, sizeof(event->source));
 	if (bpf_skb_load_bytes(skb, found->offset, &event->probe, sizeof(event->probe)))
 		bpf_ringbuf_discard(event, 0);
 	else
@@ -116,7 +116,7 @@ SUBPROGRAM __u32 probe_arrives(struct __sk_buff *skb, const struct probe_found *
 	if (start.hops >= VNETD_PROBE_HOPS)
 		return VNETD_DROP_LOOP;
 	__builtin_memcpy(hop.vnet, found->vnet->id, VNETD_ID_LEN);
-	ipv4_to(hop.from, found->source);
+	__builtin_memcpy(hop.from, &found->source, sizeof(hop.from));
 	__builtin_memcpy(hop.to, underlay->addr, sizeof(hop.to));
 	at = found->offset + offsetof(struct vnetd_probe, hop) + start.hops * sizeof(hop);
 	/* a probe that is too short for its hops goes on as it is */

@@ -11,21 +11,20 @@
 #include "flood.h"
 #include "frame.h"
 
-#define INNER_MIN_AFTER_ETH 20
-
 /* What is known of a frame that came in. */
 struct received {
 	struct vnetd_underlay *underlay;
 	struct vnetd_vnet *vnet;
-	/* from the start of the packet to the UDP header */
-	__u32 udp_offset;
-	/* UDP payload */
+	/* from the start of the packet to what follows the IP headers: UDP, or EtherIP */
+	__u32 offset;
+	/* what follows that UDP header, or EtherIP's header and the frame */
 	__u32 payload;
-	__be32 source;
-	__be32 destination;
+	union address source;
+	union address destination;
 	__be16 source_port;
 	/* as it lies in the packet */
 	__u16 ip_id;
+	bool is_etherip;
 	bool to_group;
 	bool segmented;
 	/* it came inside VFWD, and bpf/relay.bpf.c has looked at it */
@@ -65,7 +64,7 @@ static __always_inline __u32 learn_remote(struct __sk_buff *skb, const struct re
 	struct vnetd_nexthop *hop;
 	__u32 reason = VNETD_OK;
 
-	ipv4_to(hop_key.addr, r->source);
+	__builtin_memcpy(hop_key.addr, &r->source, sizeof(hop_key.addr));
 	news.nexthop = nexthop_heard(&hop_key, v->slot, &reason);
 	if (!news.nexthop) {
 		if (reason == VNETD_DROP_OWN_ECHO)
@@ -122,6 +121,42 @@ static __always_inline void count_device(const struct received *r, struct __sk_b
 		stats->large_frames += 1;
 }
 
+/* enum bpf_adj_room_flags, Linux 6.3 and later: what the packet is when the outer headers are off */
+#define DECAP_L3_IPV4 (1ULL << 7)
+#define DECAP_L3_IPV6 (1ULL << 8)
+
+/* Before Linux 6.3: the outer IPv6 header becomes an IPv4 header first, then all of it is taken off. */
+SUBPROGRAM int take_off_by_proto(struct __sk_buff *skb, __u32 offset)
+{
+	__u32 shorter = sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+
+	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0))
+		return -1;
+	return bpf_skb_adjust_room(skb, -(__s32)(offset - shorter), BPF_ADJ_ROOM_MAC,
+				   BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
+/*
+ * Takes the bytes in front of the inner IP header away. The kernel keeps the outer family in mind
+ * unless it is told (Linux 6.3): as much as that family's header has to stay.
+ */
+static __always_inline long take_off(struct __sk_buff *skb, __u32 offset, __be16 inner_type,
+				     __u32 inner_len)
+{
+	bool is_ipv4 = inner_type == bpf_htons(ETH_P_IP);
+
+	if (inner_type != (__be16)skb->protocol &&
+	    (is_ipv4 || inner_type == bpf_htons(ETH_P_IPV6))) {
+		if (bpf_skb_adjust_room(skb, -(__s32)offset, BPF_ADJ_ROOM_MAC,
+					BPF_F_ADJ_ROOM_FIXED_GSO |
+						(is_ipv4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6)) == 0)
+			return 0;
+		if (is_ipv4 && inner_len < ETH_HLEN + sizeof(struct ipv6hdr))
+			return take_off_by_proto(skb, offset);
+	}
+	return bpf_skb_adjust_room(skb, -(__s32)offset, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
 /*
  * Takes off what is in front of the inner frame, offset bytes; the inner Ethernet header is put
  * where the outer one was.
@@ -129,16 +164,20 @@ static __always_inline void count_device(const struct received *r, struct __sk_b
 static __always_inline __u32 strip(struct __sk_buff *skb, __u32 offset, const __u8 *inner_eth,
 				   __u32 inner_len)
 {
-	__u32 end = offset + inner_len;
-	/* the kernel leaves at least an IPv4 header behind the Ethernet header */
-	bool tiny = inner_len < ETH_HLEN + INNER_MIN_AFTER_ETH;
+	__u32 end = offset + inner_len, least = ETH_HLEN + sizeof(struct iphdr);
+	__be16 inner_type;
 
-	if (unlikely(tiny))
-		end = offset + ETH_HLEN + INNER_MIN_AFTER_ETH;
+	__builtin_memcpy(&inner_type, inner_eth + 2 * ETH_ALEN, sizeof(inner_type));
+	/* the kernel leaves at least an IP header behind the Ethernet header; a packet that was
+	 * encapsulated on this machine is not padded, but IP needs no padding */
+	if (skb->protocol == bpf_htons(ETH_P_IPV6) && inner_type != bpf_htons(ETH_P_IP))
+		least = ETH_HLEN + sizeof(struct ipv6hdr);
+	if (unlikely(inner_len < least))
+		end = offset + least;
 	/* bytes behind the IP packet (an Ethernet trailer) are not the frame's */
 	if (unlikely(skb->len != end) && bpf_skb_change_tail(skb, end, 0))
 		return VNETD_DROP_NO_MEMORY;
-	if (bpf_skb_adjust_room(skb, -(__s32)offset, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+	if (take_off(skb, offset, inner_type, inner_len))
 		return VNETD_DROP_NO_MEMORY;
 	if (bpf_skb_store_bytes(skb, 0, inner_eth, ETH_HLEN, 0))
 		return VNETD_DROP_NO_MEMORY;

@@ -13,42 +13,127 @@
 #include "frame.h"
 
 struct recursion_walk {
-	__be32 source;
-	__be32 destination;
+	union address source;
+	union address destination;
 	/* 0: a later fragment, which has none */
 	__be16 port;
+	/* EtherIP of vnet, which has none either */
+	bool etherip;
 	bool found;
 };
+
+static __always_inline bool shares_subnet(const union address *addr,
+					  const struct vnetd_underlay *underlay)
+{
+	const __be32 *own = (const void *)underlay->addr;
+	__s32 bits = underlay->prefix_len;
+
+	if (!bits)
+		return false;
+	if (underlay->family == VNETD_FAMILY_IPV4)
+		bits += 96;
+#pragma unroll
+	for (int i = 0; i < 4; i++, bits -= 32) {
+		__u32 differ = bpf_ntohl(addr->words[i] ^ own[i]);
+
+		if (bits > 0 && bits < 32)
+			differ >>= 32 - bits;
+		if (bits > 0 && differ)
+			return false;
+	}
+	return true;
+}
+
+/* fe80::/10: on the link, whatever the prefix of the address that is used there */
+static __always_inline bool on_link(const union address *addr)
+{
+	return (addr->words[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
 
 static long is_packet_of(__u32 index, void *context)
 {
 	struct recursion_walk *walk = context;
 	struct vnetd_underlay *underlay = underlay_by_index(index);
 
-	if (!underlay || !on_subnet(walk->source, underlay))
+	if (!underlay)
 		return 0;
-	if (walk->port ? walk->port != underlay->port
-		       : walk->destination != ipv4_of(underlay->group))
+	if (!shares_subnet(&walk->source, underlay) &&
+	    !(underlay->family == VNETD_FAMILY_IPV6 && on_link(&walk->source)))
 		return 0;
-	walk->found = true;
-	return 1;
+	if (walk->etherip)
+		walk->found = true;
+	else if (walk->port)
+		walk->found = walk->port == underlay->port;
+	else
+		walk->found = same_words(walk->destination.words, (const void *)underlay->group);
+	return walk->found;
 }
 
-/* Only for frames that go to the group: a host's MAC that is known lives elsewhere. */
+/*
+ * Fills in the addresses; returns the protocol behind the IP headers and where that begins, or 0. No
+ * header is kept whole: the stack is short of room here.
+ */
+static __always_inline __u32 recursion_headers(struct __sk_buff *skb, struct recursion_walk *walk,
+					       __u32 *offset, bool *later)
+{
+	__u8 protocol = 0, first = 0;
+	__be16 fragment = 0;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__be32 ends[2];
+
+		if (bpf_skb_load_bytes(skb, ETH_HLEN, &first, 1) ||
+		    bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, frag_off), &fragment,
+				       sizeof(fragment)) ||
+		    bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, protocol), &protocol,
+				       1) ||
+		    bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr), ends,
+				       sizeof(ends)))
+			return 0;
+		ipv4_to(walk->source.bytes, ends[0]);
+		ipv4_to(walk->destination.bytes, ends[1]);
+		*offset = ETH_HLEN + (first & 0xf) * 4;
+		*later = fragment & bpf_htons(IPV4_OFFSET);
+		return protocol;
+	}
+	*offset = ETH_HLEN + sizeof(struct ipv6hdr);
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, nexthdr), &protocol, 1) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, saddr), &walk->source,
+			       sizeof(walk->source)) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, daddr), &walk->destination,
+			       sizeof(walk->destination)))
+		return 0;
+	if (protocol != IPPROTO_FRAGMENT)
+		return protocol;
+	if (bpf_skb_load_bytes(skb, *offset, &protocol, 1) ||
+	    bpf_skb_load_bytes(skb, *offset + offsetof(struct ipv6_fragment, offset), &fragment,
+			       sizeof(fragment)))
+		return 0;
+	*offset += sizeof(struct ipv6_fragment);
+	*later = fragment & bpf_htons(IPV6_OFFSET);
+	return protocol;
+}
+
+/* Only for IP frames that go to the group: a host's MAC that is known lives elsewhere. */
 SUBPROGRAM bool carries_itself(struct __sk_buff *skb)
 {
 	struct recursion_walk walk = {};
-	__u32 udp_offset;
-	struct iphdr ip;
+	__u32 offset = 0, protocol;
+	bool later = false;
+	__be16 word = 0;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.protocol != IPPROTO_UDP)
+	protocol = recursion_headers(skb, &walk, &offset, &later);
+	if (protocol != IPPROTO_UDP && protocol != VNETD_ETHERIP_PROTOCOL)
 		return false;
-	walk.source = ip.saddr;
-	walk.destination = ip.daddr;
-	udp_offset = ETH_HLEN + ip.ihl * 4;
-	if (!(ip.frag_off & bpf_htons(IPV4_OFFSET)) &&
-	    bpf_skb_load_bytes(skb, udp_offset + 2, &walk.port, sizeof(walk.port)))
-		return false;
+	walk.etherip = protocol == VNETD_ETHERIP_PROTOCOL && !later;
+	if (!later) {
+		/* the destination port, or EtherIP's version */
+		if (bpf_skb_load_bytes(skb, offset + (walk.etherip ? 0 : 2), &word, sizeof(word)))
+			return false;
+		if (walk.etherip && word == bpf_htons(VNETD_ETHERIP_VERSION_RFC3378))
+			return false;
+		walk.port = word;
+	}
 	bpf_loop(VNETD_MAX_UNDERLAYS, is_packet_of, &walk, 0);
 	return walk.found;
 }

@@ -14,7 +14,7 @@
 struct destination {
 	/* NULL: the group */
 	struct vnetd_underlay *underlay;
-	__be32 host;
+	union address host;
 	__be16 port;
 	/* of a packet to this host; and that routers must not fragment it, as hosts of ours listen
 	 * to what they say then */
@@ -22,22 +22,31 @@ struct destination {
 	bool dont_fragment;
 	/* it may be an original, which takes no more than VNETD_ORIGINAL_MAX_PACKET in all */
 	bool original;
+	/* the longest frame that fits one packet on the way there */
+	__u32 largest;
 };
 
 struct encap;
+
+/* A place that is up; one that sends to the group is better, and a later one */
+#define PLACE_UP 0x200
+#define PLACE_SENDS 0x100
+#define PLACE_INDEX 0x7
 
 /* What a walk over the devices needs; a callback of bpf_loop, so that it is verified once. */
 struct device_walk {
 	struct __sk_buff *skb;
 	struct encap *e;
-	/* devices that are up, those of them that send to the group, and the last of these; where
-	 * there is none, the last that is up */
-	__u32 up;
-	__u32 sending;
+	/* of each family the place to send to last: PLACE_*; 0: none is up */
+	__u32 best4;
+	__u32 best6;
+	/* the longest frame that fits one packet on all of them */
+	__u32 largest;
+	/* the family that is being sent to, enum vnetd_family, and the last place of it */
+	__u32 family;
 	__u32 last;
-	__u32 min_mtu;
 	__u32 failed;
-	/* devices that got the frame, and those that did not */
+	/* whether a place got the frame, and whether one did not; no counts, as above */
 	__u32 copied;
 	__u32 missed;
 };
@@ -48,10 +57,10 @@ struct encap {
 	struct frame frame;
 	struct destination to;
 	struct device_walk walk;
-	__u32 hash;
-	__u32 inner_len;
-	__u16 ip_id;
+	struct outer_spec spec;
 	bool fast;
+	/* the copy of a frame for the group that goes to the places of the other family */
+	bool other_family;
 };
 
 /* verdicts beside the reasons: left to the other hook; sent through the pair that fragments */
@@ -83,26 +92,36 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	hop = nexthop_by_id((__u32)nexthop);
 	if (!hop || hop->gen != nexthop >> 32)
 		goto unknown;
-	underlay = underlay_by_ifindex(hop->key.ifindex);
+	underlay = underlay_to(&hop->key);
 	if (unlikely(hop->other) && !nexthop_in_order(hop, underlay, now)) {
 		hop = nexthop_by_id(nexthop_in_use((__u32)nexthop));
 		if (!hop)
 			goto unknown;
-		underlay = underlay_by_ifindex(hop->key.ifindex);
+		underlay = underlay_to(&hop->key);
 	}
+	__builtin_memcpy(&e->to.host, hop->key.addr, sizeof(e->to.host));
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		goto unknown;
 	e->to.underlay = underlay;
-	e->to.host = ipv4_of(hop->key.addr);
 	e->to.port = hop->port;
 	e->to.mtu = path_mtu(hop, underlay);
 	e->to.dont_fragment = hop->flags & VNETD_NEXTHOP_MEMBER && e->to.mtu > VNETD_PATH_MTU_MIN;
 	e->to.original = path_to_original(hop);
+	e->to.largest = e->to.mtu - overhead_of(form_of(underlay, e->vnet));
 	v->flooded = false;
 	return;
 unknown:
 	if (!e->fast)
 		event_unknown_unicast(&key, v->slot);
+}
+
+/*
+ * DF is clear, so packets in flight should differ (RFC 6864 section 4.2); and by this a receiver tells
+ * the copies of a group frame (bpf/lib/dedupe.h).
+ */
+static __always_inline __u16 next_ip_id(const struct verdict *v)
+{
+	return (bpf_get_smp_processor_id() << 12) + (v->traffic ? v->traffic->frames[0] : 0);
 }
 
 /* Takes the tags out of the metadata, reads the type, and what else the headers are made of. */
@@ -111,7 +130,7 @@ static __always_inline __u32 prepare(struct __sk_buff *skb, struct encap *e, str
 	__be16 ethertype;
 
 	/* the flow's hash, of the inner frame: before anything is moved */
-	e->hash = bpf_get_hash_recalc(skb);
+	e->spec.hash = bpf_get_hash_recalc(skb);
 	if (e->fast)
 		e->frame.tags = 0;
 	else if (frame_pop_tags(skb, &e->frame))
@@ -131,28 +150,28 @@ static __always_inline __u32 prepare(struct __sk_buff *skb, struct encap *e, str
 	default:
 		e->frame.words[6] = ethertype;
 	}
-	e->inner_len = skb->len + e->frame.tags * TAG_LEN;
-	v->len = e->inner_len;
-	if (e->inner_len + VNETD_VUDP_IPV4_OVERHEAD > 0xffff)
+	e->spec.vnet = e->vnet;
+	e->spec.inner_len = skb->len + e->frame.tags * TAG_LEN;
+	v->len = e->spec.inner_len;
+	if (e->spec.inner_len + VNETD_VUDP_IPV6_OVERHEAD > 0xffff)
 		return e->fast ? FAST_NOT_MINE : VNETD_DROP_SUPERFRAME_TOO_LONG;
-	/* DF is clear, so packets in flight should differ (RFC 6864 section 4.2) */
-	e->ip_id = (bpf_get_smp_processor_id() << 12) + (v->traffic ? v->traffic->frames[0] : 0);
 	return VNETD_OK;
 }
 
 /*
- * Makes room for the outer headers and the tags and writes all but the addresses' parts.
- * On return e->frame's header lies behind the outer headers, the packet begins with sizeof(outer)
- * bytes to be written. *is_outer_ip tells whether the kernel knows that the packet is IP now.
+ * Makes room for the outer headers and the tags: the packet begins with the bytes that
+ * write_headers() writes. *is_outer_ip tells whether the kernel knows that the packet is IP now.
  */
 static __always_inline __u32 add_headers(struct __sk_buff *skb, struct encap *e, bool *is_outer_ip)
 {
-	__u32 tags = e->frame.tags, room = sizeof(struct outer) + tags * TAG_LEN;
-	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
-		      BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO |
+	__u32 tags = e->frame.tags, form = e->spec.form, room = room_of(form) + tags * TAG_LEN;
+	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO |
 		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN + tags * TAG_LEN);
 	long err = -1;
 
+	flags |= form & FORM_IPV6 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
+	if (!(form & FORM_ETHERIP))
+		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
 	/* the type stays where it is relative to the payload: remember it with the tags */
 	*is_outer_ip = is_ip(skb);
 	if (*is_outer_ip)
@@ -170,42 +189,109 @@ static __always_inline __u32 add_headers(struct __sk_buff *skb, struct encap *e,
 	return VNETD_OK;
 }
 
-/* Writes the outer headers and the inner Ethernet header with its tags. */
-static __always_inline int write_headers(struct __sk_buff *skb, const struct encap *e)
+/* Constant lengths: Linux 6.1's verifier loses the bound of a computed one. */
+static __always_inline int write_outer(struct __sk_buff *skb, const struct encap *e)
 {
-	const void *headers = &e->frame;
+	const void *outer = (void *)&e->frame.outer + OUTER_PAD;
 
-	/* constant lengths: Linux 6.1's verifier loses the bound of a computed one */
-	switch (e->frame.tags) {
-	case 0:
-		return bpf_skb_store_bytes(skb, 0, headers, FRAME_HEADERS, 0);
-	case 1:
-		return bpf_skb_store_bytes(skb, 0, headers, FRAME_HEADERS + TAG_LEN, 0);
-	case 2:
-		return bpf_skb_store_bytes(skb, 0, headers, FRAME_HEADERS + 2 * TAG_LEN, 0);
+	switch (e->spec.form) {
+	case FORM_UDP4:
+		return bpf_skb_store_bytes(skb, 0, outer + OUTER_MAX - room_of(FORM_UDP4),
+					   room_of(FORM_UDP4), 0);
+	case FORM_UDP6:
+		return bpf_skb_store_bytes(skb, 0, outer, OUTER_MAX, 0);
+	case FORM_ETHERIP4:
+		return bpf_skb_store_bytes(skb, 0, outer + OUTER_MAX - room_of(FORM_ETHERIP4),
+					   room_of(FORM_ETHERIP4), 0);
 	default:
-		return bpf_skb_store_bytes(skb, 0, headers, FRAME_HEADERS_MAX, 0);
+		return bpf_skb_store_bytes(skb, 0, outer + OUTER_MAX - room_of(FORM_ETHERIP6),
+					   room_of(FORM_ETHERIP6), 0);
 	}
 }
 
-/* ---- the attached devices ----------------------------------------------------------------- */
+/* The inner Ethernet header with its tags, behind the outer headers. */
+static __always_inline int write_inner(struct __sk_buff *skb, const struct encap *e)
+{
+	const void *inner = e->frame.dst;
+	__u32 at = room_of(e->spec.form);
+
+	switch (e->frame.tags) {
+	case 0:
+		return bpf_skb_store_bytes(skb, at, inner, ETH_HLEN, 0);
+	case 1:
+		return bpf_skb_store_bytes(skb, at, inner, ETH_HLEN + TAG_LEN, 0);
+	case 2:
+		return bpf_skb_store_bytes(skb, at, inner, ETH_HLEN + 2 * TAG_LEN, 0);
+	default:
+		return bpf_skb_store_bytes(skb, at, inner, ETH_HLEN + MAX_TAGS * TAG_LEN, 0);
+	}
+}
+
+SUBPROGRAM int write_rare_headers(struct __sk_buff *skb, const struct encap *e)
+{
+	if (!e)
+		return -1;
+	return write_outer(skb, e) ?: write_inner(skb, e);
+}
+
+/* Both; the common forms at once. */
+static __always_inline int write_headers(struct __sk_buff *skb, const struct encap *e)
+{
+	const void *outer = (void *)&e->frame.outer + OUTER_PAD;
+
+	if (unlikely(e->frame.tags | (e->spec.form & FORM_ETHERIP)))
+		return write_rare_headers(skb, e);
+	if (likely(e->spec.form == FORM_UDP4))
+		return bpf_skb_store_bytes(skb, 0, outer + OUTER_MAX - room_of(FORM_UDP4),
+					   room_of(FORM_UDP4) + ETH_HLEN, 0);
+	return bpf_skb_store_bytes(skb, 0, outer, OUTER_MAX + ETH_HLEN, 0);
+}
+
+/* Encapsulates a frame and sends it to the host that it is for. */
+static __always_inline __u32 to_host(struct __sk_buff *skb, struct encap *e, int *action)
+{
+	bool is_outer_ip;
+	__u32 reason;
+
+	e->spec.form = form_of(e->to.underlay, e->vnet);
+	e->spec.port = e->to.port;
+	e->spec.dont_fragment = e->to.dont_fragment;
+	outer_write(&e->frame.outer, &e->spec, e->to.underlay, &e->to.host);
+	reason = add_headers(skb, e, &is_outer_ip);
+	if (reason)
+		return reason;
+	if (write_headers(skb, e))
+		return VNETD_DROP_ENCAP_FAILED;
+	skb->mark = VNETD_MARK_NONE;
+	if (likely(is_outer_ip)) {
+		*action = bpf_redirect_neigh(e->to.underlay->ifindex, NULL, 0, 0);
+		return VNETD_OK;
+	}
+	skb->mark = VNETD_MARK_SECOND_PASS | (e->to.underlay->index & VNETD_MARK_VALUE);
+	*action = bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	return VNETD_OK;
+}
+
+/* ---- the places of the underlay ----------------------------------------------------------- */
 
 static long find_device(__u32 index, void *context)
 {
 	struct device_walk *walk = context;
 	struct vnetd_underlay *underlay = underlay_by_index(index);
+	__u32 largest, place, is_ipv6;
 
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		return 0;
-	walk->up += 1;
-	if (likely(sends_to_group(underlay))) {
-		walk->sending += 1;
-		walk->last = index;
-	} else if (!walk->sending) {
-		walk->last = index;
-	}
-	if (underlay->mtu < walk->min_mtu)
-		walk->min_mtu = underlay->mtu;
+	/* computed, or the verifier walks the loop for each of the ways */
+	is_ipv6 = underlay->family >> 1 & 1;
+	place = PLACE_UP | (sends_to_group(underlay) ? PLACE_SENDS : 0) | (index & PLACE_INDEX);
+	if ((place & (is_ipv6 - 1)) > walk->best4)
+		walk->best4 = place;
+	if ((place & -is_ipv6) > walk->best6)
+		walk->best6 = place;
+	largest = underlay->mtu - overhead_of(form_of(underlay, walk->e->vnet));
+	if (largest < walk->largest)
+		walk->largest = largest;
 	return 0;
 }
 
@@ -216,11 +302,21 @@ static __always_inline void count_missed(const struct device_walk *walk, const s
 		count_drop(v->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED, v->len);
 }
 
-/* Finds out which devices are up. */
-static __always_inline void walk_devices(struct device_walk *walk)
+/* Finds out which places are up. */
+static __always_inline void walk_devices(struct encap *e)
 {
-	walk->min_mtu = 0xffff;
-	bpf_loop(VNETD_MAX_UNDERLAYS, find_device, walk, 0);
+	e->walk.e = e;
+	e->walk.largest = 0xffff;
+	bpf_loop(VNETD_MAX_UNDERLAYS, find_device, &e->walk, 0);
+}
+
+/* The place at an index if it sends to the group and is of the family that is being sent to. */
+static __always_inline struct vnetd_underlay *walked(const struct device_walk *walk, __u32 index)
+{
+	struct vnetd_underlay *underlay = underlay_by_index(index);
+
+	return underlay && sends_to_group(underlay) && underlay->family == walk->family ? underlay
+											: NULL;
 }
 
 #endif

@@ -13,16 +13,21 @@ const infoColumns: readonly Column<VnetInfo>[] = [
   { title: "BRIDGE", text: ({ bridge }) => bridge ?? "" },
   { title: "VNETIF", text: ({ vnetif }) => vnetif },
   { title: "SECURITY", text: ({ security }) => security },
+  { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
 ];
 
 async function createVnet(invocation: Invocation): Promise<void> {
   const what = invocation.positional("FILE|ID");
-  const [security, bridge, vnetif] = ["security", "bridge", "vnetif"].map((name) =>
-    invocation.option(name),
+  const names = ["security", "bridge", "vnetif", "encapsulation"] as const;
+  const given = Object.fromEntries(
+    names.flatMap((name) => {
+      const value = invocation.option(name);
+      return value === undefined ? [] : [[name, value]];
+    }),
   );
   const isId = isVnetIdText(what);
-  if (!isId && [security, bridge, vnetif].some((value) => value !== undefined)) {
-    throw new VnetdError("USAGE", `-s, -b and -v go with an id, and "${what}" is not one`, {
+  if (!isId && Object.keys(given).length > 0) {
+    throw new VnetdError("USAGE", `-s, -b, -v and -e go with an id, and "${what}" is not one`, {
       hint: "Write them into the file, or give an id: 8 fields of 1 to 4 hex digits between colons, or one alone.",
     });
   }
@@ -31,12 +36,7 @@ async function createVnet(invocation: Invocation): Promise<void> {
   }
   const created = isId
     ? await invocation.request("vnetCreate", {
-        parameters: {
-          id: what,
-          ...(security === undefined ? {} : { security }),
-          ...(bridge === undefined ? {} : { bridge }),
-          ...(vnetif === undefined ? {} : { vnetif }),
-        },
+        parameters: { id: what, ...given },
       })
     : await invocation.request(
         "vnetCreate",
@@ -46,9 +46,11 @@ async function createVnet(invocation: Invocation): Promise<void> {
     invocation.output.value(created);
     return;
   }
-  for (const { id, bridge: onBridge, vnetif: name, security: level, note } of created) {
+  for (const { id, bridge, vnetif, security, encapsulation, note } of created) {
+    const onBridge = bridge === null ? "no bridge" : `bridge ${bridge}`;
+    const by = encapsulation === "udp" ? "" : `, by ${encapsulation}`;
     invocation.output.line(
-      `created vnet ${shortVnetId(id)}: ${onBridge === null ? "no bridge" : `bridge ${onBridge}`}, vnetif ${name}, security ${level}`,
+      `created vnet ${shortVnetId(id)}: ${onBridge}, vnetif ${vnetif}, security ${security}${by}`,
     );
     if (typeof note === "string") invocation.output.note(note);
   }
@@ -145,6 +147,13 @@ export const vnetCommands: readonly CommandSpec[] = [
         value: "LEVEL",
         describe: "none, auth or conf",
         completes: "security",
+      },
+      {
+        name: "encapsulation",
+        short: "e",
+        value: "KIND",
+        describe: "how its frames are sent: udp (the default) or etherip",
+        completes: "encapsulation",
       },
       {
         name: "bridge",

@@ -27,7 +27,8 @@ enum vnetd_limits {
 #endif
 	/* vnets of one host; slot 0 is never used */
 	VNETD_MAX_VNETS = 4096,
-	/* attached underlay devices; a program loops over them for the group */
+	/* places of the underlay: attached devices, each once for each IP family that it carries;
+	 * a program loops over them for the group */
 	VNETD_MAX_UNDERLAYS = 8,
 	/* paths to one host */
 	VNETD_MAX_PATHS = 8,
@@ -98,6 +99,13 @@ enum vnetd_security {
 	VNETD_SECURITY_CONF = 2,
 };
 
+/* how a vnet's frames are sent; all are received */
+enum vnetd_encap {
+	VNETD_ENCAP_UDP = 0,
+	/* IP protocol 97, DF set */
+	VNETD_ENCAP_ETHERIP = 1,
+};
+
 enum vnetd_vnet_flags {
 	/* the record is complete and may be used */
 	VNETD_VNET_UP = 1 << 0,
@@ -127,7 +135,9 @@ struct vnetd_vnet {
 	/* frames to the group: so many a second, and at once; 0: no limit */
 	__u32 flood_per_second;
 	__u32 flood_burst;
-	__u32 reserved[4];
+	/* enum vnetd_encap */
+	__u32 encap;
+	__u32 reserved[3];
 };
 
 enum vnetd_flood {
@@ -189,20 +199,32 @@ enum vnetd_underlay_flags {
 	VNETD_UNDERLAY_GROUP_WORKS = 1 << 10,
 };
 
-/* maps underlays (HASH, ifindex -> this) and underlay_list (ARRAY, 0..7 -> ifindex or 0) */
+enum vnetd_family {
+	VNETD_FAMILY_IPV4 = 4,
+	VNETD_FAMILY_IPV6 = 6,
+};
+
+/* A place of the underlay: a device, and a family that it carries outer packets of. What an
+ * address belongs to is said by its form. */
+struct vnetd_place {
+	__u32 ifindex;
+	__u32 family;
+};
+
+/* maps underlays (HASH, place -> this) and underlay_list (ARRAY, 0..7 -> place or 0) */
 struct vnetd_underlay {
 	__u32 ifindex;
 	__u32 flags;
-	/* ::ffff:a.b.c.d */
+	/* our address there, and the multicast group: of the place's family */
 	__u8 addr[16];
-	/* the multicast group, same form */
 	__u8 group[16];
 	__u8 mac[VNETD_MAC_LEN];
 	__u16 mtu;
 	__be16 port;
 	/* of the subnet that addr is in; 0: not known */
 	__u8 prefix_len;
-	__u8 pad;
+	/* enum vnetd_family */
+	__u8 family;
 	/* where it stands in underlay_list */
 	__u32 index;
 	__u32 reserved[3];
@@ -294,10 +316,6 @@ enum vnetd_nexthop_flags {
 	VNETD_NEXTHOP_DIRECT = 1 << 3,
 };
 
-enum vnetd_encap {
-	VNETD_ENCAP_VUDP4 = 0,
-};
-
 /* map nexthops: ARRAY, id -> this. One per (vnet, host address, underlay device). */
 struct vnetd_nexthop {
 	struct vnetd_nexthop_key key;
@@ -305,6 +323,7 @@ struct vnetd_nexthop {
 	__u32 gen;
 	__u32 slot;
 	__u32 flags;
+	/* the vnet's says how frames are sent; this is for hosts that differ (0 for now) */
 	__u32 encap;
 	/* fdb entries that point here */
 	__u32 entries;
@@ -574,6 +593,7 @@ VNETD_SIZE(vnetd_vnet_counts, 16);
 VNETD_SIZE(vnetd_floods, 64);
 VNETD_SIZE(vnetd_probe, 208);
 VNETD_SIZE(vnetd_event_loop, 240);
+VNETD_SIZE(vnetd_place, 8);
 VNETD_SIZE(vnetd_underlay, 68);
 VNETD_SIZE(vnetd_nexthop_key, 24);
 VNETD_SIZE(vnetd_nexthop, 128);

@@ -39,6 +39,11 @@ enum vnetd_mark {
 	VNETD_MARK_RELAY_IN = 0x764e9000,
 	/* … a whole packet that leaves by that device, in fragments if need be */
 	VNETD_MARK_RELAY_OUT = 0x764ea000,
+	/* a copy of a frame for the group, to be sent to the places of the other IP family
+	 * (bpf/encap.bpf.c). Kind and value have 16 bits each. Value: what tells copies, as in the
+	 * IPv4 id of the first */
+	VNETD_MARK_OTHER_FAMILY = 0x764f0000,
+	VNETD_MARK_OTHER_FAMILY_KIND = 0xffff0000,
 };
 
 #endif

@@ -97,6 +97,8 @@ enum vnetd_reason {
 	VNETD_DROP_VARP_BAD_TLV,
 	VNETD_DROP_VARP_LOCAL,
 	VNETD_DROP_VARP_RATE,
+	/* from the underlay: EtherIP */
+	VNETD_DROP_ETHERIP_FRAGMENT,
 
 	VNETD_REASON_COUNT,
 };

@@ -28,11 +28,20 @@ enum vnetd_wire {
 	VNETD_VARP_LEN = 43,
 	/* message header, inner IPv4, inner UDP */
 	VNETD_VFWD_HDR_LEN = 32,
-	/* IPv4 + UDP + VUDP in front of a frame */
+	/* what stands in front of a frame in the outer packet: IP + UDP + VUDP */
 	VNETD_VUDP_IPV4_OVERHEAD = 50,
+	VNETD_VUDP_IPV6_OVERHEAD = 70,
+	/* EtherIP in IP protocol 97, without UDP: version and vnet id alone */
+	VNETD_ETHERIP_PROTOCOL = 97,
+	VNETD_ETHERIP_HDR_LEN = 18,
+	/* IP + EtherIP */
+	VNETD_ETHERIP_IPV4_OVERHEAD = 38,
+	VNETD_ETHERIP_IPV6_OVERHEAD = 58,
 	/* the version bytes `00 40` as x86 hosts send them; big-endian hosts sent `40 00` */
 	VNETD_ETHERIP_VERSION = 0x0040,
 	VNETD_ETHERIP_VERSION_BE_HOST = 0x4000,
+	/* EtherIP as RFC 3378 has it: somebody else's */
+	VNETD_ETHERIP_VERSION_RFC3378 = 0x3000,
 	VNETD_TTL_GROUP = 1,
 	VNETD_TTL_UNICAST = 64,
 	/* a path's MTU is never believed to be smaller (RFC 791 section 3.1: every host takes

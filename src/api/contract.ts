@@ -17,6 +17,8 @@ export const socketName = "vnetd.sock";
 export const maxAnswerBytes = 256 << 20;
 
 export type SecurityLevel = "none" | "auth" | "conf";
+/** how a vnet's frames are sent; both are always received */
+export type EncapsulationName = "udp" | "etherip";
 
 /** A vnet as it was configured; ids in canonical long form. */
 export interface VnetInfo {
@@ -25,6 +27,7 @@ export interface VnetInfo {
   bridge: string | null;
   vnetif: string;
   security: SecurityLevel;
+  encapsulation: EncapsulationName;
 }
 
 /** What runs: one row of `vnets`. */
@@ -138,6 +141,7 @@ export interface PeerInfo {
   problem: string;
 }
 
+/** A device with one IP family; one that carries both is there twice. */
 export interface AttachedDevice {
   device: string;
   address: string | null;
@@ -230,6 +234,7 @@ export interface VnetParameters {
   bridge?: string;
   vnetif?: string;
   security?: string;
+  encapsulation?: string;
 }
 
 export interface Request<M extends Method = Method> {

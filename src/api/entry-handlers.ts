@@ -6,7 +6,7 @@
  * What is made is entered, then persisted, and taken back if that fails; what is deleted is
  * persisted first. A crash in between leaves a static entry that the next start removes.
  */
-import { addressToText, parseAddress } from "../base/address.js";
+import { addressToText, isHostAddress, parseAddress } from "../base/address.js";
 import { VnetdError } from "../base/errors.js";
 import { checkDeviceName, deviceNameProblem } from "../base/ifname.js";
 import { isGroupMac, isZeroMac, macFromText, macToBytes, type Mac } from "../base/mac.js";
@@ -14,7 +14,6 @@ import { parseVnetId } from "../base/vnet-id.js";
 import type { Controller } from "../controller.js";
 import { maxConfiguredEntries, without } from "../controller/static-entries.js";
 import type { Underlay } from "../controller/underlays.js";
-import { isHostAddress } from "../controller/varp-service.js";
 import type { RunningVnet } from "../controller/vnets.js";
 import { isFresh, isLocal, nowNs } from "../dataplane/tables.js";
 import { vnetdControlOp } from "../generated/layouts.js";

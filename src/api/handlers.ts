@@ -111,12 +111,12 @@ function attach(controller: Controller, device: string): AttachedDevice {
 }
 
 function detach(controller: Controller, device: string): { device: string } {
-  const underlay = controller.underlays.list().find((each) => each.device === device);
-  if (underlay !== undefined) {
+  const places = controller.underlays.ofDevice(device);
+  if (places.length > 0) {
     controller.persist((draft) => {
       draft.attached = draft.attached.filter((name) => name !== device);
     });
-    controller.hellos.deviceLeaves(underlay);
+    for (const place of places) controller.hellos.deviceLeaves(place);
   }
   controller.underlays.detach(device);
   controller.context.log.info(`${device}: detached`);
@@ -139,9 +139,9 @@ function placedVnets(params: unknown): PlacedVnet[] {
       optionalTextField(params, "source") ?? "request",
     );
   }
-  onlyFields(parameters, ["id", "bridge", "vnetif", "security"]);
+  onlyFields(parameters, ["id", "bridge", "vnetif", "security", "encapsulation"]);
   const fields: VnetParameters = { id: textField(parameters, "id") };
-  for (const name of ["bridge", "vnetif", "security"] as const) {
+  for (const name of ["bridge", "vnetif", "security", "encapsulation"] as const) {
     const value = optionalTextField(parameters, name);
     if (value !== undefined) fields[name] = value;
   }

@@ -10,6 +10,10 @@ import { VnetdError, type Place } from "./errors.js";
 
 export const addressBytes = 16;
 
+export type Family = 4 | 6;
+/** with which IP families attached devices carry outer packets */
+export type UnderlayPolicy = "auto" | "ipv4" | "ipv6" | "both";
+
 const decimalOctet = /^(0|[1-9][0-9]{0,2})$/;
 const hexGroup = /^[0-9a-f]{1,4}$/i;
 
@@ -122,4 +126,29 @@ export function addressToText(bytes: Uint8Array): string {
 export function isMulticastAddress(bytes: Uint8Array): boolean {
   if (isMappedIpv4(bytes)) return ((bytes[12] ?? 0) & 0xf0) === 0xe0;
   return bytes[0] === 0xff;
+}
+
+/** fe80::/10 */
+export function isLinkLocalAddress(bytes: Uint8Array): boolean {
+  return bytes[0] === 0xfe && ((bytes[1] ?? 0) & 0xc0) === 0x80;
+}
+
+export function familyOf(bytes: Uint8Array): Family {
+  return isMappedIpv4(bytes) ? 4 : 6;
+}
+
+/** The same of an address's text, in any form that the kernel or this module writes. */
+export function familyOfText(text: string): Family {
+  return text.includes(":") ? 6 : 4;
+}
+
+/** Unicast that may be a host's (RFC 1122 section 3.2.1.3, RFC 4291 section 2.4). */
+export function isHostAddress(bytes: Uint8Array): boolean {
+  if (bytes.length !== addressBytes || isMulticastAddress(bytes)) return false;
+  if (isMappedIpv4(bytes)) {
+    const first = bytes[12] ?? 0;
+    return first !== 0 && first !== 127 && first < 240;
+  }
+  // :: and ::1
+  return bytes.subarray(0, 15).some((byte) => byte !== 0) || (bytes[15] ?? 0) > 1;
 }

@@ -12,6 +12,7 @@ import {
   addressToText,
   isMappedIpv4,
   isMulticastAddress,
+  type UnderlayPolicy,
 } from "../base/address.js";
 import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
@@ -51,8 +52,11 @@ export interface DaemonConfig {
   /** make vnets 2, 3 and 4 */
   defaultVnets: boolean;
   ageingSeconds: number;
+  underlay: UnderlayPolicy;
   /** IPv4 multicast group */
   group: string;
+  /** IPv6 multicast group */
+  group6: string;
   port: number;
   merge: MergePolicy;
   limits: TableLimits;
@@ -73,7 +77,10 @@ export function daemonConfigDefaults(): DaemonConfig {
   return {
     defaultVnets: true,
     ageingSeconds: 60,
+    underlay: "auto",
     group: "224.10.0.1",
+    // link scope, transient; group ids from 0x80000000 on are for anyone (RFC 3307), 1798 is our port
+    group6: "ff12::8000:706",
     port: 1798,
     merge: "auto",
     limits: {
@@ -142,6 +149,30 @@ function groupOf(node: YamlNode): string {
     );
   }
   return addressToText(bytes);
+}
+
+function group6Of(node: YamlNode): string {
+  const bytes = addressBytesFromText(textOf(node, "group6"));
+  // a group of scope 0 or 1 never leaves the host (RFC 4291 section 2.7)
+  const leaves = bytes !== undefined && ((bytes[1] ?? 0) & 0x0f) > 1;
+  if (bytes === undefined || isMappedIpv4(bytes) || !isMulticastAddress(bytes) || !leaves) {
+    throw refuse(
+      `"group6" cannot be ${describeNode(node)}`,
+      "It is an IPv6 multicast address of link scope or wider, for example ff12::8000:706, and the same on every host.",
+      node.place,
+    );
+  }
+  return addressToText(bytes);
+}
+
+function underlayOf(node: YamlNode): UnderlayPolicy {
+  const text = textOf(node, "underlay");
+  if (text === "auto" || text === "ipv4" || text === "ipv6" || text === "both") return text;
+  throw refuse(
+    `"underlay" cannot be ${describeNode(node)}`,
+    "It is auto, ipv4, ipv6 or both.",
+    node.place,
+  );
 }
 
 function autoOnOff(node: YamlNode, name: string): "auto" | "on" | "off" {
@@ -245,6 +276,8 @@ const setters = new Map<string, Setter>([
     (config, node) => (config.ageingSeconds = integerOf(node, "ageingSeconds", 1, 86_400)),
   ],
   ["group", (config, node) => (config.group = groupOf(node))],
+  ["group6", (config, node) => (config.group6 = group6Of(node))],
+  ["underlay", (config, node) => (config.underlay = underlayOf(node))],
   ["port", (config, node) => (config.port = integerOf(node, "port", 1, 65535))],
   ["merge", (config, node) => (config.merge = autoOnOff(node, "merge"))],
   ["multicast", (config, node) => (config.multicast = autoOnOff(node, "multicast"))],

@@ -10,7 +10,7 @@
  *
  * Pure; throws nothing but VnetdError. docs/vnet-file.md describes the formats.
  */
-import type { SecurityLevel, VnetParameters } from "../api/contract.js";
+import type { EncapsulationName, SecurityLevel, VnetParameters } from "../api/contract.js";
 import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { defaultBridgeName, defaultVnetifName, parseVnetId, type VnetId } from "../base/vnet-id.js";
@@ -30,6 +30,7 @@ export interface VnetConfig {
   bridge: string | null;
   vnetif: string;
   security: SecurityLevel;
+  encapsulation: EncapsulationName;
 }
 
 /** Where each parameter was written; one that was not given has the vnet's own place. */
@@ -39,6 +40,7 @@ export interface VnetPlaces {
   bridge: Place;
   vnetif: Place;
   security: Place;
+  encapsulation: Place;
 }
 
 export interface PlacedVnet extends VnetConfig {
@@ -48,9 +50,10 @@ export interface PlacedVnet extends VnetConfig {
 /** Larger texts are refused unread: 4096 vnets fit several times. */
 export const maxVnetFileChars = 512 << 10;
 
-const parameterNames = ["id", "bridge", "vnetif", "security"] as const;
+const parameterNames = ["id", "bridge", "vnetif", "security", "encapsulation"] as const;
 type ParameterName = (typeof parameterNames)[number];
 const securityLevels: readonly SecurityLevel[] = ["none", "auth", "conf"];
+const encapsulations: readonly EncapsulationName[] = ["udp", "etherip"];
 const outerNames = ["vnet", "vnets"];
 
 interface RawParameter {
@@ -225,6 +228,19 @@ function securityOf(parameter: RawParameter | undefined): SecurityLevel {
   return level;
 }
 
+function encapsulationOf(parameter: RawParameter | undefined): EncapsulationName {
+  if (parameter === undefined) return "udp";
+  const text = boundedText(parameter, "encapsulation");
+  const name = encapsulations.find((known) => known === text);
+  if (name === undefined) {
+    throw new VnetdError("BAD_VALUE", `"${text.slice(0, 80)}" is not an encapsulation`, {
+      hint: `It is ${encapsulations.join(" or ")}.`,
+      place: parameter.place,
+    });
+  }
+  return name;
+}
+
 function checkVnet(raw: RawVnet): PlacedVnet {
   const idParameter = raw.parameters.get("id");
   if (idParameter === undefined) {
@@ -240,12 +256,14 @@ function checkVnet(raw: RawVnet): PlacedVnet {
     bridge: bridgeOf(raw.parameters.get("bridge"), id),
     vnetif: vnetifOf(raw.parameters.get("vnetif"), id),
     security: securityOf(raw.parameters.get("security")),
+    encapsulation: encapsulationOf(raw.parameters.get("encapsulation")),
     places: {
       vnet: raw.place,
       id: idParameter.place,
       bridge: placeOf("bridge"),
       vnetif: placeOf("vnetif"),
       security: placeOf("security"),
+      encapsulation: placeOf("encapsulation"),
     },
   };
   return vnet;
@@ -360,11 +378,12 @@ export function vnetFromParameters(
 }
 
 /** Without the places: what is stored and shown. */
-export function withoutPlaces({ id, bridge, vnetif, security }: VnetConfig): VnetConfig {
-  return { id, bridge, vnetif, security };
+export function withoutPlaces(vnet: VnetConfig): VnetConfig {
+  const { id, bridge, vnetif, security, encapsulation } = vnet;
+  return { id, bridge, vnetif, security, encapsulation };
 }
 
-/** As an s-expression that parseVnetFile (and the original, but for a long id) reads. */
+/** As an s-expression that parseVnetFile (and the original, but for a long id or EtherIP) reads. */
 export function printVnet(vnet: VnetConfig): string {
   const place: Place = { source: "" };
   const pair = (name: string, text: string): SxpNode => ({
@@ -383,6 +402,7 @@ export function printVnet(vnet: VnetConfig): string {
       pair("bridge", vnet.bridge ?? "none"),
       pair("vnetif", vnet.vnetif),
       pair("security", vnet.security),
+      ...(vnet.encapsulation === "udp" ? [] : [pair("encapsulation", vnet.encapsulation)]),
     ],
     place,
   });

@@ -8,7 +8,7 @@
  * changes there is written to the next hops, so that the data plane knows which paths lead to
  * one host.
  */
-import { parseAddress } from "../base/address.js";
+import { familyOfText, parseAddress } from "../base/address.js";
 import { version } from "../base/version.js";
 import { macToBytes } from "../base/mac.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
@@ -18,6 +18,7 @@ import { HelloSchedule } from "../varp/hello-schedule.js";
 import {
   Members,
   membersDefaults,
+  type Carrier,
   type Member,
   type PathChange,
   type Place,
@@ -130,7 +131,7 @@ export class Hellos {
   }
 
   deviceUsable(underlay: Underlay): void {
-    this.members.deviceUp(underlay.ifindex);
+    this.members.carrierUp(underlay);
     for (const vnet of this.parts.vnets.running()) this.sayToGroup(vnet, "solicit", [underlay]);
   }
 
@@ -138,12 +139,12 @@ export class Hellos {
     for (const vnet of this.parts.vnets.running()) this.sayToGroup(vnet, "goodbye", [underlay]);
   }
 
-  deviceDown(ifindex: number): void {
-    this.apply(this.members.deviceDown(ifindex));
+  carrierDown(carrier: Carrier): void {
+    this.apply(this.members.carrierDown(carrier));
   }
 
-  deviceGone(ifindex: number): void {
-    this.apply(this.members.deviceGone(ifindex));
+  carrierGone(carrier: Carrier): void {
+    this.apply(this.members.carrierGone(carrier));
   }
 
   tick(): void {
@@ -275,7 +276,9 @@ export class Hellos {
   unicastMembers(): UnicastMember[] {
     return this.members.list().flatMap(({ handle, capabilities, primary }) => {
       const { address, ifindex } = primary;
-      return this.isDirect(ifindex, capabilities) ? [{ handle, address, ifindex }] : [];
+      return this.isDirect({ ifindex, address, capabilities })
+        ? [{ handle, address, ifindex }]
+        : [];
     });
   }
 
@@ -315,14 +318,18 @@ export class Hellos {
     else this.peersOf.set(hostId, peers);
   }
 
-  private isDirect(ifindex: number, capabilities: number): boolean {
+  private isDirect({
+    ifindex,
+    address,
+    capabilities,
+  }: Pick<PathChange, "ifindex" | "address" | "capabilities">): boolean {
     if ((capabilities & vnetdCapability.CAP_UNICAST) !== 0) return true;
-    const underlay = this.parts.underlays.byIfindex(ifindex);
+    const underlay = this.parts.underlays.at(ifindex, familyOfText(address));
     return underlay !== undefined && this.parts.peers.usesUnicast(underlay);
   }
 
-  private directFlag({ member, ifindex, capabilities }: PathChange): number {
-    return member && this.isDirect(ifindex, capabilities) ? vnetdNexthopFlags.NEXTHOP_DIRECT : 0;
+  private directFlag(change: PathChange): number {
+    return change.member && this.isDirect(change) ? vnetdNexthopFlags.NEXTHOP_DIRECT : 0;
   }
 
   private heard(vnet: RunningVnet, { address, ifindex }: Place): void {
@@ -343,7 +350,7 @@ export class Hellos {
       const { handle, primary: path } = member;
       const { address, ifindex } = path;
       const vnet = this.parts.vnets.byHandle().get(handle);
-      const underlay = this.parts.underlays.byIfindex(ifindex);
+      const underlay = this.parts.underlays.at(ifindex, familyOfText(address));
       const hop = maps.nexthopOf({ handle, ifindex, addr: parseAddress(address) });
       if (vnet === undefined || underlay === undefined || hop === undefined) continue;
       const times = {

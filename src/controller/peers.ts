@@ -12,7 +12,12 @@
  *                             "none"       it cannot be reached; the problem says why
  */
 import { lookup } from "node:dns/promises";
-import { addressBytesFromText, addressToText, parseAddress } from "../base/address.js";
+import {
+  addressBytesFromText,
+  addressToText,
+  familyOfText,
+  parseAddress,
+} from "../base/address.js";
 import { VnetdError } from "../base/errors.js";
 import { isName, parsePeer, type PeerConfig } from "../base/peer.js";
 import type { PeerAddressInfo, PeerInfo, PeerWay } from "../api/contract.js";
@@ -441,7 +446,7 @@ export class Peers {
         return [
           {
             address,
-            device: this.parts.underlays.byIfindex(ifindex)?.device ?? null,
+            device: this.parts.underlays.at(ifindex, familyOfText(address))?.device ?? null,
             way,
             heardSeconds:
               heardNs === 0n ? null : Math.max(0, Number((now - heardNs) / 100_000_000n) / 10),
@@ -524,7 +529,7 @@ export class Peers {
     const hosts = this.parts.heardHosts();
     const lacksUs = this.peersThatLackUs().map(({ address, name }) => {
       const ifindex = this.placed.find((each) => each.address === address)?.ifindex ?? 0;
-      const ours = this.parts.underlays.byIfindex(ifindex)?.state.address ?? "ADDRESS";
+      const ours = this.parts.underlays.at(ifindex, 4)?.state.address ?? "ADDRESS";
       return `${address} (${name}) does not have this host as a peer: vnetd peer-add ${ours} there`;
     });
     const forwarding = hosts.flatMap(({ name, addresses, peers }): ForwardingHost[] =>

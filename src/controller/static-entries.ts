@@ -7,7 +7,7 @@
  *   vif-add --static   lives here, whatever is heard
  *   varp-add           lives behind that address, whatever is heard
  */
-import { addressToText, parseAddress } from "../base/address.js";
+import { addressToText, familyOfText, parseAddress } from "../base/address.js";
 import { macFromBytes, macToBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
 import { isFresh, isLocal, nowNs } from "../dataplane/tables.js";
@@ -156,13 +156,16 @@ export class StaticEntries {
   /** The device by which the host is reached, or why there is none. */
   deviceOf({ address, device }: Pick<StoredRemote, "address" | "device">): Underlay | string {
     const { underlays } = this.parts;
+    const family = familyOfText(address);
     if (device === null) {
       const ifindex = this.context.native.routeGet(address);
-      const found = ifindex === 0 ? undefined : underlays.byIfindex(ifindex);
+      const found = ifindex === 0 ? undefined : underlays.at(ifindex, family);
       return found ?? `no attached device leads to ${address}`;
     }
-    const underlay = underlays.list().find((each) => each.device === device);
-    if (underlay === undefined) return `${device} is not attached`;
+    const places = underlays.ofDevice(device);
+    if (places.length === 0) return `${device} is not attached`;
+    const underlay = places.find((place) => place.family === family);
+    if (underlay === undefined) return `${device} does not carry IPv${String(family)}`;
     return underlay.ifindex === 0 ? `${device} is not there` : underlay;
   }
 
@@ -196,7 +199,9 @@ export class StaticEntries {
     const entry = this.entryOf(vnet, vmac);
     const nexthop = entry === undefined ? undefined : this.context.maps.nexthop(entry.nexthop);
     const underlay =
-      nexthop === undefined ? undefined : this.parts.underlays.byIfindex(nexthop.key.ifindex);
+      nexthop === undefined
+        ? undefined
+        : this.parts.underlays.at(nexthop.key.ifindex, familyOfText(address));
     if (entry === undefined || underlay === undefined || !isUsable(underlay)) return false;
     return (
       this.pointsTo(entry, address, underlay) && (device ?? underlay.device) === underlay.device

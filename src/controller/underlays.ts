@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The attached underlay devices: hook, record, group membership and socket of each.
+ * The attached underlay devices: hook, record, group membership and socket of each. A device is used
+ * with one IP family or with both (`underlay` in the configuration); each (device, family) is a
+ * *place*, with a record, a group and a socket of its own, and is an Underlay here. The hook and what
+ * decides merging are the device's.
  *
  * Level-triggered: sync() looks at what the kernel has now and makes everything fit, whatever
  * happened since the last time, so a device that goes, comes back under the same name, or changes
@@ -9,19 +12,33 @@
  * autojoin) does not.
  */
 import { VnetdError } from "../base/errors.js";
-import { addressToText, parseAddress } from "../base/address.js";
+import { addressToText, parseAddress, type Family } from "../base/address.js";
 import { macToBytes } from "../base/mac.js";
-import { vnetdLimits, vnetdUnderlayFlags, type VnetdUnderlay } from "../generated/layouts.js";
+import {
+  vnetdFamily,
+  vnetdLimits,
+  vnetdUnderlayFlags,
+  type VnetdPlace,
+  type VnetdUnderlay,
+} from "../generated/layouts.js";
 import { errnoName, kernel, kernelError } from "../host/errno.js";
-import { underlayState, unsuitable, type UnderlayState } from "../host/underlay-state.js";
 import { udpCrossesVrfs } from "../host/l3mdev.js";
-import { overheadBytes } from "../host/vnetif.js";
+import { samePlace, noPlace } from "../dataplane/maps.js";
+import {
+  familiesOf,
+  underlayState,
+  unsuitable,
+  type UnderlayState,
+} from "../host/underlay-state.js";
+import type { AddressInfo, LinkInfo } from "../native/contract.js";
 import { MergePolicy } from "../varp/merge-policy.js";
 import { programOf, type Context } from "./context.js";
 import { VarpSocket } from "./varp-socket.js";
 
+/** A place of the underlay. */
 export interface Underlay {
   device: string;
+  family: Family;
   state: UnderlayState;
   /** of the hook, record and membership that are there; 0: none */
   ifindex: number;
@@ -31,20 +48,32 @@ export interface Underlay {
   failure: string;
 }
 
+interface Device {
+  places: Map<Family, Underlay>;
+  /** since it was attached */
+  hadIpv4: boolean;
+  merge: MergePolicy;
+  /** whose merging was measured */
+  mergeIfindex: number;
+}
+
+export interface PlaceMtu {
+  family: Family;
+  mtuBytes: number;
+}
+
 export interface UnderlayEvents {
   /** it can carry traffic (again), or with another address */
   usable(underlay: Underlay): void;
-  down(ifindex: number): void;
-  gone(ifindex: number): void;
-  mtu(mtuBytes: number | undefined): void;
+  down(place: VnetdPlace): void;
+  gone(place: VnetdPlace): void;
+  mtus(mtus: readonly PlaceMtu[]): void;
   /** flags of its record that follow from how group traffic goes */
   groupFlags(underlay: Underlay): number;
 }
 
-const largestMtuBytes = 65_535 - overheadBytes;
-
 export class Underlays {
-  private readonly underlays = new Map<string, Underlay>();
+  private readonly devices = new Map<string, Device>();
 
   constructor(
     private readonly context: Context,
@@ -52,15 +81,19 @@ export class Underlays {
   ) {}
 
   list(): Underlay[] {
-    return [...this.underlays.values()];
+    return [...this.devices.values()].flatMap(({ places }) => [...places.values()]);
   }
 
   names(): string[] {
-    return [...this.underlays.keys()];
+    return [...this.devices.keys()];
   }
 
-  byIfindex(ifindex: number): Underlay | undefined {
-    return this.list().find((underlay) => underlay.ifindex === ifindex);
+  at(ifindex: number, family: Family): Underlay | undefined {
+    return this.list().find((place) => place.ifindex === ifindex && place.family === family);
+  }
+
+  ofDevice(device: string): Underlay[] {
+    return this.list().filter((place) => place.device === device);
   }
 
   usable(): Underlay[] {
@@ -76,20 +109,29 @@ export class Underlays {
 
   /** Devices that are to be attached from now on, whether they are there or not. */
   reconcile(devices: readonly string[]): void {
-    for (const device of devices) this.underlays.set(device, this.newUnderlay(device));
-    const known = this.context.native.linkList();
-    const wanted = new Set(
-      known.filter(({ name }) => this.underlays.has(name)).map((l) => l.ifindex),
+    const { native, maps } = this.context;
+    for (const device of devices) this.devices.set(device, newDevice());
+    const known = native.linkList();
+    const wanted = new Map(
+      known.flatMap((link) => {
+        const device = this.devices.get(link.name);
+        return device === undefined ? [] : [[link.ifindex, device] as const];
+      }),
     );
-    for (const { ifindex } of this.context.maps.underlays()) {
-      if (!wanted.has(ifindex)) this.takeOut(ifindex);
+    for (const record of maps.underlays()) {
+      const device = wanted.get(record.ifindex);
+      if (device === undefined) this.takeOut(record);
+      else if (record.family === vnetdFamily.FAMILY_IPV4) device.hadIpv4 = hasAddress(record);
     }
     this.sync();
+    for (const record of maps.underlays()) {
+      if (!this.list().some((place) => samePlace(place, record))) this.takeOut(record);
+    }
   }
 
   attach(device: string): Underlay {
     const { native } = this.context;
-    if (this.underlays.has(device)) {
+    if (this.devices.has(device)) {
       throw new VnetdError("ALREADY_ATTACHED", `${device} is attached already`);
     }
     const link = native.linkGet(device);
@@ -102,70 +144,111 @@ export class Underlays {
     if (why !== undefined) {
       throw new VnetdError("DEVICE_UNSUITABLE", `${device} cannot carry vnets: ${why}`);
     }
-    const underlay = this.newUnderlay(device);
-    this.underlays.set(device, underlay);
+    this.devices.set(device, newDevice());
     this.sync();
-    if (underlay.failure !== "") {
+    const places = this.ofDevice(device);
+    const failure = places.map((place) => place.failure).find((text) => text !== "");
+    const [first] = places;
+    if (failure !== undefined || first === undefined) {
       this.detach(device);
-      throw new VnetdError("KERNEL", `${device} cannot be attached: ${underlay.failure}`);
+      throw new VnetdError("KERNEL", `${device} cannot be attached: ${failure ?? "no family"}`);
     }
-    return underlay;
+    return first;
   }
 
   detach(device: string): void {
-    const underlay = this.underlays.get(device);
-    if (underlay === undefined) {
+    const places = this.ofDevice(device);
+    if (!this.devices.delete(device)) {
       throw new VnetdError("NOT_ATTACHED", `${device} is not attached`, {
         hint: "`vnetd status` shows the attached devices.",
       });
     }
-    this.underlays.delete(device);
-    this.leave(underlay);
+    for (const place of places) this.leave(place);
     this.announceMtu();
   }
 
   /** Makes everything fit what the kernel has now. */
   sync(): void {
-    const { native, config } = this.context;
+    const { native } = this.context;
     const links = native.linkList();
     const addresses = native.addressList();
-    for (const underlay of this.underlays.values()) {
-      const state = underlayState(underlay.device, config.group, links, addresses);
-      this.follow(underlay, state);
-    }
+    for (const [name, device] of this.devices) this.syncDevice(name, device, links, addresses);
     this.announceMtu();
+  }
+
+  private syncDevice(
+    name: string,
+    device: Device,
+    links: readonly LinkInfo[],
+    addresses: readonly AddressInfo[],
+  ): void {
+    const { underlay: policy } = this.context.config;
+    const families = familiesOf(policy, name, device.hadIpv4, links, addresses);
+    for (const [family, place] of device.places) {
+      if (families.includes(family)) continue;
+      this.leave(place);
+      device.places.delete(family);
+    }
+    for (const family of families) {
+      const place = device.places.get(family) ?? this.newPlace(name, family, device);
+      device.places.set(family, place);
+      const spec = { device: name, family, group: this.groupOf(family) };
+      const current = place.state.address ?? this.recordedAddress(name, family, links);
+      this.follow(place, underlayState({ ...spec, current }, links, addresses));
+      if (family === 4 && place.state.address !== null) device.hadIpv4 = true;
+    }
+  }
+
+  /** The address that a daemon before this one used. */
+  private recordedAddress(
+    device: string,
+    family: Family,
+    links: readonly LinkInfo[],
+  ): string | null {
+    const ifindex = links.find(({ name }) => name === device)?.ifindex;
+    const record = this.context.maps
+      .underlays()
+      .find((each) => each.ifindex === ifindex && each.family === family);
+    return record === undefined || !hasAddress(record) ? null : addressToText(record.addr);
+  }
+
+  private groupOf(family: Family): string {
+    const { group, group6 } = this.context.config;
+    return family === 4 ? group : group6;
   }
 
   /** Once a second: whether to merge on receipt, from what was received. */
   sampleMerge(): void {
     const { maps, config, log } = this.context;
     if (config.merge !== "auto") return;
-    for (const underlay of this.usable()) {
-      const stats = maps.deviceStats(underlay.ifindex);
+    for (const [name, { merge, places }] of this.devices) {
+      const usable = [...places.values()].filter(isUsable);
+      const stats = maps.deviceStats(usable[0]?.ifindex ?? 0);
       if (stats === undefined) continue;
       const sample = {
         frames: Number(stats.frames),
         largeFrames: Number(stats.largeFrames),
         superFrames: Number(stats.superFrames),
       };
-      if (!underlay.merge.sample(sample)) continue;
-      log.info(`${underlay.device}: merging on receipt ${underlay.merge.merge ? "on" : "off"}`);
-      this.writeRecord(underlay);
+      if (!merge.sample(sample)) continue;
+      log.info(`${name}: merging on receipt ${merge.merge ? "on" : "off"}`);
+      for (const place of usable) this.writeRecord(place);
     }
   }
 
   /** The daemon ends: sockets go, everything else stays and forwards. */
   close(): void {
-    for (const underlay of this.underlays.values()) underlay.socket?.close();
+    for (const place of this.list()) place.socket?.close();
   }
 
-  private newUnderlay(device: string): Underlay {
-    const state = underlayState(device, this.context.config.group, [], []);
+  private newPlace(device: string, family: Family, { merge }: Device): Underlay {
+    const spec = { device, family, group: this.groupOf(family), current: null };
     return {
       device,
-      state,
+      family,
+      state: underlayState(spec, [], []),
       ifindex: 0,
-      merge: new MergePolicy(false),
+      merge,
       socket: undefined,
       failure: "",
     };
@@ -173,9 +256,10 @@ export class Underlays {
 
   private tooMany(): string | undefined {
     const most = vnetdLimits.MAX_UNDERLAYS;
-    return this.underlays.size < most
+    const each = this.context.config.underlay === "both" ? 2 : 1;
+    return (this.devices.size + 1) * each <= most
       ? undefined
-      : `${String(most)} devices are attached, as many as can be`;
+      : `${String(this.devices.size)} devices are attached, as many as can be`;
   }
 
   private follow(underlay: Underlay, state: UnderlayState): void {
@@ -197,7 +281,7 @@ export class Underlays {
     if (usableNow && !(wasUsable && sameAddress)) this.becameUsable(underlay);
     if (!usableNow && wasUsable) {
       this.context.log.warn(`${underlay.device}: ${problemOf(underlay)}`);
-      this.events.down(state.ifindex);
+      this.events.down(underlay);
     }
   }
 
@@ -211,11 +295,10 @@ export class Underlays {
 
   private enter(underlay: Underlay): void {
     const { state } = underlay;
-    const { hooks, maps, config } = this.context;
+    const { hooks, maps } = this.context;
+    this.chooseMerge(underlay);
     if (underlay.ifindex === 0) {
-      const adopted = maps.underlays().find((record) => record.ifindex === state.ifindex);
-      underlay.merge = new MergePolicy(mergeAtStart(config.merge, state.kind, adopted));
-      this.leaveOldGroup(adopted);
+      this.leaveOldGroup(maps.underlays().find((record) => samePlace(record, state)));
     }
     const hook = { ifindex: state.ifindex, direction: "ingress" } as const;
     if (underlay.ifindex === 0 || !hooks.present(hook)) {
@@ -223,8 +306,8 @@ export class Underlays {
     }
     underlay.ifindex = state.ifindex;
     this.writeRecord(underlay);
-    maps.setUnderlayListed(this.placeOf(state.ifindex), state.ifindex);
-    if (this.context.config.multicast === "off") this.leaveGroup(state.ifindex);
+    maps.setUnderlayListed(this.indexOf(underlay), underlay);
+    if (this.context.config.multicast === "off") this.leaveGroup(underlay);
     else if (state.address !== null) this.joinGroup(state);
     this.openSocket(underlay);
   }
@@ -234,8 +317,22 @@ export class Underlays {
     for (const underlay of this.list()) if (underlay.ifindex !== 0) this.writeRecord(underlay);
   }
 
+  /** Measured anew where the device is another one. */
+  private chooseMerge(underlay: Underlay): void {
+    const { maps, config } = this.context;
+    const { ifindex, kind } = underlay.state;
+    const device = this.devices.get(underlay.device);
+    if (device === undefined) return;
+    if (device.mergeIfindex !== ifindex) {
+      const adopted = maps.underlays().find((record) => record.ifindex === ifindex);
+      device.merge = new MergePolicy(mergeAtStart(config.merge, kind, adopted));
+      device.mergeIfindex = ifindex;
+    }
+    underlay.merge = device.merge;
+  }
+
   private writeRecord(underlay: Underlay): void {
-    const { state, merge } = underlay;
+    const { state, merge, family } = underlay;
     const { config, maps } = this.context;
     const up = state.problem === "" ? vnetdUnderlayFlags.UNDERLAY_UP : 0;
     maps.setUnderlay({
@@ -245,51 +342,54 @@ export class Underlays {
         (merge.merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0) |
         this.events.groupFlags(underlay),
       addr: state.address === null ? new Uint8Array(16) : parseAddress(state.address),
-      group: parseAddress(config.group),
+      group: parseAddress(this.groupOf(family)),
+      family,
       mac: macToBytes(state.mac),
       mtu: Math.min(state.mtuBytes, 0xffff),
       port: config.port,
       prefixLen: state.prefixLength,
-      index: this.placeOf(state.ifindex),
+      index: this.indexOf(underlay),
     });
   }
 
-  /** The device's place in the list that the programs walk: the one it has, or a free one. */
-  private placeOf(ifindex: number): number {
+  /** Where a place is in the list that the programs walk: where it was, or a free entry. */
+  private indexOf(place: VnetdPlace): number {
     const list = this.context.maps.underlayList();
-    const place = list.includes(ifindex) ? list.indexOf(ifindex) : list.indexOf(0);
-    if (place < 0) throw new VnetdError("DEVICE_UNSUITABLE", "no more devices fit");
-    return place;
+    const has = (wanted: VnetdPlace): number => list.findIndex((each) => samePlace(each, wanted));
+    const index = has(place) < 0 ? has(noPlace) : has(place);
+    if (index < 0) throw new VnetdError("DEVICE_UNSUITABLE", "no more devices fit");
+    return index;
   }
 
-  private joinGroup({ ifindex, groupJoined }: UnderlayState): void {
-    const { native, config } = this.context;
+  private joinGroup({ ifindex, family, groupJoined }: UnderlayState): void {
+    const { native } = this.context;
+    const group = this.groupOf(family);
     if (!groupJoined) {
-      this.leaveGroup(ifindex);
-      kernel("joining the group", () => native.addressAdd(ifindex, config.group, 32, true));
+      this.leaveGroup({ ifindex, family });
+      const bits = prefixOf(family);
+      kernel("joining the group", () => native.addressAdd(ifindex, group, bits, true));
     }
     // With it the host would keep to itself what it sends to the group.
-    native.routeDeleteLocal(ifindex, config.group);
+    native.routeDeleteLocal(ifindex, group);
   }
 
   /** The group that was joined when the record was written, if the configuration had another. */
   private leaveOldGroup(record: VnetdUnderlay | undefined): void {
     if (record === undefined) return;
     const group = addressToText(record.group);
-    if (group !== this.context.config.group) this.leaveGroup(record.ifindex, group);
+    if (group !== this.groupOf(familyOfPlace(record))) this.leaveGroup(record, group);
   }
 
-  private leaveGroup(ifindex: number, group = this.context.config.group): void {
-    const { native } = this.context;
+  private leaveGroup(place: VnetdPlace, group = this.groupOf(familyOfPlace(place))): void {
     try {
-      native.addressDelete(ifindex, group, 32);
+      this.context.native.addressDelete(place.ifindex, group, prefixOf(familyOfPlace(place)));
     } catch (error) {
       if (!["EADDRNOTAVAIL", "ENODEV"].includes(errnoName(error))) throw error;
     }
   }
 
   private openSocket(underlay: Underlay): void {
-    const { state, device } = underlay;
+    const { state, device, family } = underlay;
     const { native, config, log } = this.context;
     if (underlay.socket?.isFor(state) === true) return;
     underlay.socket?.close();
@@ -297,7 +397,8 @@ export class Underlays {
     if (state.address === null) return;
     const options = { device, ifindex: state.ifindex, address: state.address };
     const { address } = options;
-    const { group, port } = config;
+    const { port } = config;
+    const group = this.groupOf(family);
     try {
       underlay.socket = new VarpSocket(native, { ...options, group, port }, log);
     } catch (error) {
@@ -312,39 +413,65 @@ export class Underlays {
   }
 
   private leave(underlay: Underlay): void {
-    const { ifindex } = underlay;
+    const { ifindex, family } = underlay;
     underlay.socket?.close();
     underlay.socket = undefined;
     underlay.ifindex = 0;
     if (ifindex === 0) return;
-    this.takeOut(ifindex);
-    this.events.gone(ifindex);
+    this.takeOut({ ifindex, family });
+    this.events.gone({ ifindex, family });
   }
 
   /** List, record, hook, membership: in the order in which nothing points to what is gone. */
-  private takeOut(ifindex: number): void {
+  private takeOut(place: VnetdPlace): void {
     const { maps, hooks, log } = this.context;
+    const { ifindex } = place;
     maps.underlayList().forEach((listed, at) => {
-      if (listed === ifindex) maps.setUnderlayListed(at, 0);
+      if (samePlace(listed, place)) maps.setUnderlayListed(at, noPlace);
     });
-    const record = maps.underlays().find((each) => each.ifindex === ifindex);
-    maps.deleteUnderlay(ifindex);
-    maps.deleteDeviceStats(ifindex);
+    const record = maps.underlays().find((each) => samePlace(each, place));
+    maps.deleteUnderlay(place);
+    const isLast = maps.underlays().every((each) => each.ifindex !== ifindex);
     try {
-      hooks.remove({ ifindex, direction: "ingress" });
+      if (isLast) {
+        maps.deleteDeviceStats(ifindex);
+        hooks.remove({ ifindex, direction: "ingress" });
+      }
       this.leaveOldGroup(record);
-      this.leaveGroup(ifindex);
+      this.leaveGroup(place);
     } catch (error) {
       log.warn(kernelError(`detaching device ${String(ifindex)}`, error).message);
     }
   }
 
   private announceMtu(): void {
-    const mtus = this.list().flatMap(({ state }) => (state.ifindex === 0 ? [] : [state.mtuBytes]));
-    this.events.mtu(
-      mtus.length === 0 ? undefined : Math.min(largestMtuBytes, Math.min(...mtus) - overheadBytes),
+    this.events.mtus(
+      this.list().flatMap(({ state: { ifindex, family, mtuBytes } }) =>
+        ifindex === 0 ? [] : [{ family, mtuBytes }],
+      ),
     );
   }
+}
+
+function newDevice(): Device {
+  return {
+    places: new Map(),
+    hadIpv4: false,
+    merge: new MergePolicy(false),
+    mergeIfindex: 0,
+  };
+}
+
+function familyOfPlace({ family }: VnetdPlace): Family {
+  return family === vnetdFamily.FAMILY_IPV6 ? 6 : 4;
+}
+
+function prefixOf(family: Family): number {
+  return family === 4 ? 32 : 128;
+}
+
+function hasAddress({ addr }: VnetdUnderlay): boolean {
+  return addr.some((byte) => byte !== 0);
 }
 
 export function isUsable({ ifindex, state, failure }: Underlay): boolean {

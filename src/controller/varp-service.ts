@@ -12,7 +12,7 @@
  * limits. Nothing here trusts a message: addresses are checked, work for each record is bounded,
  * and what is sent is limited in rate.
  */
-import { addressToText, isMappedIpv4, isMulticastAddress } from "../base/address.js";
+import { addressToText, familyOf, isHostAddress, isMulticastAddress } from "../base/address.js";
 import { isGroupMac, isZeroMac, macFromBytes, macToBytes, type Mac } from "../base/mac.js";
 import { vnetIdFromBytes, vnetIdToBytes } from "../base/vnet-id.js";
 import { isFresh, isLocal, localEntries, nowNs } from "../dataplane/tables.js";
@@ -183,7 +183,7 @@ export class VarpService {
   // ---- messages
 
   private onVarp(event: VarpEvent): void {
-    const underlay = this.parts.underlays.byIfindex(event.ifindex);
+    const underlay = this.parts.underlays.at(event.ifindex, familyOf(event.source));
     const decoded = decodeVarp(Buffer.from(event.message.subarray(0, event.len)));
     // BPF counted what is malformed; it never gets here.
     if (!decoded.ok || underlay === undefined) return;
@@ -225,7 +225,7 @@ export class VarpService {
     const mac = macFromBytes(message.vmac);
     this.parts.hellos.onAnnounce(vnet, underlay, message, from);
     const care = message.address;
-    const wrong = this.whyNotTaken(vnet, mac, care);
+    const wrong = this.whyNotTaken(vnet, underlay, mac, care);
     if (wrong !== undefined) return this.refused(vnet, wrong, message);
     const forItself = addressToText(care) === source;
     if (!forItself && !this.senders.allowed(source, nowMs()))
@@ -251,10 +251,18 @@ export class VarpService {
   }
 
   /** Why an announce of this MAC at this address is not believed, whoever sends it. */
-  private whyNotTaken(vnet: RunningVnet, mac: Mac, care: Uint8Array): string | undefined {
+  private whyNotTaken(
+    vnet: RunningVnet,
+    underlay: Underlay,
+    mac: Mac,
+    care: Uint8Array,
+  ): string | undefined {
     if (isGroupMac(mac)) return "refused_group_mac";
     if (isZeroMac(mac)) return "varp_bad_address";
     if (!isHostAddress(care) || this.isOwnAddress(addressToText(care))) return "varp_bad_address";
+    // Of the other family only where the device carries that as well: there is no way to it else.
+    if (this.parts.underlays.at(underlay.ifindex, familyOf(care)) === undefined)
+      return "varp_bad_address";
     return mac === vnet.vmac ? "varp_local" : undefined;
   }
 
@@ -345,11 +353,4 @@ export class VarpService {
   private vnetOf({ handle }: MacEvent): RunningVnet | undefined {
     return this.parts.vnets.byHandle().get(handle);
   }
-}
-
-/** Unicast IPv4 that may be a host's (RFC 1122 section 3.2.1.3). */
-export function isHostAddress(bytes: Uint8Array): boolean {
-  if (!isMappedIpv4(bytes) || isMulticastAddress(bytes)) return false;
-  const first = bytes[12] ?? 0;
-  return first !== 0 && first !== 127 && first < 240;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The UDP socket of one underlay device: VARP messages leave by it, from the device's address and
- * the protocol's port, TTL 1 to the group. Messages come in through BPF, not here; what the
+ * the protocol's port, TTL 1 to the group. There is one for each place of the underlay. Messages come in through BPF, not here; what the
  * socket receives nevertheless is read and dropped.
  */
 import dgram from "node:dgram";
+import { familyOfText } from "../base/address.js";
 import { errnoName } from "../host/errno.js";
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
@@ -21,11 +22,7 @@ export interface VarpSocketOptions {
 const maxQueuedBytes = 256 << 10;
 
 export class VarpSocket {
-  // Addresses are numbers here; without a look-up a message leaves before send() returns.
-  private readonly socket = dgram.createSocket({
-    type: "udp4",
-    lookup: (address, _options, done) => done(null, address, 4),
-  });
+  private readonly socket: dgram.Socket;
   private closed = false;
   private readonly waiting: (() => void)[] = [];
   private ready = false;
@@ -36,6 +33,12 @@ export class VarpSocket {
     private readonly log: Log,
   ) {
     const { device, address, port } = options;
+    const family = familyOfText(address);
+    // Addresses are numbers here; without a look-up a message leaves before send() returns.
+    this.socket = dgram.createSocket({
+      type: family === 4 ? "udp4" : "udp6",
+      lookup: (text, _options, done) => done(null, text, family),
+    });
     const fd = native.udpSocket({ device, address, port, multicastTtl: 1 });
     this.socket.on("error", (error) => {
       log.warn(`${device}: VARP socket: ${error.message}`);

@@ -18,7 +18,7 @@ import type {
   VnifInfo,
 } from "../api/contract.js";
 import type { Mac } from "../base/mac.js";
-import { parseAddress } from "../base/address.js";
+import { familyOfText, parseAddress } from "../base/address.js";
 import { version } from "../base/version.js";
 import { vnetdDirection } from "../generated/layouts.js";
 import { dropRows, localEntries, pathMtuBytes, remoteEntries } from "../dataplane/tables.js";
@@ -65,7 +65,7 @@ export class Views {
       if (running === undefined) return [];
       const { vnif, vmac } = running;
       const up = vnif?.up ?? running.peer.carrier;
-      const mtu = vnif?.mtuBytes ?? this.parts.vnets.mtu;
+      const mtu = vnif?.mtuBytes ?? this.parts.vnets.mtuOf(config);
       return [{ vnet: config.id, vnetif: config.vnetif, vmac, bridge: config.bridge, up, mtu }];
     });
   }
@@ -152,7 +152,7 @@ export class Views {
 
   /** Of the path, or of the host's device as it says if ours is not attached. */
   private pathMtu({ address, ifindex, mtuBytes }: MemberPath): number {
-    const underlay = this.parts.underlays.byIfindex(ifindex);
+    const underlay = this.parts.underlays.at(ifindex, familyOfText(address));
     if (underlay === undefined) return mtuBytes;
     const host = { ifindex, addr: parseAddress(address), mtuBytes };
     return pathMtuBytes(this.context.maps, underlay.state.mtuBytes, host);
@@ -160,7 +160,7 @@ export class Views {
 
   attached(underlay: Underlay): AttachedDevice {
     const { config, hooks } = this.context;
-    const { state, device, merge } = underlay;
+    const { state, device, merge, family } = underlay;
     const group = this.parts.peers.describe(underlay);
     return {
       device,
@@ -169,7 +169,7 @@ export class Views {
       mtu: state.mtuBytes,
       up: isUsable(underlay),
       problem: problemOf(underlay),
-      group: config.group,
+      group: family === 4 ? config.group : config.group6,
       port: config.port,
       merge: merge.merge,
       groupWay: group.way,
@@ -264,7 +264,7 @@ export class Views {
     return {
       ...base,
       handle: running.handle,
-      mtu: this.parts.vnets.mtu,
+      mtu: this.parts.vnets.mtuOf(config),
       vmac: running.vmac,
       entries,
       hosts,

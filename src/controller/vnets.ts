@@ -18,19 +18,23 @@ import { kernel } from "../host/errno.js";
 import { isHelperAlias, macOf, peerNameOf, vnetOfAlias } from "../host/names.js";
 import {
   checkVnetifName,
-  defaultMtuBytes,
   ethernetMtuBytes,
   ensureVnetif,
   macOfLink,
-  overheadBytes,
   removeVnetif,
   renameVnetif,
   setMtu,
   type Vnetif,
 } from "../host/vnetif.js";
 import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
-import { vnetdSecurity } from "../generated/layouts.js";
+import { vnetdEncap, vnetdSecurity } from "../generated/layouts.js";
+import { overheadBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
+import type { PlaceMtu } from "./underlays.js";
+
+const noUnderlay: readonly PlaceMtu[] = [{ family: 4, mtuBytes: ethernetMtuBytes }];
+/** what IP's length can say */
+const largestPacketBytes = 65_535;
 
 /** In a record: the vnetif is in another namespace. No device here has this number. */
 export const vnifElsewhere = 0x7fffffff;
@@ -64,7 +68,7 @@ export interface RunningVnet extends VnetSlot {
 
 export class Vnets {
   private readonly vnets = new Map<VnetId, Vnet>();
-  private mtuBytes = defaultMtuBytes;
+  private underlayMtus: readonly PlaceMtu[] = noUnderlay;
   private handles: Map<number, RunningVnet> | undefined;
   /** when a vnetif was last put back on its bridge */
   private readonly putBackAtMs = new Map<VnetId, number>();
@@ -185,15 +189,18 @@ export class Vnets {
     return note;
   }
 
-  setMtu(mtuBytes: number): void {
-    if (mtuBytes === this.mtuBytes) return;
-    this.mtuBytes = mtuBytes;
+  /** What the places of the underlay carry; none: as if there were an Ethernet with IPv4. */
+  setUnderlayMtus(mtus: readonly PlaceMtu[]): void {
+    const before = this.underlayMtus;
+    this.underlayMtus = mtus.length === 0 ? noUnderlay : mtus;
+    if (JSON.stringify(before) === JSON.stringify(this.underlayMtus)) return;
     const { native, log } = this.context;
     for (const { config, running } of this.list()) {
       try {
         if (running?.vnif !== undefined) setMtu(native, running.vnif, this.vnifMtu(config));
         const bridge = config.bridge === null ? undefined : native.linkGet(config.bridge);
-        if (bridge !== undefined && isOurs(bridge, config.id)) setMtu(native, bridge, mtuBytes);
+        if (bridge !== undefined && isOurs(bridge, config.id))
+          setMtu(native, bridge, this.mtuOf(config));
       } catch (error) {
         log.warn(`vnet ${config.id}: ${String(error)}`);
       }
@@ -201,9 +208,13 @@ export class Vnets {
     this.followLinks(native.linkList());
   }
 
-  /** What fits into one outer packet. */
-  get mtu(): number {
-    return this.mtuBytes;
+  /** What fits into one outer packet, at every place. */
+  mtuOf({ encapsulation }: VnetConfig): number {
+    const fits = this.underlayMtus.map(({ family, mtuBytes }) => {
+      const overhead = overheadBytes(family, encapsulation);
+      return Math.min(mtuBytes, largestPacketBytes) - overhead;
+    });
+    return Math.min(...fits);
   }
 
   /**
@@ -211,10 +222,11 @@ export class Vnets {
    * port takes all that guests on an Ethernet send: what is too large is answered with ICMP, or
    * sent in fragments, by bpf/oversize.bpf.c.
    */
-  private vnifMtu({ bridge }: VnetConfig): number {
-    return bridge === null
-      ? this.mtuBytes
-      : Math.max(ethernetMtuBytes, this.mtuBytes + overheadBytes);
+  private vnifMtu(config: VnetConfig): number {
+    const own = this.mtuOf(config);
+    if (config.bridge === null) return own;
+    const underlay = Math.min(...this.underlayMtus.map(({ mtuBytes }) => mtuBytes));
+    return Math.max(ethernetMtuBytes, Math.min(underlay, largestPacketBytes));
   }
 
   /** Takes over what became of the devices: moved, back again, another MAC. */
@@ -283,9 +295,9 @@ export class Vnets {
   }
 
   private createOne(placed: PlacedVnet): { running: RunningVnet; undo: () => void } {
-    const { id, bridge, vnetif, security } = placed;
+    const { id, bridge, vnetif, security, encapsulation } = placed;
     const before = this.vnets.get(id);
-    const config = { id, bridge, vnetif, security };
+    const config = { id, bridge, vnetif, security, encapsulation };
     const vnet: Vnet = { config, builtIn: false, running: before?.running, problem: "" };
     const undo = before === undefined ? (): void => this.discard(vnet) : this.wayBack(vnet, before);
     try {
@@ -361,7 +373,7 @@ export class Vnets {
     }
     const undos: (() => void)[] = [];
     const maxLearned = this.context.config.limits.entriesPerVnet;
-    const spec = { id, hostId, mtuBytes: this.mtuBytes, maxLearned };
+    const spec = { id, hostId, mtuBytes: this.mtuOf(config), maxLearned };
     try {
       let bridgeIndex: number | undefined;
       let ownsBridge = false;
@@ -394,7 +406,7 @@ export class Vnets {
   }
 
   private enter(
-    { id, security }: VnetConfig,
+    { id, security, encapsulation }: VnetConfig,
     { slot, handle }: VnetSlot,
     { vnif, peer }: Vnetif,
   ): Omit<RunningVnet, "ownsBridge"> {
@@ -419,6 +431,7 @@ export class Vnets {
         floodPerSecond: config.limits.floodPerSecond,
         floodBurst: config.limits.floodBurst,
         probeNonce: probeNonceOf(this.context.probeSecret, id),
+        encap: encapsulation === "etherip" ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
       },
     );
     return { id, slot, handle, vnif, peer, vmac };

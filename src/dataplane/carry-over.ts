@@ -87,10 +87,10 @@ function carryVnets({ from, to }: Transfer): number {
 
 function carryConfiguration(transfer: Transfer): number {
   const { from, to } = transfer;
-  if (!same(transfer, "underlays")) return 0;
+  if (!same(transfer, "underlays") || !same(transfer, "underlay_list")) return 0;
   const records = from.underlays();
   for (const record of records) to.setUnderlay(record);
-  from.underlayList().forEach((ifindex, at) => to.setUnderlayListed(at, ifindex));
+  from.underlayList().forEach((place, at) => to.setUnderlayListed(at, place));
   return records.length;
 }
 

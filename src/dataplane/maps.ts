@@ -19,6 +19,7 @@ import {
   decodeVnetdPeerStats,
   decodeVnetdTableStats,
   decodeVnetdTraffic,
+  decodeVnetdPlace,
   decodeVnetdUnderlay,
   decodeVnetdVnet,
   decodeVnetdVnetCounts,
@@ -30,6 +31,7 @@ import {
   encodeVnetdMemberKey,
   encodeVnetdPeer,
   encodeVnetdPort,
+  encodeVnetdPlace,
   encodeVnetdUnderlay,
   encodeVnetdVnet,
   VnetdDropCount,
@@ -51,6 +53,7 @@ import {
   type VnetdPeerStats,
   type VnetdPort,
   type VnetdTableStats,
+  type VnetdPlace,
   type VnetdUnderlay,
   type VnetdVnet,
 } from "../generated/layouts.js";
@@ -159,22 +162,24 @@ export class Maps {
   }
 
   setUnderlay(record: VnetdUnderlay): void {
-    this.native.mapUpdate(this.fd("underlays"), u32(record.ifindex), encodeVnetdUnderlay(record));
+    const key = encodeVnetdPlace(record);
+    this.native.mapUpdate(this.fd("underlays"), key, encodeVnetdUnderlay(record));
   }
 
-  deleteUnderlay(ifindex: number): void {
-    this.native.mapDelete(this.fd("underlays"), u32(ifindex));
+  deleteUnderlay(place: VnetdPlace): void {
+    this.native.mapDelete(this.fd("underlays"), encodeVnetdPlace(place));
   }
 
-  /** The list that a program walks for the group; 0 ends nothing, it is an empty place. */
-  underlayList(): number[] {
-    return range(vnetdLimits.MAX_UNDERLAYS).map(
-      (at) => this.native.mapLookup(this.fd("underlay_list"), u32(at))?.readUInt32LE(0) ?? 0,
-    );
+  /** The list that a program walks for the group; ifindex 0 ends nothing, it is an empty place. */
+  underlayList(): VnetdPlace[] {
+    return range(vnetdLimits.MAX_UNDERLAYS).map((at) => {
+      const value = this.native.mapLookup(this.fd("underlay_list"), u32(at));
+      return value === undefined ? noPlace : decodeVnetdPlace(value);
+    });
   }
 
-  setUnderlayListed(at: number, ifindex: number): void {
-    this.native.mapUpdate(this.fd("underlay_list"), u32(at), u32(ifindex));
+  setUnderlayListed(at: number, place: VnetdPlace): void {
+    this.native.mapUpdate(this.fd("underlay_list"), u32(at), encodeVnetdPlace(place));
   }
 
   deviceStats(ifindex: number): VnetdDeviceStats | undefined {
@@ -312,6 +317,12 @@ export class Maps {
     const value = this.native.mapLookup(this.fd("table_stats"), u32(0));
     return decodeVnetdTableStats(value ?? Buffer.alloc(32));
   }
+}
+
+export const noPlace: VnetdPlace = { ifindex: 0, family: 0 };
+
+export function samePlace(a: VnetdPlace, b: VnetdPlace): boolean {
+  return a.ifindex === b.ifindex && a.family === b.family;
 }
 
 export function u32(value: number): Buffer {

@@ -32,6 +32,8 @@ export interface VnetSettings {
   floodPerSecond: number;
   floodBurst: number;
   probeNonce: bigint;
+  /** enum vnetd_encap */
+  encap: number;
 }
 
 export class VnetTable {
@@ -88,6 +90,7 @@ export class VnetTable {
       floodPerSecond: settings.floodPerSecond,
       floodBurst: settings.floodBurst,
       probeNonce: settings.probeNonce,
+      encap: settings.encap,
     };
     this.maps.setVnet(slot, record);
     for (const ifindex of [settings.vnif, settings.vnifPeer]) {

@@ -62,6 +62,13 @@ export const vnetdSecurity = {
 } as const;
 export type VnetdSecurity = (typeof vnetdSecurity)[keyof typeof vnetdSecurity];
 
+/** enum vnetd_encap; VNETD_ left out of the names */
+export const vnetdEncap = {
+  ENCAP_UDP: 0,
+  ENCAP_ETHERIP: 1,
+} as const;
+export type VnetdEncap = (typeof vnetdEncap)[keyof typeof vnetdEncap];
+
 /** enum vnetd_vnet_flags; VNETD_ left out of the names */
 export const vnetdVnetFlags = {
   VNET_UP: 1,
@@ -87,6 +94,13 @@ export const vnetdUnderlayFlags = {
 } as const;
 export type VnetdUnderlayFlags = (typeof vnetdUnderlayFlags)[keyof typeof vnetdUnderlayFlags];
 
+/** enum vnetd_family; VNETD_ left out of the names */
+export const vnetdFamily = {
+  FAMILY_IPV4: 4,
+  FAMILY_IPV6: 6,
+} as const;
+export type VnetdFamily = (typeof vnetdFamily)[keyof typeof vnetdFamily];
+
 /** enum vnetd_peer_flags; VNETD_ left out of the names */
 export const vnetdPeerFlags = {
   PEER_USED: 1,
@@ -103,12 +117,6 @@ export const vnetdNexthopFlags = {
   NEXTHOP_DIRECT: 8,
 } as const;
 export type VnetdNexthopFlags = (typeof vnetdNexthopFlags)[keyof typeof vnetdNexthopFlags];
-
-/** enum vnetd_encap; VNETD_ left out of the names */
-export const vnetdEncap = {
-  ENCAP_VUDP4: 0,
-} as const;
-export type VnetdEncap = (typeof vnetdEncap)[keyof typeof vnetdEncap];
 
 /** enum vnetd_fdb_flags; VNETD_ left out of the names */
 export const vnetdFdbFlags = {
@@ -183,6 +191,8 @@ export const vnetdMark = {
   MARK_RELAY: 1984856064,
   MARK_RELAY_IN: 1984860160,
   MARK_RELAY_OUT: 1984864256,
+  MARK_OTHER_FAMILY: 1984888832,
+  MARK_OTHER_FAMILY_KIND: 4294901760,
 } as const;
 export type VnetdMark = (typeof vnetdMark)[keyof typeof vnetdMark];
 
@@ -246,7 +256,8 @@ export const vnetdReason = {
   DROP_VARP_BAD_TLV: 48,
   DROP_VARP_LOCAL: 49,
   DROP_VARP_RATE: 50,
-  REASON_COUNT: 51,
+  DROP_ETHERIP_FRAGMENT: 51,
+  REASON_COUNT: 52,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -261,8 +272,14 @@ export const vnetdWire = {
   VARP_LEN: 43,
   VFWD_HDR_LEN: 32,
   VUDP_IPV4_OVERHEAD: 50,
+  VUDP_IPV6_OVERHEAD: 70,
+  ETHERIP_PROTOCOL: 97,
+  ETHERIP_HDR_LEN: 18,
+  ETHERIP_IPV4_OVERHEAD: 38,
+  ETHERIP_IPV6_OVERHEAD: 58,
   ETHERIP_VERSION: 64,
   ETHERIP_VERSION_BE_HOST: 16384,
+  ETHERIP_VERSION_RFC3378: 12288,
   TTL_GROUP: 1,
   TTL_UNICAST: 64,
   PATH_MTU_MIN: 576,
@@ -388,6 +405,7 @@ export const reasonNames: readonly string[] = [
   "varp_bad_tlv",
   "varp_local",
   "varp_rate",
+  "etherip_fragment",
 ];
 
 /** enum vnetd_direction -> label */
@@ -516,6 +534,7 @@ export interface VnetdVnet {
   probeNonce: bigint;
   floodPerSecond: number;
   floodBurst: number;
+  encap: number;
 }
 
 export const VnetdVnet = {
@@ -537,7 +556,8 @@ export const VnetdVnet = {
     probeNonce: { offset: 72, size: 8, type: "u64" },
     floodPerSecond: { offset: 80, size: 4, type: "u32" },
     floodBurst: { offset: 84, size: 4, type: "u32" },
-    reserved: { offset: 88, size: 16, type: "u32", count: 4 },
+    encap: { offset: 88, size: 4, type: "u32" },
+    reserved: { offset: 92, size: 12, type: "u32", count: 3 },
   },
 } as const;
 
@@ -557,6 +577,7 @@ export function writeVnetdVnet(out: Buffer, value: VnetdVnet, offset = 0): void 
   out.writeBigUInt64LE(value.probeNonce, offset + 72);
   out.writeUInt32LE(value.floodPerSecond, offset + 80);
   out.writeUInt32LE(value.floodBurst, offset + 84);
+  out.writeUInt32LE(value.encap, offset + 88);
 }
 
 export function encodeVnetdVnet(value: VnetdVnet): Buffer {
@@ -583,6 +604,7 @@ export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
     probeNonce: buf.readBigUInt64LE(offset + 72),
     floodPerSecond: buf.readUInt32LE(offset + 80),
     floodBurst: buf.readUInt32LE(offset + 84),
+    encap: buf.readUInt32LE(offset + 88),
   };
 }
 
@@ -710,6 +732,39 @@ export function decodeVnetdPort(buf: Buffer, offset = 0): VnetdPort {
   };
 }
 
+/** struct vnetd_place */
+export interface VnetdPlace {
+  ifindex: number;
+  family: number;
+}
+
+export const VnetdPlace = {
+  size: 8,
+  fields: {
+    ifindex: { offset: 0, size: 4, type: "u32" },
+    family: { offset: 4, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdPlace(out: Buffer, value: VnetdPlace, offset = 0): void {
+  out.writeUInt32LE(value.ifindex, offset);
+  out.writeUInt32LE(value.family, offset + 4);
+}
+
+export function encodeVnetdPlace(value: VnetdPlace): Buffer {
+  const out = Buffer.alloc(8);
+  writeVnetdPlace(out, value);
+  return out;
+}
+
+export function decodeVnetdPlace(buf: Buffer, offset = 0): VnetdPlace {
+  atLeast(buf, offset, 8, "vnetd_place");
+  return {
+    ifindex: buf.readUInt32LE(offset),
+    family: buf.readUInt32LE(offset + 4),
+  };
+}
+
 /** struct vnetd_underlay */
 export interface VnetdUnderlay {
   ifindex: number;
@@ -720,6 +775,7 @@ export interface VnetdUnderlay {
   mtu: number;
   port: number;
   prefixLen: number;
+  family: number;
   index: number;
 }
 
@@ -734,7 +790,7 @@ export const VnetdUnderlay = {
     mtu: { offset: 46, size: 2, type: "u16" },
     port: { offset: 48, size: 2, type: "u16", endian: "be" },
     prefixLen: { offset: 50, size: 1, type: "u8" },
-    pad: { offset: 51, size: 1, type: "u8" },
+    family: { offset: 51, size: 1, type: "u8" },
     index: { offset: 52, size: 4, type: "u32" },
     reserved: { offset: 56, size: 12, type: "u32", count: 3 },
   },
@@ -749,6 +805,7 @@ export function writeVnetdUnderlay(out: Buffer, value: VnetdUnderlay, offset = 0
   out.writeUInt16LE(value.mtu, offset + 46);
   out.writeUInt16BE(value.port, offset + 48);
   out.writeUInt8(value.prefixLen, offset + 50);
+  out.writeUInt8(value.family, offset + 51);
   out.writeUInt32LE(value.index, offset + 52);
 }
 
@@ -769,6 +826,7 @@ export function decodeVnetdUnderlay(buf: Buffer, offset = 0): VnetdUnderlay {
     mtu: buf.readUInt16LE(offset + 46),
     port: buf.readUInt16BE(offset + 48),
     prefixLen: buf.readUInt8(offset + 50),
+    family: buf.readUInt8(offset + 51),
     index: buf.readUInt32LE(offset + 52),
   };
 }

@@ -11,7 +11,6 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { VnetdError } from "../base/errors.js";
 import type { Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
-import { vnetdWire } from "../generated/layouts.js";
 import type { LinkChange, LinkInfo, Native, VethOptions } from "../native/contract.js";
 import { errnoName, kernel } from "./errno.js";
 import { aliasOf, macOf, peerNameOf } from "./names.js";
@@ -19,11 +18,7 @@ import { aliasOf, macOf, peerNameOf } from "./names.js";
 /** Encapsulated super-frames must stay below 64 KiB. */
 const gsoMaxSizeBytes = 65_400;
 export const peerMtuBytes = 65_535;
-const ethernetHeaderBytes = 14;
-/** in front of a guest's packet: outer IPv4, UDP, VUDP and the inner Ethernet header */
-export const overheadBytes = vnetdWire.VUDP_IPV4_OVERHEAD + ethernetHeaderBytes;
 export const ethernetMtuBytes = 1500;
-export const defaultMtuBytes = ethernetMtuBytes - overheadBytes;
 
 export interface Vnetif {
   /** undefined: it is in another network namespace */

@@ -134,7 +134,8 @@ export interface BridgeOptions {
 
 export interface VxlanOptions {
   name: string;
-  /** UDP port that it listens on, on every address of the namespace */
+  /** UDP port that it listens on, on every address of the namespace, over IPv6 without a
+   * checksum as well */
   port: number;
   mac?: string;
   mtuBytes?: number;
@@ -166,6 +167,10 @@ export interface AddressInfo {
   secondary: boolean;
   /** IFA_F_MCAUTOJOIN */
   autojoin: boolean;
+  /** IPv6: not known to be nobody else's (yet): IFA_F_TENTATIVE or IFA_F_DADFAILED */
+  tentative: boolean;
+  /** IFA_F_DEPRECATED */
+  deprecated: boolean;
   scope: number;
 }
 

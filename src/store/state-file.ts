@@ -69,12 +69,14 @@ function printList(name: string, items: readonly string[]): string {
     : `${name}:\n${items.map((item) => `  - ${item}\n`).join("")}`;
 }
 
-function printStoredVnet({ id, bridge, vnetif, security }: VnetConfig): string {
+function printStoredVnet(vnet: VnetConfig): string {
+  const { id, bridge, vnetif, security, encapsulation } = vnet;
   const lines = [
     `id: ${quote(id)}`,
     `bridge: ${bridge === null ? "null" : quote(bridge)}`,
     `vnetif: ${quote(vnetif)}`,
     `security: ${security}`,
+    ...(encapsulation === "udp" ? [] : [`encapsulation: ${encapsulation}`]),
   ];
   return lines.join("\n    ");
 }

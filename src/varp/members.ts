@@ -12,10 +12,13 @@
  * heard by turns are two machines with one id (a copied disk); clones() names them.
  *
  * The primary is kept while it is fresh. It changes when it was not heard for 2.5 hello
- * intervals, when it did not answer (src/varp/path-probe.ts), when our device goes down, and when the host shows a new address on the primary's
- * device (its address changed; its frames come from the new one from now on). Among equals the
- * lowest ifindex, then the lowest address wins. All tables are bounded.
+ * intervals, when it did not answer (src/varp/path-probe.ts), when our device goes down, and when
+ * the host shows a new address on the primary's device and of its IP family (its address changed;
+ * its frames come from the new one from now on). A host that is heard by both families is one host
+ * with two paths. Among equals the lowest ifindex, then the lowest address wins. All tables are
+ * bounded.
  */
+import { familyOfText } from "../base/address.js";
 import { vnetdLimits } from "../generated/layouts.js";
 
 export interface MembersOptions {
@@ -119,7 +122,8 @@ const cloneReturns = 2;
 
 export class Members {
   private readonly vnets = new Map<number, VnetMembers>();
-  private readonly downDevices = new Set<number>();
+  /** places of the underlay that are down, by carrierKey() */
+  private readonly down = new Set<string>();
   private memberCount = 0;
 
   constructor(private readonly options: MembersOptions) {}
@@ -175,24 +179,24 @@ export class Members {
     });
   }
 
-  deviceDown(ifindex: number): PathChange[] {
-    this.downDevices.add(ifindex);
+  carrierDown(carrier: Carrier): PathChange[] {
+    this.down.add(carrierKey(carrier));
     return this.forEachMember((member) =>
-      member.primary.ifindex === ifindex ? this.elect(member) : [],
+      isBy(member.primary, carrier) ? this.elect(member) : [],
     );
   }
 
-  deviceUp(ifindex: number): void {
-    this.downDevices.delete(ifindex);
+  carrierUp(carrier: Carrier): void {
+    this.down.delete(carrierKey(carrier));
   }
 
-  /** The device is detached: its paths are no paths any more. */
-  deviceGone(ifindex: number): PathChange[] {
-    this.downDevices.delete(ifindex);
+  /** The device is detached, or used with that family no more: its paths are no paths any more. */
+  carrierGone(carrier: Carrier): PathChange[] {
+    this.down.delete(carrierKey(carrier));
     return this.forEachMember((member) =>
       this.removePaths(
         member,
-        member.paths.filter((path) => path.ifindex === ifindex),
+        member.paths.filter((path) => isBy(path, carrier)),
       ),
     );
   }
@@ -330,9 +334,10 @@ export class Members {
     vnet.owners.set(placeKey(path), member);
     const { capabilities, name, software } = hello;
     Object.assign(member, { capabilities, name, software });
-    // The host has a new address behind the primary's device: follow it.
-    const follows = member.primary.ifindex === path.ifindex;
-    if (primaryLeft || follows || this.downDevices.has(member.primary.ifindex)) {
+    // The host has a new address where the primary is: follow it.
+    const primary = carrierOf(member.primary);
+    const follows = primary === carrierOf(path);
+    if (primaryLeft || follows || this.down.has(primary)) {
       member.primary = path;
     }
     return [...changes, ...this.changesOf(member)];
@@ -371,7 +376,7 @@ export class Members {
   }
 
   private best(paths: readonly MemberPath[]): MemberPath | undefined {
-    const usable = paths.filter((p) => !this.downDevices.has(p.ifindex));
+    const usable = paths.filter((p) => !this.down.has(carrierOf(p)));
     const newestMs = Math.max(...usable.map((p) => p.heardMs));
     // Hellos leave by all devices at the same time: those of the last round are equals.
     const fresh = usable.filter((p) => newestMs - p.heardMs < this.options.helloMs / 2);
@@ -389,6 +394,24 @@ export class Members {
   private forEachMember(each: (member: Member) => PathChange[]): PathChange[] {
     return this.list().flatMap(each);
   }
+}
+
+/** What carries a path: a device of ours, with an IP family. */
+export interface Carrier {
+  ifindex: number;
+  family: number;
+}
+
+function carrierKey({ ifindex, family }: Carrier): string {
+  return `${String(ifindex)} IPv${String(family)}`;
+}
+
+function carrierOf({ ifindex, address }: Place): string {
+  return carrierKey({ ifindex, family: familyOfText(address) });
+}
+
+function isBy(path: MemberPath, carrier: Carrier): boolean {
+  return carrierOf(path) === carrierKey(carrier);
 }
 
 function memberKey({ hostId, bootNonce }: { hostId: string; bootNonce: string }): string {

@@ -88,7 +88,8 @@ function addressOf(family: number, wire: Uint8Array): Uint8Array | undefined {
   if (family === vnetdVarpFamily.VARP_INET) {
     return Buffer.concat([mappedPrefix, wire.subarray(0, 4)]);
   }
-  return family === vnetdVarpFamily.VARP_INET6 ? wire : undefined;
+  // one host has one spelling: IPv4 comes as family 2
+  return family === vnetdVarpFamily.VARP_INET6 && !isMapped(wire) ? wire : undefined;
 }
 
 function isMapped(address: Uint8Array): boolean {

@@ -6,6 +6,7 @@
  *   vn0 ==veth== vn0p        the vnetif and its peer; all vnets of a lab share them, one at a time
  *   ul0 ==veth== ul0w        the first underlay device, 10.66.1.1/24
  *   ul1 ==veth== ul1w        the second, 10.66.2.1/24, attached only when a test says so
+ *                            (both have IPv6 addresses as well: test/lib/forms.ts)
  *   os0 ==veth== os1         the pair that fragments, and vx0, where reassembled packets come out;
  *                            not used before fragments() says so
  *   rl0 ==veth== rl1         the pair that relays, and sg0, sg1, the pair that segments; not used
@@ -41,6 +42,7 @@ import {
   encodeVnetdMemberKey,
   encodeVnetdMeta,
   encodeVnetdPeer,
+  encodeVnetdPlace,
   encodeVnetdPort,
   encodeVnetdUnderlay,
   encodeVnetdVnet,
@@ -48,11 +50,14 @@ import {
   VnetdControl,
   VnetdDropCount,
   VnetdDropKey,
+  VnetdPlace,
+  vnetdEncap,
   vnetdEventType,
   VnetdPeer,
   vnetdPeerFlags,
   VnetdPeerStats,
   vnetdVarpWay,
+  vnetdFamily,
   vnetdSecurity,
   vnetdUnderlayFlags,
   vnetdVnetFlags,
@@ -69,7 +74,17 @@ import type {
   TestRunOptions,
 } from "../../src/native/contract.js";
 import { loadNative } from "../../src/native/load.js";
-import { ipv4Text, macBytes, macText, mappedBytes, vnetBytes } from "./bytes.js";
+import { macBytes, macText, vnetBytes } from "./bytes.js";
+import {
+  OVERHEAD,
+  addressBytes,
+  addressIn,
+  addressText,
+  isEtherip,
+  isIpv6,
+  packetIn,
+  type Form,
+} from "./forms.js";
 import { packet, VNETD_GROUP, VNETD_PORT } from "./packet.js";
 
 const OBJECT =
@@ -149,6 +164,8 @@ export interface VnetOptions {
   floodPerSecond?: number;
   floodBurst?: number;
   probeNonce?: bigint;
+  /** sent by EtherIP; default: as the lab's form says */
+  etherip?: boolean;
 }
 
 export interface LabVnet {
@@ -159,6 +176,8 @@ export interface LabVnet {
 
 export interface UnderlayOptions {
   device?: "ul0" | "ul1";
+  /** of the place; default: as the lab's form says */
+  family?: 4 | 6;
   address?: string;
   mtuBytes?: number;
   port?: number;
@@ -242,6 +261,8 @@ export interface LabOptions {
   maxEntries?: Record<string, number>;
   /** free next hop ids put into the queue; default 1000 */
   nexthops?: number;
+  /** in which the tables are read; default udp4 */
+  form?: Form;
 }
 
 let labs = 0;
@@ -249,6 +270,7 @@ let labs = 0;
 export class BpfLab {
   readonly native: Native;
   readonly pinDir: string;
+  readonly form: Form;
   private readonly object: LoadedObject;
   private readonly ifindexes: Record<Device, number>;
   private readonly macs: Record<Device, string>;
@@ -259,10 +281,11 @@ export class BpfLab {
   private sentinels = 0;
   private sentinelVnet: LabVnet | undefined;
 
-  private constructor(native: Native, object: LoadedObject, pinDir: string) {
+  private constructor(native: Native, object: LoadedObject, pinDir: string, form: Form) {
     this.native = native;
     this.object = object;
     this.pinDir = pinDir;
+    this.form = form;
     const link = (name: Device): { ifindex: number; mac: string } => {
       const found = native.linkGet(name);
       if (found === undefined) throw new Error(`no device ${name}`);
@@ -288,7 +311,12 @@ export class BpfLab {
     try {
       const load: LoadOptions = { pinDir };
       if (options.maxEntries !== undefined) load.maxEntries = options.maxEntries;
-      const lab = new BpfLab(native, native.objectLoad(OBJECT, load), pinDir);
+      const lab = new BpfLab(
+        native,
+        native.objectLoad(OBJECT, load),
+        pinDir,
+        options.form ?? "udp4",
+      );
       for (let id = 1; id <= (options.nexthops ?? 1000); id++) {
         native.mapUpdate(lab.map("nexthop_free"), Buffer.alloc(0), u32(id));
       }
@@ -333,8 +361,17 @@ export class BpfLab {
   /** Attaches an underlay device, or changes it. */
   underlay(options: UnderlayOptions = {}): void {
     const device = options.device ?? "ul0";
-    const { up = true, merge = false, relay = false, noGroup = false } = options;
+    const {
+      up = true,
+      merge = false,
+      relay = false,
+      noGroup = false,
+      family = isIpv6(this.form) ? 6 : 4,
+    } = options;
     const { UNDERLAY_RELAY, UNDERLAY_NO_GROUP, UNDERLAY_GROUP_WORKS } = vnetdUnderlayFlags;
+    const at = (ipv4: string): Buffer =>
+      addressIn(family === 6 ? "udp6" : "udp4", addressBytes(ipv4));
+    const longer = OVERHEAD[this.form] - OVERHEAD.udp4;
     const record = {
       ifindex: this.ifindex(device),
       flags:
@@ -343,21 +380,25 @@ export class BpfLab {
         (relay ? UNDERLAY_RELAY : 0) |
         (noGroup ? UNDERLAY_NO_GROUP : 0) |
         ((options.groupWorks ?? false) ? UNDERLAY_GROUP_WORKS : 0),
-      addr: mappedBytes(options.address ?? (device === "ul0" ? "10.66.1.1" : "10.66.2.1")),
-      group: mappedBytes(options.group ?? VNETD_GROUP),
+      addr: at(options.address ?? (device === "ul0" ? "10.66.1.1" : "10.66.2.1")),
+      group: at(options.group ?? VNETD_GROUP),
       mac: macBytes(options.mac ?? this.mac(device)),
-      mtu: options.mtuBytes ?? 1500,
+      mtu: (options.mtuBytes ?? 1500) + longer,
+      family,
       port: options.port ?? VNETD_PORT,
-      prefixLen: options.prefixLength ?? 24,
-      index: device === "ul0" ? 0 : 1,
+      prefixLen: (options.prefixLength ?? 24) + (family === 6 ? 96 : 0),
+      index: placeIndex(device, family),
     };
-    this.native.mapUpdate(this.map("underlays"), u32(record.ifindex), encodeVnetdUnderlay(record));
-    this.native.mapUpdate(this.map("underlay_list"), u32(record.index), u32(record.ifindex));
+    const place = encodeVnetdPlace(record);
+    this.native.mapUpdate(this.map("underlays"), place, encodeVnetdUnderlay(record));
+    this.native.mapUpdate(this.map("underlay_list"), u32(record.index), place);
   }
 
-  detach(device: "ul0" | "ul1"): void {
-    this.native.mapDelete(this.map("underlays"), u32(this.ifindex(device)));
-    this.native.mapUpdate(this.map("underlay_list"), u32(device === "ul0" ? 0 : 1), u32(0));
+  detach(device: "ul0" | "ul1", family: 4 | 6 = isIpv6(this.form) ? 6 : 4): void {
+    const none = Buffer.alloc(VnetdPlace.size);
+    const place = encodeVnetdPlace({ ifindex: this.ifindex(device), family });
+    this.native.mapDelete(this.map("underlays"), place);
+    this.native.mapUpdate(this.map("underlay_list"), u32(placeIndex(device, family)), none);
   }
 
   /** A device that is attached in front of ul0 and does not exist. */
@@ -365,22 +406,27 @@ export class BpfLab {
     const ghost = {
       ifindex: 9999,
       flags: vnetdUnderlayFlags.UNDERLAY_UP,
-      addr: mappedBytes("10.66.9.1"),
-      group: mappedBytes(VNETD_GROUP),
+      addr: addressIn(this.form, addressBytes("10.66.9.1")),
+      group: addressIn(this.form, addressBytes(VNETD_GROUP)),
       mac: macBytes(this.mac("ul0")),
       mtu: 1500,
       port: VNETD_PORT,
       prefixLen: 24,
+      family: isIpv6(this.form) ? 6 : 4,
       index: 0,
     };
+    const { family } = ghost;
+    const real = encodeVnetdPlace({ ifindex: this.ifindex("ul0"), family });
+    const key = encodeVnetdPlace(ghost);
     const list = this.map("underlay_list");
-    this.native.mapUpdate(list, u32(1), u32(attached ? this.ifindex("ul0") : 0));
-    this.native.mapUpdate(list, u32(0), u32(attached ? ghost.ifindex : this.ifindex("ul0")));
+    const [first, second] = [placeIndex("ul0", family), placeIndex("ul1", family)];
+    this.native.mapUpdate(list, u32(second), attached ? real : Buffer.alloc(VnetdPlace.size));
+    this.native.mapUpdate(list, u32(first), attached ? key : real);
     if (attached) {
       const value = encodeVnetdUnderlay(ghost);
-      this.native.mapUpdate(this.map("underlays"), u32(ghost.ifindex), value);
+      this.native.mapUpdate(this.map("underlays"), key, value);
     } else {
-      this.native.mapDelete(this.map("underlays"), u32(ghost.ifindex));
+      this.native.mapDelete(this.map("underlays"), key);
     }
   }
 
@@ -434,7 +480,7 @@ export class BpfLab {
     peers.forEach((peer, at) => {
       const { PEER_USED, PEER_SEND, PEER_UNICAST } = vnetdPeerFlags;
       const record = {
-        addr: mappedBytes(peer.address),
+        addr: addressBytes(peer.address),
         ifindex: this.ifindex(peer.device ?? "ul0"),
         flags:
           PEER_USED |
@@ -458,7 +504,7 @@ export class BpfLab {
       this.native.mapUpdate(
         this.map("unicast_members"),
         encodeVnetdMemberKey({ handle: vnet.handle, number }),
-        encodeVnetdMember({ addr: mappedBytes(address), ifindex: this.ifindex("ul0"), port: 0 }),
+        encodeVnetdMember({ addr: addressBytes(address), ifindex: this.ifindex("ul0"), port: 0 }),
       );
     });
     this.meta({ unicastMembers: addresses.length });
@@ -501,6 +547,8 @@ export class BpfLab {
       floodPerSecond: options.floodPerSecond ?? 0,
       floodBurst: options.floodBurst ?? 100,
       probeNonce: options.probeNonce ?? 0n,
+      encap:
+        (options.etherip ?? isEtherip(this.form)) ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
     };
   }
 
@@ -529,12 +577,12 @@ export class BpfLab {
       capabilities: 0,
       mtu: 0,
       mac: Buffer.alloc(6),
-      addr: Buffer.alloc(16),
       otherIfindex: 0,
       otherAddr: Buffer.alloc(16),
       host: Buffer.alloc(16),
       path: 0,
       ...request,
+      addr: addressIn(this.form, request.addr ?? Buffer.alloc(16)),
     });
     const { data, retval } = this.native.progTestRun(this.program("vnetd_control"), input);
     if (retval !== 0) throw new Error(`vnetd_control returned ${retval}`);
@@ -546,7 +594,9 @@ export class BpfLab {
   run(name: ProgramName, input: Uint8Array, options: TestRunOptions = {}): Run {
     const before = this.dropCounters();
     const ifindex = this.ifindex(PROGRAM_DEVICES[name]);
-    const result = this.native.progTestRun(this.program(name), input, { ifindex, ...options });
+    // a packet that is in the lab's form already, or has none, is left as it is
+    const packet = packetIn(this.form, Buffer.from(input)) ?? input;
+    const result = this.native.progTestRun(this.program(name), packet, { ifindex, ...options });
     const verdict = VERDICTS[result.retval];
     if (verdict === undefined) throw new Error(`${name} returned ${result.retval}`);
     const drops = [...this.dropCounters()].flatMap(([key, drop]) => {
@@ -608,7 +658,7 @@ export class BpfLab {
       this.native.mapLookup(this.map("nexthops"), u32(entry.nexthop))!,
     );
     const stale = hop.gen === entry.gen ? "" : " (stale)";
-    return { mac, host: ipv4Text(hop.key.addr.subarray(12)) + stale, flags, seenNs };
+    return { mac, host: addressText(hop.key.addr) + stale, flags, seenNs };
   }
 
   counts(vnet: LabVnet): { entries: number; hosts: number; local: number } {
@@ -624,8 +674,8 @@ export class BpfLab {
       this.events.push({
         kind: "varp",
         ifindex: event.ifindex,
-        source: ipv4Text(event.source.subarray(12)),
-        destination: ipv4Text(event.destination.subarray(12)),
+        source: addressText(event.source),
+        destination: addressText(event.destination),
         sourcePort: event.sourcePort,
         forwarded: event.way === vnetdVarpWay.WAY_FORWARDED,
         message: Buffer.from(event.message.subarray(0, event.len)),
@@ -634,12 +684,12 @@ export class BpfLab {
     }
     if (type === vnetdEventType.EVENT_NOT_PEER) {
       const { addr } = decodeVnetdEventPeer(record);
-      this.events.push({ kind: "not-peer", address: ipv4Text(addr.subarray(12)) });
+      this.events.push({ kind: "not-peer", address: addressText(addr) });
       return;
     }
     if (type === vnetdEventType.EVENT_LOOP) {
       const { handle, direction, source, probe } = decodeVnetdEventLoop(record);
-      const text = ipv4Text(source.subarray(12));
+      const text = addressText(source);
       this.events.push({ kind: "loop", handle, direction, source: text, hops: probe.hops });
       return;
     }
@@ -704,6 +754,9 @@ function sentinelNumber(event: LabEvent): number {
   return parseInt(event.mac.slice(12).replace(":", ""), 16);
 }
 
+const placeIndex = (device: "ul0" | "ul1", family: number): number =>
+  (device === "ul0" ? 0 : 1) + (family === vnetdFamily.FAMILY_IPV6 ? 2 : 0);
+
 function makeDevices(): void {
   for (const name of ["vn0", "ul0", "ul1", "os0", "vx0", "rl0", "sg0"]) {
     if (existsSync(`/proc/self/net/dev_snmp6/${name}`)) ip("link", "delete", name);
@@ -729,9 +782,12 @@ function makeDevices(): void {
     "external",
     "dstport",
     String(REASSEMBLY_PORT),
+    "udp6zerocsumrx",
   );
   // no IPv6 link-local addresses: nothing is sent but what a test sends
   for (const name of DEVICES) ip("link", "set", name, "addrgenmode", "none", "up");
   ip("address", "add", "10.66.1.1/24", "dev", "ul0");
   ip("address", "add", "10.66.2.1/24", "dev", "ul1");
+  ip("address", "add", "fd66::a42:101/120", "dev", "ul0", "nodad");
+  ip("address", "add", "fd66::a42:201/120", "dev", "ul1", "nodad");
 }

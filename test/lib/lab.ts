@@ -442,7 +442,7 @@ export class Lab {
   }
 
   /** One more device of a host, on a LAN. */
-  async connectHost(host: Host, device: string, lan: string, address: string): Promise<void> {
+  async connectHost(host: Host, device: string, lan: string, address?: string): Promise<void> {
     const { mtuBytes = 1500, wire = false } = this.lans.get(lan) ?? {};
     const mtu = ["mtu", String(mtuBytes)];
     const port = switchPort(host.name, device);
@@ -461,7 +461,10 @@ export class Lab {
         "off",
       ]);
     await run(["ip", "-n", this.switch, "link", "set", port, "master", lan, "up"]);
-    await run(["ip", "-n", host.netns, "address", "add", address, "dev", device]);
+    if (address !== undefined) {
+      const nodad = address.includes(":") ? ["nodad"] : [];
+      await run(["ip", "-n", host.netns, "address", "add", address, "dev", device, ...nodad]);
+    }
     await run(["ip", "-n", host.netns, "link", "set", device, "up"]);
   }
 

@@ -110,7 +110,7 @@ const kinds: Row[] = Object.entries(ENCAP_KINDS).map(([kind, { frame, secondPass
     if (!secondPass) return;
     const second = lab.run("vnetd_encap", output, { mark });
     expect(second).toMatchObject({ verdict: "redirect", mark: 0, drops: [] });
-    expectEncapsulated(second.output, { to: PEER, ttl: 64, frame });
+    expectEncapsulated(second.output, { to: PEER, ttl: 64, frame }, lab.form);
   },
 }));
 
@@ -373,6 +373,7 @@ const drops: Row[] = [
   })),
   {
     description: "encap_failed: a super-frame that is not IP",
+    forms: ["udp4", "udp6"],
     program: "vnetd_encap",
     setup: learnB(),
     input: frameOf(1400),

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
 import { internetChecksum, macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet, type ProgramName, type Run } from "../lib/bpf-lab.js";
+import { FORMS, packetIn } from "../lib/forms.js";
 import { BROADCAST_MAC, VNETD_GROUP, packet } from "../lib/packet.js";
 import { timeFactor } from "../lib/processes.js";
 import { CAPTURES, datagramsOf } from "../golden/captures.js";
@@ -24,6 +25,7 @@ let lab: BpfLab | undefined;
 let vnet: LabVnet;
 beforeAll(() => {
   lab = BpfLab.open();
+  lab.underlay({ family: 6 });
   freshVnet(lab);
 });
 
@@ -115,6 +117,10 @@ const OUTER_BASES = [
     .payload(innerFrame().build())
     .build(),
 ];
+/** the same over IPv6 and by EtherIP, as far as they have such a form */
+const FORM_BASES = OUTER_BASES.flatMap((bytes) =>
+  FORMS.flatMap((form) => (form === "udp4" ? [] : [packetIn(form, bytes) ?? []].flat())),
+);
 const FRAME_BASES = Object.values(ENCAP_KINDS).map(({ frame }) => frame.build());
 
 // ---- running
@@ -156,7 +162,9 @@ function fateOf(
 }
 
 const isVarp = (bytes: Buffer): boolean => {
-  const header = 14 + (bytes[14]! & 0x0f) * 4 + 8;
+  const isIpv6 = bytes.readUInt16BE(12) === 0x86dd;
+  const behindIpv6 = 14 + 40 + (bytes[20] === 44 ? 8 : 0);
+  const header = (isIpv6 ? behindIpv6 : 14 + (bytes[14]! & 0x0f) * 4) + 8;
   return bytes.length >= header + 43 && bytes.readUInt16BE(header) === 1;
 };
 const isGroupPing = (bytes: Buffer): boolean => bytes[23] === 1 && bytes[30] === 224;
@@ -190,6 +198,7 @@ const verdicts = (): Record<string, number> => ({ pass: 0, drop: 0, redirect: 0 
 describe("vnetd_decap", () => {
   it.each([
     ["packets of the captures with up to 4 mutations", mutated(OUTER_BASES, 4)],
+    ["the same over IPv6 and by EtherIP", mutated(FORM_BASES, 4)],
     [
       "random bytes behind a right outer header",
       fc.uint8Array({ maxLength: 300 }).map((b) => fromPeer().payload(b).build()),
@@ -224,7 +233,10 @@ describe("vnetd_decap", () => {
 
 describe("vnetd_encap", () => {
   // what the other programs learned from random packets would be found here as well
-  beforeAll(() => freshVnet(lab!));
+  beforeAll(() => {
+    lab!.detach("ul0", 6);
+    freshVnet(lab!);
+  });
 
   const frames = fc.oneof(
     mutated(FRAME_BASES, 4),

@@ -5,27 +5,14 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { vnetdCapability, vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
-import { overheadBytes } from "../../src/host/vnetif.js";
+import { overheadBytes } from "../../src/wire/overhead.js";
 import { macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
+import { FORMS, OVERHEAD, isEtherip, isIpv6 } from "../lib/forms.js";
 import { BROADCAST_MAC, packet } from "../lib/packet.js";
 import { GUEST_A, GUEST_B, PEER } from "./rows.js";
 
 const ETHERNET = 14;
-let lab: BpfLab | undefined;
-let vnet: LabVnet;
-beforeAll(() => {
-  lab = BpfLab.open();
-  lab.fragments(true);
-  vnet = lab.vnet();
-  const addr = mappedBytes(PEER);
-  lab.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr });
-  // an original takes less
-  const capabilities = vnetdCapability.CAP_HELLO;
-  lab.control(vnetdControlOp.CTL_NEXTHOP, vnet, { addr, capabilities });
-});
-afterAll(() => lab?.close());
-
 /** a guest's packet of so many bytes, IP or not, in its frame */
 const frames = {
   "IP to a host": (bytes: number) =>
@@ -44,23 +31,41 @@ const frames = {
       .payload(bytes - 28),
 };
 
-describe.each(Object.entries(frames))("%s", (_what, frame) => {
-  it("is longer by the overhead", () => {
-    const { output } = lab!.run("vnetd_encap", frame(500).build());
-    expect(output.length).toBe(ETHERNET + 500 + overheadBytes);
+describe.each(FORMS)("%s", (form) => {
+  let lab: BpfLab | undefined;
+  let vnet: LabVnet;
+  beforeAll(() => {
+    lab = BpfLab.open({ form });
+    lab.fragments(true);
+    vnet = lab.vnet();
+    const addr = mappedBytes(PEER);
+    lab.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr });
+    // an original takes less
+    const capabilities = vnetdCapability.CAP_HELLO;
+    lab.control(vnetdControlOp.CTL_NEXTHOP, vnet, { addr, capabilities });
   });
+  afterAll(() => lab?.close());
+  const overhead = overheadBytes(isIpv6(form) ? 6 : 4, isEtherip(form) ? "etherip" : "udp");
 
-  it.each([600, 1500, 9000])(
-    "of the MTU that vnetifs get at %d fits, of one byte more not",
-    (mtuBytes) => {
-      lab!.underlay({ mtuBytes });
-      const kind = (bytes: number): number =>
-        (lab!.run("vnetd_encap", frame(bytes).build()).mark & vnetdMark.MARK_KIND) >>> 0;
-      // a test run takes no longer ones
-      const largest = Math.min(mtuBytes, 3500) - overheadBytes;
-      expect(kind(largest)).not.toBe(vnetdMark.MARK_OVERSIZE);
-      if (mtuBytes <= 3500) expect(kind(largest + 1)).toBe(vnetdMark.MARK_OVERSIZE);
-      lab!.underlay();
-    },
-  );
+  describe.each(Object.entries(frames))("%s", (_what, frame) => {
+    it("is longer by the overhead", () => {
+      const { output } = lab!.run("vnetd_encap", frame(500).build());
+      expect(output.length).toBe(ETHERNET + 500 + overhead);
+    });
+
+    it.each([600, 1500, 9000])(
+      "of the MTU that vnetifs get at %d fits, of one byte more not",
+      (mtuBytes) => {
+        lab!.underlay({ mtuBytes });
+        const kind = (bytes: number): number =>
+          (lab!.run("vnetd_encap", frame(bytes).build()).mark & vnetdMark.MARK_KIND) >>> 0;
+        // a test run takes no longer ones
+        const underlay = mtuBytes + OVERHEAD[form] - OVERHEAD.udp4;
+        const largest = Math.min(underlay, 3500) - overhead;
+        expect(kind(largest)).not.toBe(vnetdMark.MARK_OVERSIZE);
+        if (mtuBytes <= 3500) expect(kind(largest + 1)).toBe(vnetdMark.MARK_OVERSIZE);
+        lab!.underlay();
+      },
+    );
+  });
 });

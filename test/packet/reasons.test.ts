@@ -6,6 +6,7 @@ import { DECAP_ROWS } from "./decap-rows.js";
 import { ENCAP_ROWS } from "./encap-rows.js";
 import { FLOOD_ROWS } from "./flood-rows.js";
 import { FRAGMENT_ROWS } from "./fragment-rows.js";
+import { FORM_ROWS } from "./form-rows.js";
 import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
 import { PATH_MTU_ROWS } from "./path-mtu-rows.js";
 import { PATH_ROWS } from "./path-rows.js";
@@ -23,6 +24,7 @@ it("every reason has a row, and every row's reason is one", () => {
     ...PATH_ROWS,
     ...PATH_MTU_ROWS,
     ...PEER_ROWS,
+    ...FORM_ROWS,
   ];
   const covered = new Set([...rows.flatMap((row) => row.reasons ?? []), ...REAL_REASONS]);
   const all = reasonNames.filter((name) => name !== "ok");

@@ -7,7 +7,7 @@
  * learned, no event.
  */
 import { expect } from "vitest";
-import { expectBytes } from "../lib/bytes.js";
+import { expectBytes, ipv6Bytes, macText } from "../lib/bytes.js";
 import type {
   BpfLab,
   LabEvent,
@@ -17,7 +17,14 @@ import type {
   Verdict,
   VnetOptions,
 } from "../lib/bpf-lab.js";
-import { VNETD_GROUP, VNETD_GROUP_MAC, packet, type PacketBuilder } from "../lib/packet.js";
+import { isEtherip, isIpv6, packetIn, textIn, ETHERIP, type Form } from "../lib/forms.js";
+import {
+  ETHER_TYPE,
+  VNETD_GROUP,
+  VNETD_GROUP_MAC,
+  packet,
+  type PacketBuilder,
+} from "../lib/packet.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
 
 /** the host under test */
@@ -36,6 +43,8 @@ export interface RowContext {
 export interface Row {
   description: string;
   program: ProgramName;
+  /** the only forms in which it makes sense; default all, but where the input has no such form */
+  forms?: readonly Form[];
   vnet?: VnetOptions;
   underlay?: UnderlayOptions;
   /** before the packet: to fill tables, change records */
@@ -68,7 +77,7 @@ export interface Row {
   /** of these, as sent to or received from the group; default 0 */
   flooded?: number;
   /** anything else */
-  check?: (context: RowContext & { output: Buffer; mark: number }) => void;
+  check?: (context: RowContext & { input: Buffer; output: Buffer; mark: number }) => void;
 }
 
 export interface Encapsulated {
@@ -113,6 +122,21 @@ export function innerFrame(options: { src?: string; dst?: string } = {}): Packet
     .payload(32);
 }
 
+/** the kernel leaves as much as an IP header behind the Ethernet header, of the outer family unless it is IPv4's */
+export function paddedFor(form: Form, frame: Buffer): Buffer {
+  const isIpv4 = frame.readUInt16BE(12) === ETHER_TYPE.ipv4;
+  const shortest = 14 + (isIpv6(form) && !isIpv4 ? 40 : 20);
+  return Buffer.concat([frame, Buffer.alloc(Math.max(0, shortest - frame.length))]);
+}
+
+/** the rows that a lab of that form can be given */
+export function rowsFor(form: Form, rows: readonly Row[]): readonly Row[] {
+  return rows.filter((row) => {
+    if (row.forms !== undefined) return row.forms.includes(form);
+    return typeof row.input === "function" || packetIn(form, Buffer.from(bytesOf(row.input)));
+  });
+}
+
 export async function runRow(lab: BpfLab, row: Row): Promise<void> {
   lab.underlay(row.underlay);
   const vnet = lab.vnet(row.vnet);
@@ -120,7 +144,8 @@ export async function runRow(lab: BpfLab, row: Row): Promise<void> {
   row.setup?.(context);
   if (row.anyEvents !== true) await lab.takeEvents();
   const countedBefore = lab.traffic(vnet);
-  const input = bytesOf(typeof row.input === "function" ? row.input(context) : row.input);
+  const given = bytesOf(typeof row.input === "function" ? row.input(context) : row.input);
+  const input = packetIn(lab.form, Buffer.from(given)) ?? Buffer.from(given);
   const { gsoSize, gsoSegs } = row;
   const mark = typeof row.mark === "function" ? row.mark(context) : row.mark;
   row.justBefore?.(context);
@@ -138,9 +163,15 @@ export async function runRow(lab: BpfLab, row: Row): Promise<void> {
   expect(run.verdict).toBe(row.verdict);
 
   if (row.decapsulated !== undefined) {
-    expectBytes(run.output, bytesOf(row.decapsulated), { what: "inner frame" });
+    const frame = Buffer.from(bytesOf(row.decapsulated));
+    expectBytes(run.output, paddedFor(lab.form, frame), { what: "inner frame" });
   }
-  if (row.encapsulated !== undefined) expectEncapsulated(run.output, row.encapsulated);
+  if (row.encapsulated !== undefined) {
+    // an inner frame that looks like an outer packet was in the lab's form when it was sent
+    const frame = Buffer.from(bytesOf(row.encapsulated.frame));
+    const expected = { ...row.encapsulated, frame: packetIn(lab.form, frame) ?? frame };
+    expectEncapsulated(run.output, expected, lab.form);
+  }
   for (const [mac, host] of Object.entries(row.learned ?? {})) {
     expect(lab.learned(vnet, mac)?.host, `where ${mac} lives`).toBe(host);
   }
@@ -149,7 +180,7 @@ export async function runRow(lab: BpfLab, row: Row): Promise<void> {
     // toMatchObject compares lengths of arrays too
     expect(await lab.takeEvents()).toMatchObject(row.events?.(context) ?? []);
   }
-  row.check?.({ ...context, output: run.output, mark: run.mark });
+  row.check?.({ ...context, input, output: run.output, mark: run.mark });
 }
 
 function expectTraffic(
@@ -176,20 +207,34 @@ function expectTraffic(
  * IPv4 checksum). Free are only the IPv4 id, the source port within its range, and, before the
  * neighbour is resolved, the outer destination MAC of unicast.
  */
-export function expectEncapsulated(output: Buffer, expected: Encapsulated): ParsedFrame {
+export function expectEncapsulated(
+  output: Buffer,
+  expected: Encapsulated,
+  form: Form = "udp4",
+): ParsedFrame {
   const outer = parseFrame(output);
-  expect(outer.ipv4).toMatchObject({
-    src: US,
-    dst: expected.to,
-    ttl: expected.ttl,
-    tos: 0,
-    dontFragment: false,
-    moreFragments: false,
-    fragmentOffset: 0,
-    protocol: 17,
-  });
+  const protocol = isEtherip(form) ? ETHERIP : 17;
+  const ends = { src: textIn(form, US), dst: textIn(form, expected.to) };
+  if (isIpv6(form)) {
+    expect(outer.ipv6).toMatchObject({ ...ends, hopLimit: expected.ttl, nextHeader: protocol });
+  } else {
+    expect(outer.ipv4).toMatchObject({
+      ...ends,
+      ttl: expected.ttl,
+      tos: 0,
+      dontFragment: isEtherip(form),
+      moreFragments: false,
+      fragmentOffset: 0,
+      protocol,
+    });
+  }
   expect(outer.src).toBe("02:00:0a:42:01:01");
-  if (expected.to === VNETD_GROUP) expect(outer.dst).toBe(VNETD_GROUP_MAC);
+  if (expected.to === VNETD_GROUP) expect(outer.dst).toBe(groupMac(form));
+  if (isEtherip(form)) {
+    expect(outer.padding.length).toBe(0);
+    expectEtherip(outer.payload, expected);
+    return outer;
+  }
   expect(outer.udp).toMatchObject({ dst: 1798, checksum: 0 });
   expect(outer.udp!.src).toBeGreaterThanOrEqual(49152);
   expect(outer.padding.length).toBe(0);
@@ -200,4 +245,18 @@ export function expectEncapsulated(output: Buffer, expected: Encapsulated): Pars
   expect(outer.message.vnet).toBe(vnet);
   expectBytes(outer.message.frame, bytesOf(expected.frame), { what: "inner frame" });
   return outer;
+}
+
+function groupMac(form: Form): string {
+  if (!isIpv6(form)) return VNETD_GROUP_MAC;
+  return `33:33:${macText(ipv6Bytes(textIn(form, VNETD_GROUP)).subarray(12))}`;
+}
+
+/** version, vnet id, frame */
+function expectEtherip(payload: Buffer, expected: Encapsulated): void {
+  const vnet = Buffer.alloc(18);
+  vnet[1] = 0x40;
+  vnet.writeUInt16BE(parseInt(expected.vnet ?? "4", 16), 16);
+  expectBytes(payload.subarray(0, 18), vnet, { what: "EtherIP header" });
+  expectBytes(payload.subarray(18), bytesOf(expected.frame), { what: "inner frame" });
 }

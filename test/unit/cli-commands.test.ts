@@ -13,7 +13,13 @@ import { FakeDaemon, type Answers } from "./lib/fake-daemon.js";
 
 const id97 = "0000:0000:0000:0000:0000:0000:0000:0097";
 const longId = "0001:0000:0000:0000:0000:0000:0000:0097";
-const vnet97 = { id: id97, bridge: "vnet97", vnetif: "vnif97", security: "none" } as const;
+const vnet97 = {
+  id: id97,
+  bridge: "vnet97",
+  vnetif: "vnif97",
+  security: "none",
+  encapsulation: "udp",
+} as const;
 const state97: VnetState = {
   ...vnet97,
   handle: 5,
@@ -430,9 +436,9 @@ describe("output", () => {
     const second = { ...vnet97, id: longId, bridge: null, vnetif: "v" };
     expect((await ask({ vnetList: [vnet97, second] }, ["vnet-list"])).stdout).toBe(
       [
-        "ID                                       BRIDGE  VNETIF  SECURITY",
-        `${id97}  vnet97  vnif97  none`,
-        `${longId}  -       v       none`,
+        "ID                                       BRIDGE  VNETIF  SECURITY  ENCAPSULATION",
+        `${id97}  vnet97  vnif97  none      udp`,
+        `${longId}  -       v       none      udp`,
         "",
       ].join("\n"),
     );

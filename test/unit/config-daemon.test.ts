@@ -25,6 +25,8 @@ const every = `# all keys
 defaultVnets: false
 ageingSeconds: 5
 group: 239.1.2.3
+group6: FF15::1:2
+underlay: both
 port: 11798
 merge: "off"
 limits:
@@ -69,6 +71,8 @@ describe("daemon configuration", () => {
       defaultVnets: false,
       ageingSeconds: 5,
       group: "239.1.2.3",
+      group6: "ff15::1:2",
+      underlay: "both",
       port: 11798,
       merge: "off",
       limits: {
@@ -104,6 +108,10 @@ describe("daemon configuration", () => {
     ["defaultVnets: yes", "CONFIG", 1, 15],
     ["group: 10.0.0.1", "CONFIG", 1, 8],
     ["group: ff02::1", "CONFIG", 1, 8],
+    ["group6: 224.10.0.1", "CONFIG", 1, 9],
+    ["group6: fe80::1", "CONFIG", 1, 9],
+    ["group6: ff11::1", "CONFIG", 1, 9],
+    ["underlay: ipv5", "CONFIG", 1, 11],
     ["merge: maybe", "CONFIG", 1, 8],
     ["limits: 5", "CONFIG", 1, 9],
     ["limits: {entries: -1}", "CONFIG", 1, 19],

@@ -22,6 +22,7 @@ const vnet97: VnetConfig = {
   bridge: "vnet97",
   vnetif: "vnif97",
   security: "none",
+  encapsulation: "udp",
 };
 
 function parse(text: string, source = "file"): VnetConfig[] {
@@ -80,7 +81,13 @@ describe("what is taken", () => {
     ["(vnet (id 1e3))", "01e3"],
   ])("%s is read as the text that was written", (text, last) => {
     expect(parse(text)).toEqual([
-      { id: long(last), bridge: `vnet${last}`, vnetif: `vnif${last}`, security: "none" },
+      {
+        id: long(last),
+        bridge: `vnet${last}`,
+        vnetif: `vnif${last}`,
+        security: "none",
+        encapsulation: "udp",
+      },
     ]);
   });
 
@@ -90,6 +97,7 @@ describe("what is taken", () => {
       bridge: `vnet${last}`,
       vnetif: `vnif${last}`,
       security: "none",
+      encapsulation: "udp",
     }));
     for (const text of [
       "(vnet (id 97))(vnet (id 98))",
@@ -115,6 +123,13 @@ describe("what is taken", () => {
     expect(parse('{"id":97,"bridge":"null"}')[0]?.bridge).toBe("null");
   });
 
+  it("takes EtherIP, and prints it", () => {
+    const [vnet] = parse("(vnet (id 97) (encapsulation etherip))");
+    expect(vnet?.encapsulation).toBe("etherip");
+    expect(printVnet(vnet!)).toMatch(/\(encapsulation etherip\)/);
+    expect(printVnet({ ...vnet!, encapsulation: "udp" })).not.toMatch(/encapsulation/);
+  });
+
   it.each(["auth", "conf"])("parses security %s, which the controller decides on", (level) => {
     expect(parse(`(vnet (id 97) (security ${level}))`)[0]?.security).toBe(level);
     expect(vnetFromParameters({ id: "97", security: level }).security).toBe(level);
@@ -136,6 +151,7 @@ describe("what is taken", () => {
       bridge: { source: "v.sxp", line: 3, column: 11 },
       vnetif: { source: "v.sxp", line: 2, column: 1 },
       security: { source: "v.sxp", line: 2, column: 1 },
+      encapsulation: { source: "v.sxp", line: 2, column: 1 },
     });
   });
 });
@@ -178,6 +194,8 @@ describe("what is refused, and where", () => {
     ["id: [97]\n", "BAD_VALUE", 1, 5],
     ["(vnet (id 97) (security high))", "BAD_VALUE", 1, 25],
     ["(vnet (id 97) (security NONE))", "BAD_VALUE", 1, 25],
+    ["(vnet (id 97) (encapsulation gre))", "BAD_VALUE", 1, 30],
+    ["(vnet (id 97) (encapsulation))", "BAD_VALUE", 1, 16],
     ["(vnet (id 97)", "SYNTAX", 1, 1],
     ["(vnet (id 97)))", "SYNTAX", 1, 15],
     ["(vnet id 97)", "SYNTAX", 1, 7],
@@ -273,6 +291,7 @@ const vnetConfig = fc
     bridge: fc.option(deviceName),
     vnetif: deviceName,
     security: fc.constantFrom("none", "auth", "conf"),
+    encapsulation: fc.constantFrom("udp", "etherip"),
   })
   .filter(({ bridge, vnetif }) => bridge !== vnetif) as fc.Arbitrary<VnetConfig>;
 

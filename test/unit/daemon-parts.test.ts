@@ -16,8 +16,9 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { elfConstant } from "../../src/dataplane/elf.js";
 import { macOf, peerNameOf, vnetOfAlias, aliasOf } from "../../src/host/names.js";
-import { underlayState, unsuitable } from "../../src/host/underlay-state.js";
+import { familiesOf, underlayState, unsuitable } from "../../src/host/underlay-state.js";
 import { boundLogFile } from "../../src/log-file.js";
+import { overheadBytes } from "../../src/wire/overhead.js";
 import { createLog } from "../../src/log.js";
 import { flagField, optionalTextField, textField, textListField } from "../../src/api/params.js";
 import type { AddressInfo, LinkInfo } from "../../src/native/contract.js";
@@ -42,6 +43,8 @@ const address = (text: string, change: Partial<AddressInfo> = {}): AddressInfo =
   family: 4,
   secondary: false,
   autojoin: false,
+  tentative: false,
+  deprecated: false,
   scope: 0,
   ...change,
 });
@@ -49,7 +52,7 @@ const joined = address(group, { prefixLength: 32, autojoin: true });
 
 describe("an underlay device", () => {
   const state = (links: LinkInfo[], addresses: AddressInfo[]): ReturnType<typeof underlayState> =>
-    underlayState("eth0", group, links, addresses);
+    underlayState({ device: "eth0", family: 4, group, current: null }, links, addresses);
 
   it("names the VRF that it is a port of, and no other master", () => {
     const master = { ...link, ifindex: 9, name: "red" };
@@ -284,5 +287,61 @@ describe("parameters of a request", () => {
       () => textField(5, "text"),
     ];
     for (const read of refused) expect(read).toThrow(/text|flag|list|constructor/);
+  });
+});
+
+describe("a device's IPv6 place", () => {
+  const group6 = "ff12::8000:706";
+  const own = (text: string, change: Partial<AddressInfo> = {}): AddressInfo =>
+    address(text, { family: 6, prefixLength: 64, ...change });
+  const chosen = (addresses: AddressInfo[], current: string | null = null): string | null =>
+    underlayState({ device: "eth0", family: 6, group: group6, current }, [link], addresses).address;
+
+  it("has a wide address before a link-local one, and keeps the one in use", () => {
+    expect(chosen([own("fe80::1")])).toBe("fe80::1");
+    expect(chosen([own("fe80::1"), own("fd00::2"), own("2001:db8::3")])).toBe("fd00::2");
+    expect(chosen([own("fd00::2"), own("2001:db8::3")], "2001:db8::3")).toBe("2001:db8::3");
+    expect(chosen([own("fe80::1"), own("fd00::2")], "fe80::1")).toBe("fd00::2");
+    expect(chosen([own("fd00::2")], "2001:db8::3")).toBe("fd00::2");
+  });
+
+  it.each([
+    ["is not known to be its own", { tentative: true }],
+    ["goes away", { deprecated: true }],
+    ["is temporary", { secondary: true }],
+  ])("does not use an address that %s", (_, change) => {
+    expect(chosen([own("fd00::2", change)])).toBeNull();
+    expect(chosen([own("fd00::2", change), own("fe80::1")])).toBe("fe80::1");
+  });
+
+  it("does not take the group's address, nor IPv4's, for its own", () => {
+    expect(chosen([own(group6, { autojoin: true }), address("10.0.0.1")])).toBeNull();
+  });
+
+  const families = (addresses: AddressInfo[], hadIpv4 = false): readonly number[] =>
+    familiesOf("auto", "eth0", hadIpv4, [link], addresses);
+
+  it("is used by itself where there is no IPv4 address and was none", () => {
+    expect(families([address("10.0.0.1"), own("fe80::1")])).toEqual([4]);
+    expect(families([own("fe80::1")])).toEqual([6]);
+    expect(families([own("fe80::1")], true)).toEqual([4]);
+    expect(families([own("fe80::1", { tentative: true })])).toEqual([4]);
+    expect(families([])).toEqual([4]);
+  });
+
+  it("is used as the configuration says", () => {
+    const given = [address("10.0.0.1"), own("fe80::1")];
+    expect(familiesOf("ipv6", "eth0", true, [link], given)).toEqual([6]);
+    expect(familiesOf("ipv4", "eth0", false, [link], given)).toEqual([4]);
+    expect(familiesOf("both", "eth0", false, [link], given)).toEqual([4, 6]);
+  });
+});
+
+describe("the overhead of an outer packet", () => {
+  it("is IP, UDP or nothing, EtherIP's version and the vnet id, and the inner Ethernet header", () => {
+    expect(overheadBytes(4, "udp")).toBe(20 + 8 + 4 + 18 + 14);
+    expect(overheadBytes(6, "udp")).toBe(40 + 8 + 4 + 18 + 14);
+    expect(overheadBytes(4, "etherip")).toBe(20 + 18 + 14);
+    expect(overheadBytes(6, "etherip")).toBe(40 + 18 + 14);
   });
 });

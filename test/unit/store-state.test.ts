@@ -32,6 +32,7 @@ const vnet97: VnetConfig = {
   bridge: null,
   vnetif: "vnif97",
   security: "none",
+  encapsulation: "udp",
 };
 
 const vif = { vnet: vnet97.id, vmac: "02:00:00:00:00:01", static: true };
@@ -84,6 +85,7 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
       vnetif: vnetifs[index] ?? `v${index}`,
       bridge: bridges[index] ?? null,
       security: "conf",
+      encapsulation: "etherip",
     })),
   ),
   deletedBuiltIns: ids,

@@ -117,10 +117,10 @@ describe("members", () => {
   it("change path at once when our device goes down, and back by themselves", () => {
     hear(lan0, 0);
     hear(lan1, 0);
-    hops.apply(members.deviceDown(2));
+    hops.apply(members.carrierDown({ ifindex: 2, family: 4 }));
     expect(hops.flags.get("1:10.1.0.2@3")).toBe("primary");
     expect(hops.flags.get("1:10.0.0.2@2")).toBe("secondary");
-    members.deviceUp(2);
+    members.carrierUp({ ifindex: 2, family: 4 });
     hear(lan0, 10);
     expect(hops.flags.get("1:10.1.0.2@3")).toBe("primary");
   });
@@ -132,6 +132,21 @@ describe("members", () => {
     expect(hops.flags.get("1:10.0.0.9@2")).toBe("primary");
     expect(hops.flags.get("1:10.0.0.2@2")).toBe("secondary");
     expect(hops.flags.get("1:10.1.0.2@3")).toBe("secondary");
+  });
+
+  it("that are heard by both families are one, and the second is a path, not a new address", () => {
+    const ipv6 = { address: "fd00::2", ifindex: 2 };
+    hear(lan0, 0);
+    expect(hear(ipv6, 10).isNew).toBe(true);
+    expect(members.list()).toHaveLength(1);
+    expect(members.list()[0]?.paths).toHaveLength(2);
+    expect(hops.flags.get("1:10.0.0.2@2")).toBe("primary");
+    expect(hops.flags.get("1:fd00::2@2")).toBe("secondary");
+    // the device loses its IPv4 address
+    hops.apply(members.carrierDown({ ifindex: 2, family: 4 }));
+    expect(hops.flags.get("1:fd00::2@2")).toBe("primary");
+    hops.apply(members.carrierGone({ ifindex: 2, family: 4 }));
+    expect(members.list()[0]?.paths).toMatchObject([ipv6]);
   });
 
   it("leave by goodbye, path by path", () => {
@@ -147,7 +162,7 @@ describe("members", () => {
   it("lose the paths of a device that is detached", () => {
     hear(lan0, 0);
     hear(lan1, 0);
-    hops.apply(members.deviceGone(2));
+    hops.apply(members.carrierGone({ ifindex: 2, family: 4 }));
     expect(Object.fromEntries(hops.flags)).toEqual({ "1:10.1.0.2@3": "primary" });
   });
 
@@ -280,10 +295,10 @@ describe("members", () => {
           const ifindex = 2 + (path % 3);
           const at = { hostId: `h${host}`, address: `10.${path}.0.${host}`, ifindex };
           if (kind === "hear") state.apply(members.heard(hello(at), now).changes);
-          if (kind === "down") state.apply(members.deviceDown(ifindex));
-          if (kind === "up") members.deviceUp(ifindex);
+          if (kind === "down") state.apply(members.carrierDown({ ifindex, family: 4 }));
+          if (kind === "up") members.carrierUp({ ifindex, family: 4 });
           if (kind === "bye") state.apply(members.goodbye(1, at.hostId, at));
-          if (kind === "gone") state.apply(members.deviceGone(ifindex));
+          if (kind === "gone") state.apply(members.carrierGone({ ifindex, family: 4 }));
           state.apply(members.tick(now));
           check(members, state);
         }

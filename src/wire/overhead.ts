@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What an outer packet holds beside a guest's packet, by family and encapsulation: the one place of the
+ * control plane that knows (bpf/lib/outer.h, overhead_of(), is that of the data plane).
+ */
+import type { Family } from "../base/address.js";
+import { vnetdWire } from "../generated/layouts.js";
+
+export type Encapsulation = "udp" | "etherip";
+
+const ethernetHeaderBytes = 14;
+
+/** Outer IP header up to the inner Ethernet header, that one included. */
+export function overheadBytes(family: Family, encapsulation: Encapsulation): number {
+  const { VUDP_IPV4_OVERHEAD, VUDP_IPV6_OVERHEAD } = vnetdWire;
+  const { ETHERIP_IPV4_OVERHEAD, ETHERIP_IPV6_OVERHEAD } = vnetdWire;
+  const [ipv4, ipv6] =
+    encapsulation === "udp"
+      ? [VUDP_IPV4_OVERHEAD, VUDP_IPV6_OVERHEAD]
+      : [ETHERIP_IPV4_OVERHEAD, ETHERIP_IPV6_OVERHEAD];
+  return ethernetHeaderBytes + (family === 4 ? ipv4 : ipv6);
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * EtherIP: a vnet whose frames are sent in IP protocol 97, over IPv4 and over IPv6. Both kinds are
+ * received whatever the vnet sends by, so hosts need not agree.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { StatusInfo, VnetState } from "../../src/api/contract.js";
+import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
+import { longId, quickHello, startDaemon } from "./world.js";
+
+const families = [
+  { family: 4, net: "10.66.1.", prefix: 24, filter: "ip proto 97", overhead: 52 },
+  { family: 6, net: "fd66::", prefix: 64, filter: "ip6 proto 97", overhead: 72 },
+] as const;
+
+describe.each(families)("over IPv$family", ({ net, prefix, filter, overhead }) => {
+  let lab: Lab;
+  let a: Host;
+  let b: Host;
+  let g1: Guest;
+  let g2: Guest;
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    await lab.lan("lan0", { wire: true });
+    a = await lab.host("a");
+    b = await lab.host("b");
+    for (const [index, host] of [a, b].entries()) {
+      await lab.connectHost(host, "eth0", "lan0", `${net}${index + 1}/${prefix}`);
+      await startDaemon(host, { config: `${quickHello}defaultVnets: false\n` });
+      await host.vnetd(["attach", "eth0"]);
+    }
+    await a.vnetd(["vnet-create", "-e", "etherip", "97"]);
+    const file = lab.file("97.sxp", "(vnet (id 97) (encapsulation etherip))");
+    await b.vnetd(["vnet-create", file]);
+    g1 = await a.guest("g1", { bridge: "vnet0097", address: "10.97.0.1/24", mtuBytes: 1500 });
+    g2 = await b.guest("g2", { bridge: "vnet0097", address: "10.97.0.2/24", mtuBytes: 1500 });
+  });
+  afterAll(() => lab.close());
+
+  it("frames go in protocol 97, to the group and to the host", async () => {
+    const wire = await b.capture("eth0", filter);
+    const udp = await b.capture("eth0", "udp port 1798 and greater 120");
+    expect((await g1.ping("10.97.0.2", { count: 3, intervalMs: 50, sizeBytes: 300 })).lost).toBe(0);
+    // ARP to the group and back, echoes both ways
+    await eventually(() => wire.packets.length >= 8, { what: "EtherIP on the wire" });
+    await wire.stop();
+    await udp.stop();
+    expect(udp.packets.filter(({ wireLength }) => wireLength > 300)).toEqual([]);
+  });
+
+  it("the MTU is larger, and shown", async () => {
+    const [vnet] = await a.vnetdJson<VnetState[]>(["vnets"]);
+    expect(vnet).toMatchObject({
+      id: longId("97"),
+      encapsulation: "etherip",
+      mtu: 1500 - overhead,
+    });
+    const { stdout } = await g1.tryExec("ping -M do -c 1 -W 1 -s 1472 10.97.0.2");
+    expect(stdout).toMatch(new RegExp(`mtu.?=.?${1500 - overhead}`, "i"));
+  });
+
+  it("super-frames are segmented before: TCP both ways, nothing above the MTU", async () => {
+    const wire = await b.capture("eth0", `${filter} and greater 1515`);
+    const one = { address: "10.97.0.2", seconds: 1 };
+    expect((await g1.iperf3(g2, one)).bytes).toBeGreaterThan(1e6);
+    expect((await g1.iperf3(g2, { ...one, reverse: true })).bytes).toBeGreaterThan(1e6);
+    expect((await wire.stop()).length).toBeLessThanOrEqual(24);
+  });
+
+  it("what fits no packet goes in fragments, by UDP", async () => {
+    const { stdout } = await g1.exec("ping -M dont -c 3 -i 0.05 -W 1 -s 1472 10.97.0.2");
+    expect(stdout).toMatch(/3 received/);
+  });
+
+  it("goes on when the daemons are killed", async () => {
+    await a.killDaemon("SIGKILL");
+    await b.killDaemon("SIGKILL");
+    await g1.exec("ip neigh flush dev eth0");
+    expect((await g1.ping("10.97.0.2", { count: 3, intervalMs: 50 })).lost).toBe(0);
+    for (const host of [a, b]) {
+      await startDaemon(host, { config: `${quickHello}defaultVnets: false\n` });
+    }
+    const [vnet] = await a.vnetdJson<VnetState[]>(["vnets"]);
+    expect(vnet?.encapsulation).toBe("etherip");
+  });
+
+  it("a host that has the vnet with UDP is understood, and understands", async () => {
+    await b.vnetd(["vnet-delete", "97"]);
+    await b.vnetd(["vnet-create", "97"]);
+    await b.exec(`ip link set ${g2.port} master vnet0097`);
+    await g2.exec("ip neigh flush dev eth0");
+    const wire = await b.capture("eth0", filter);
+    expect((await g2.ping("10.97.0.1", { count: 3, intervalMs: 50 })).lost).toBe(0);
+    await eventually(() => wire.packets.length >= 3, { what: "a's answers by EtherIP" });
+    await wire.stop();
+    const { drops } = await b.vnetdJson<StatusInfo>(["status"]);
+    const allowed = ["too_big", "unknown_vnet", "own_echo", "no_underlay", "vnet_down"];
+    expect(drops.filter(({ reason }) => !allowed.includes(reason))).toEqual([]);
+  });
+});

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Fragments over IPv6, and what passes the pair that fragments for EtherIP: the whole way with real
+ * frames, as in fragments.test.ts.
+ */
+import { execFileSync } from "node:child_process";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { vnetdControlOp } from "../../src/generated/layouts.js";
+import { expectBytes, internetChecksum, macBytes, mappedBytes } from "../lib/bytes.js";
+import { BpfLab, REASSEMBLY_PORT, type LabVnet } from "../lib/bpf-lab.js";
+import { fragmentIpv6, packetIn, reassembleIpv6, textIn, type Form } from "../lib/forms.js";
+import {
+  BROADCAST_MAC,
+  ETHER_TYPE,
+  VNETD_GROUP,
+  packet,
+  type PacketBuilder,
+} from "../lib/packet.js";
+import { parseFrame } from "../lib/packet-parse.js";
+import { VIRTIO_GSO, exchange } from "../lib/wire.js";
+import { GUEST_A, GUEST_B, PEER, US, expectEncapsulated, fromPeer } from "./rows.js";
+
+const PRIORITY = 1;
+const HANDLE = 1;
+const HOOKS = [
+  ["vnetd_encap", "vn0p"],
+  ["vnetd_oversize", "os1"],
+  ["vnetd_decap", "ul0"],
+  ["vnetd_reassembled", "vx0"],
+] as const;
+const PEER_MAC = "02:00:0a:42:01:09";
+/** of the lab's underlay: 20 more than an Ethernet's, so that the frames of the tables fit */
+const MTU = 1520;
+
+let lab: BpfLab | undefined;
+let vnet: LabVnet;
+
+function open(form: Form): void {
+  lab = BpfLab.open({ form });
+  lab.fragments(true);
+  lab.native.featuresSet("os0", {
+    "tx-checksum-ip-generic": false,
+    "tx-tcp-segmentation": false,
+    "tx-tcp6-segmentation": false,
+    "tx-udp-segmentation": false,
+  });
+  for (const address of [PEER, textIn("udp6", PEER)]) {
+    execFileSync("ip", ["neighbour", "replace", address, "lladdr", PEER_MAC, "dev", "ul0"]);
+  }
+  for (const name of ["vn0", "vn0p"]) execFileSync("ip", ["link", "set", name, "mtu", "9000"]);
+  for (const name of ["ul0", "ul0w"]) {
+    execFileSync("ip", ["link", "set", name, "mtu", String(MTU)]);
+  }
+  const group = textIn("udp6", VNETD_GROUP);
+  execFileSync("ip", ["address", "add", `${group}/128`, "dev", "ul0", "autojoin"]);
+  for (const [program, device] of HOOKS) {
+    lab.native.clsactAttach(lab.program(program), lab.ifindex(device), "ingress", PRIORITY, HANDLE);
+  }
+}
+function close(): void {
+  for (const [, device] of HOOKS) {
+    lab?.native.clsactDetach(lab.ifindex(device), "ingress", PRIORITY, HANDLE);
+  }
+  lab?.close();
+}
+function begin(): void {
+  lab!.underlay();
+  vnet = lab!.vnet();
+  lab!.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+}
+
+const toB = (): PacketBuilder => packet().eth({ src: GUEST_A, dst: GUEST_B });
+/** IPv6's own packets (neighbour discovery) left out */
+const isOurs = (bytes: Buffer): boolean =>
+  bytes.readUInt16BE(12) === ETHER_TYPE.ipv6 && [17, 44, 97].includes(bytes[20]!);
+
+describe("over IPv6", () => {
+  beforeAll(() => open("udp6"));
+  afterAll(close);
+  beforeEach(begin);
+
+  const send = (frame: Uint8Array): Buffer[] =>
+    exchange({ device: "vn0", capture: "ul0w", frames: [{ bytes: frame }] }).filter(isOurs);
+
+  it.each([
+    ["IPv4, two fragments", toB().ipv4().udp({ dst: 9 }).payload(1472), 2],
+    ["not IP", toB().payload(1500), 2],
+    ["802.1Q inline", toB().vlan({ id: 5 }).ipv4().udp({ dst: 9 }).payload(1472), 2],
+    ["one byte more than fits", toB().payload(1437), 2],
+    ["what fits exactly is one packet, without a fragment header", toB().payload(1436), 1],
+    ["a jumbo frame", toB().ipv4().udp({ dst: 9 }).payload(8900), 7],
+  ] as const)("out: %s", (_what, frame, count) => {
+    const fragments = send(frame.build());
+    expect(fragments.length).toBe(count);
+    for (const fragment of fragments) expect(fragment.length).toBeLessThanOrEqual(14 + MTU);
+    const whole = count === 1 ? fragments[0]! : reassembleIpv6(fragments);
+    const outer = expectEncapsulated(whole, { to: PEER, ttl: 64, frame }, "udp6");
+    expect(outer.dst).toBe(PEER_MAC);
+    expect(lab!.traffic(vnet)).toMatchObject({ encapFrames: 1, fragmentedOut: count > 1 ? 1 : 0 });
+  });
+
+  it("out: to the group", () => {
+    const frame = packet()
+      .eth({ src: GUEST_A, dst: BROADCAST_MAC })
+      .ipv4({ dst: "255.255.255.255" })
+      .udp({ dst: 9 })
+      .payload(1472);
+    const fragments = send(frame.build());
+    expect(fragments.length).toBe(2);
+    expectEncapsulated(reassembleIpv6(fragments), { to: VNETD_GROUP, ttl: 1, frame }, "udp6");
+  });
+
+  it("out: each packet has an id of its own", () => {
+    const ids = Array.from({ length: 8 }, () => send(toB().payload(1500).build())[0]!);
+    expect(new Set(ids.map((bytes) => bytes.readUInt32BE(58))).size).toBe(8);
+  });
+
+  const large = packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().udp({ dst: 9 }).payload(1472);
+  const fragmentsTo = (dst: string, mtu = 1500): Buffer[] => {
+    const outer = fromPeer({ dst, checksum: 0 }).vudp({ vnet: "4" }).payload(large.build());
+    return fragmentIpv6(packetIn("udp6", outer.build())!, mtu);
+  };
+  const receive = (frames: readonly Buffer[]): Buffer[] =>
+    exchange({ device: "ul0w", capture: "vn0", frames: frames.map((bytes) => ({ bytes })) });
+
+  it.each([
+    ["in order", US, (f: Buffer[]) => f],
+    ["the last first", US, (f: Buffer[]) => [...f].reverse()],
+    ["by the group", VNETD_GROUP, (f: Buffer[]) => f],
+  ])("in: %s", (_what, dst, order) => {
+    const captured = receive(order(fragmentsTo(dst, 600)));
+    expect(captured.length).toBe(1);
+    expectBytes(captured[0]!, large.build());
+    expect(lab!.learned(vnet, GUEST_B)?.host).toBe(PEER);
+    expect(lab!.traffic(vnet)).toMatchObject({
+      decapFrames: 1,
+      fragmentedIn: 1,
+      floodedFrames: dst === US ? 0 : 1,
+    });
+  });
+
+  it("in: an incomplete packet is nothing, and nothing is learned", () => {
+    expect(receive(fragmentsTo(US).slice(0, 1))).toEqual([]);
+    expect(lab!.traffic(vnet).decapFrames).toBe(0);
+  });
+
+  it("reassembly_forged: sent straight to the port without the secret", () => {
+    const before = lab!.dropCounters();
+    const forged = packet()
+      .eth({ src: PEER_MAC, dst: lab!.mac("ul0") })
+      .ipv6({ src: textIn("udp6", PEER), dst: textIn("udp6", US) })
+      .udp({ dst: REASSEMBLY_PORT, checksum: 0 })
+      .payload(Buffer.from(`0800000000${vnet.slot.toString(16).padStart(4, "0")}00`, "hex"))
+      .eth({ src: "02:00:00:00:00:01", dst: "02:00:00:00:00:02", type: 0x0800 })
+      .eth({ src: "02:ee:00:00:00:01", dst: GUEST_A })
+      .arp();
+    expect(receive([forged.build()])).toEqual([]);
+    const counted = [...lab!.dropCounters()].filter(
+      ([key, drop]) => drop.frames !== before.get(key)?.frames,
+    );
+    expect(counted.map(([, drop]) => drop.reason)).toEqual(["reassembly_forged"]);
+  });
+});
+
+describe.each(["etherip4", "etherip6"] as const)("%s", (form) => {
+  beforeAll(() => open(form));
+  afterAll(close);
+  beforeEach(begin);
+
+  it("a super-frame leaves as packets of EtherIP, each right", () => {
+    const whole = toB()
+      .ipv4({ src: "192.168.4.1", dst: "192.168.4.2" })
+      .tcp()
+      .payload(20_000)
+      .build();
+    const pseudo = Buffer.concat([
+      whole.subarray(26, 34),
+      Buffer.from([0, 6, (whole.length - 34) >> 8, (whole.length - 34) & 0xff]),
+    ]);
+    const bytes = Buffer.from(whole);
+    bytes.writeUInt16BE(~internetChecksum(pseudo) & 0xffff, 34 + 16);
+    const superFrame = {
+      bytes,
+      gsoType: VIRTIO_GSO.tcp4,
+      gsoSize: 1300,
+      headerLength: 54,
+      checksumStart: 34,
+      checksumOffset: 16,
+    };
+    const captured = exchange({ device: "vn0", capture: "ul0w", frames: [superFrame] });
+    const offset = form === "etherip4" ? 23 : 20;
+    const packets = captured.filter((each) => each[offset] === 97);
+    expect(packets.length).toBe(Math.ceil(20_000 / 1300));
+    const inner = packets.map((each) => {
+      const outer = parseFrame(each);
+      expect(outer.dst).toBe(PEER_MAC);
+      return parseFrame(outer.payload.subarray(18));
+    });
+    expectBytes(Buffer.concat(inner.map((f) => f.payload)), whole.subarray(54), {
+      what: "payload",
+    });
+    expect(lab!.traffic(vnet).encapFrames).toBe(packets.length);
+  });
+
+  it("what fits no packet goes by UDP", () => {
+    const frame = toB().payload(1500);
+    const captured = exchange({
+      device: "vn0",
+      capture: "ul0w",
+      frames: [{ bytes: frame.build() }],
+    });
+    const protocols = captured.flatMap((each) =>
+      each.readUInt16BE(12) === ETHER_TYPE.ipv6 ? [each[20]] : [each[23]],
+    );
+    expect(protocols.filter((protocol) => protocol === 97)).toEqual([]);
+    expect(lab!.traffic(vnet)).toMatchObject({ encapFrames: 1, fragmentedOut: 1 });
+  });
+});
