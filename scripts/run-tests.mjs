@@ -3,7 +3,7 @@
 /**
  * `make test`: all parts one after another, and one count of them all at the end.
  *
- *   run-tests.mjs [PART...]     build lint unit native packet golden netns clsact vm-6.1 vm-6.12
+ *   run-tests.mjs [PART...]     build lint unit native packet golden netns flood clsact vm-6.1 vm-6.12
  *
  * A part that cannot run here (no root) is left out and said so; where CI is set that is a failure,
  * and so is every test that was skipped. A part without a single test is a failure anywhere.
@@ -47,7 +47,7 @@ const alone = ["unshare", "--net", "--"];
 const project = (name, { needsRoot = true, wrapper = [] } = {}) => ({
   name,
   root: needsRoot,
-  minutes: 10,
+  minutes: 20,
   argv: [...wrapper, ...vitest(join(results, `${name}.json`), "--project", name)],
   count: () => countVitest(join(results, `${name}.json`)),
 });
@@ -84,6 +84,7 @@ const parts = [
   project("packet", { wrapper: alone }),
   project("golden", { wrapper: alone }),
   project("netns"),
+  project("flood"),
   project("clsact"),
   machine("6.1"),
   machine("6.12"),
