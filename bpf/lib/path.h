@@ -53,7 +53,11 @@ SUBPROGRAM int path_take_over(struct vnetd_nexthop *hop, __u32 news)
  */
 static __always_inline bool path_to_original(const struct vnetd_nexthop *hop)
 {
-	return !(hop->capabilities & VNETD_CAP_HELLO);
+	union address addr;
+
+	/* they have no IPv6 */
+	__builtin_memcpy(&addr, hop->key.addr, sizeof(addr));
+	return !(hop->capabilities & VNETD_CAP_HELLO) && address_is_ipv4(&addr);
 }
 
 /* The longest outer IP packet to this host. */
