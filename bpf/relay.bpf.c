@@ -356,7 +356,8 @@ static __always_inline __u32 check_inner(const struct vfwd_headers *headers,
 					 const struct vnetd_underlay *underlay, __be16 message)
 {
 	const iphdr_at_2 *inner = &headers->inner_ip;
-	__be32 source = inner->saddr;
+	/* 0: the address that the packet came from */
+	__be32 source = inner->saddr ?: headers->ip.saddr;
 
 	/* an original that relays leaves version and length 0 */
 	if (inner->protocol != IPPROTO_UDP ||
@@ -368,7 +369,7 @@ static __always_inline __u32 check_inner(const struct vfwd_headers *headers,
 		return VNETD_DROP_UNKNOWN_MESSAGE;
 	if (inner->daddr != ipv4_of(underlay->group))
 		return VNETD_DROP_VFWD_NOT_GROUP;
-	if (source && !ipv4_is_host(source))
+	if (!ipv4_is_host(source))
 		return VNETD_DROP_BAD_SOURCE_ADDRESS;
 	return VNETD_OK;
 }

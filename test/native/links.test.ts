@@ -305,6 +305,8 @@ describe("addresses", () => {
       family: 4,
       secondary: false,
       autojoin: false,
+      tentative: false,
+      deprecated: false,
       scope: 0,
     });
     expect(find("10.9.0.2")?.secondary).toBe(true);
