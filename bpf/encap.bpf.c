@@ -55,8 +55,8 @@ static __always_inline bool frame_too_big(struct __sk_buff *skb, struct encap *e
 		return true;
 	if (e->to.underlay)
 		return length > e->to.largest;
-	walk_devices(e);
-	return length > e->walk.largest;
+	find_places(&e->places, e->vnet->encap);
+	return length > e->places.largest;
 }
 
 /* A callback of bpf_loop: one copy to a place that is not the last. */
@@ -64,13 +64,14 @@ static long copy_to_device(__u32 index, void *context)
 {
 	struct device_walk *walk = context;
 	struct vnetd_underlay *underlay = walked(walk, index);
+	struct encap *e = encap_of(walk);
 
 	if (index >= walk->last)
 		return 1;
 	if (!underlay)
 		return 0;
-	outer_write(&walk->e->frame.outer, &walk->e->spec, underlay, NULL);
-	if (write_outer(walk->skb, walk->e)) {
+	outer_write(&e->frame.outer, &e->spec, underlay, NULL);
+	if (write_outer(walk->skb, e)) {
 		walk->failed = 1;
 		return 1;
 	}
@@ -106,7 +107,7 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 
 	if (!underlay)
 		return VNETD_DROP_NO_UNDERLAY;
-	e->spec.form = form_of(underlay, e->vnet);
+	e->spec.form = form_of(underlay, e->vnet->encap);
 	reason = add_headers(skb, e, &is_outer_ip);
 	if (reason)
 		return reason;
@@ -122,12 +123,12 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 	if (write_outer(skb, e))
 		return VNETD_DROP_ENCAP_FAILED;
 	if (e->spec.form == FORM_UDP4) {
-		if (unlikely(!(e->walk.best4 & PLACE_SENDS)))
+		if (unlikely(!(e->places.best4 & PLACE_SENDS)))
 			return to_relay(skb, e->walk.last, action);
 		forward_copy(skb, e->walk.last);
 	} else if (unlikely(!(e->walk.family == VNETD_FAMILY_IPV6
-				      ? (e->walk.best6 & PLACE_SENDS)
-				      : (e->walk.best4 & PLACE_SENDS)))) {
+				      ? (e->places.best6 & PLACE_SENDS)
+				      : (e->places.best4 & PLACE_SENDS)))) {
 		return VNETD_DROP_NO_RECEIVER;
 	}
 	*action = bpf_redirect(underlay->ifindex, 0);
@@ -141,16 +142,17 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
  */
 static __always_inline __u32 choose_family(struct __sk_buff *skb, struct encap *e)
 {
+	const struct places *places = &e->places;
 	struct device_walk *walk = &e->walk;
 
-	if (!(walk->best4 | walk->best6))
+	if (!(places->best4 | places->best6))
 		return VNETD_DROP_NO_UNDERLAY;
-	if (e->other_family && !walk->best6)
+	if (e->other_family && !places->best6)
 		return VNETD_DROP_STALE_PASS;
-	if (walk->best4 && !e->other_family) {
+	if (places->best4 && !e->other_family) {
 		walk->family = VNETD_FAMILY_IPV4;
-		walk->last = walk->best4 & PLACE_INDEX;
-		if (unlikely(walk->best6 & PLACE_SENDS)) {
+		walk->last = places->best4 & PLACE_INDEX;
+		if (unlikely(places->best6 & PLACE_SENDS)) {
 			skb->mark = VNETD_MARK_OTHER_FAMILY | e->spec.ip_id;
 			if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 				count_drop(e->vnet->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED,
@@ -159,7 +161,7 @@ static __always_inline __u32 choose_family(struct __sk_buff *skb, struct encap *
 		return VNETD_OK;
 	}
 	walk->family = VNETD_FAMILY_IPV6;
-	walk->last = walk->best6 & PLACE_INDEX;
+	walk->last = places->best6 & PLACE_INDEX;
 	return VNETD_OK;
 }
 

@@ -98,14 +98,15 @@ static __always_inline int swap_macs(struct __sk_buff *skb, const struct encap *
 }
 
 /* RFC 1191 section 4: from the destination, as a router on the way would send it. */
-SUBPROGRAM int answer4(struct __sk_buff *skb, const struct iphdr *quoted, __u32 mtu)
+static __always_inline int answer4(struct __sk_buff *skb, const struct iphdr *quoted, __u32 mtu)
 {
 	struct answer_pace *pace = this_cpu_pace();
-	__u32 quote = quoted->ihl * 4 + 8, len;
 	struct answer4 *answer;
+	__u32 quote, len;
 
 	if (!pace)
 		return -1;
+	quote = quoted->ihl * 4 + 8;
 	answer = &pace->v4;
 	__builtin_memset(answer, 0, sizeof(*answer));
 	if (quote < 28 || quote > QUOTE4_MAX ||
@@ -135,7 +136,7 @@ SUBPROGRAM int answer4(struct __sk_buff *skb, const struct iphdr *quoted, __u32 
 }
 
 /* RFC 4443 section 3.2 */
-SUBPROGRAM int answer6(struct __sk_buff *skb, const struct ipv6hdr *quoted, __u32 mtu)
+static __always_inline int answer6(struct __sk_buff *skb, const struct ipv6hdr *quoted, __u32 mtu)
 {
 	struct answer_pace *pace = this_cpu_pace();
 	struct answer6 *answer;
@@ -202,44 +203,62 @@ static __always_inline bool wants_answer6(const struct ipv6hdr *ip, __u8 icmp_ty
 	return ip->nexthdr != IPPROTO_ICMPV6 || icmp_type >= ICMPV6_INFORMATIONAL;
 }
 
+/* What became of the wish for an answer. */
+enum asked {
+	/* the frame is to be fragmented instead */
+	ASKED_NO,
+	/* none can be made, or there were too many lately */
+	ASKED_IN_VAIN,
+	/* it stands in the frame's place */
+	ASKED_ANSWERED,
+};
+
+CHECKED_ONCE int try_answer4(struct __sk_buff *skb, __u32 mtu)
+{
+	__u8 icmp_type = 0;
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.ihl < 5)
+		return ASKED_NO;
+	bpf_skb_load_bytes(skb, ETH_HLEN + ip.ihl * 4, &icmp_type, 1);
+	if (!wants_answer4(&ip, icmp_type))
+		return ASKED_NO;
+	return answer_allowed() && !answer4(skb, &ip, mtu) ? ASKED_ANSWERED : ASKED_IN_VAIN;
+}
+
+CHECKED_ONCE int try_answer6(struct __sk_buff *skb, __u32 mtu)
+{
+	__u8 icmp_type = 0;
+	struct ipv6hdr ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return ASKED_NO;
+	bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(ip), &icmp_type, 1);
+	if (!wants_answer6(&ip, icmp_type))
+		return ASKED_NO;
+	/* no link may carry less, so nobody would send less (RFC 8200 section 5) */
+	if (mtu < IPV6_MIN_MTU) {
+		if (skb->len - ETH_HLEN <= IPV6_MIN_MTU)
+			return ASKED_NO;
+		mtu = IPV6_MIN_MTU;
+	}
+	return answer_allowed() && !answer6(skb, &ip, mtu) ? ASKED_ANSWERED : ASKED_IN_VAIN;
+}
+
 /* Returns VNETD_OK when the frame is to be fragmented instead. */
 static __always_inline __u32 answer(struct __sk_buff *skb, struct encap *e, __u32 mtu, int *action)
 {
-	__u8 icmp_type = 0;
+	int asked = ASKED_NO;
 
 	if (is_group_mac(e->frame.dst))
 		return VNETD_OK;
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		struct iphdr ip;
-
-		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.ihl < 5)
-			return VNETD_OK;
-		bpf_skb_load_bytes(skb, ETH_HLEN + ip.ihl * 4, &icmp_type, 1);
-		if (!wants_answer4(&ip, icmp_type))
-			return VNETD_OK;
-		if (!answer_allowed() || answer4(skb, &ip, mtu))
-			return VNETD_DROP_TOO_BIG;
-		return answered(skb, e, action);
-	}
-	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct ipv6hdr ip;
-
-		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-			return VNETD_OK;
-		bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(ip), &icmp_type, 1);
-		if (!wants_answer6(&ip, icmp_type))
-			return VNETD_OK;
-		/* no link may carry less, so nobody would send less (RFC 8200 section 5) */
-		if (mtu < IPV6_MIN_MTU) {
-			if (skb->len - ETH_HLEN <= IPV6_MIN_MTU)
-				return VNETD_OK;
-			mtu = IPV6_MIN_MTU;
-		}
-		if (!answer_allowed() || answer6(skb, &ip, mtu))
-			return VNETD_DROP_TOO_BIG;
-		return answered(skb, e, action);
-	}
-	return VNETD_OK;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		asked = try_answer4(skb, mtu);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		asked = try_answer6(skb, mtu);
+	if (asked == ASKED_NO)
+		return VNETD_OK;
+	return asked == ASKED_ANSWERED ? answered(skb, e, action) : VNETD_DROP_TOO_BIG;
 }
 
 /* ---- fragments ---------------------------------------------------------------------------- */
@@ -283,7 +302,7 @@ static long split_for_device(__u32 index, void *context)
 
 	if (!underlay)
 		return 0;
-	reason = split(walk->skb, walk->e, underlay, NULL, underlay->mtu);
+	reason = split(walk->skb, encap_of(walk), underlay, NULL, underlay->mtu);
 	if (reason) {
 		walk->failed = reason;
 		walk->missed |= underlay->flags;
@@ -300,7 +319,7 @@ static __always_inline __u32 make_room(struct __sk_buff *skb, struct encap *e, _
 	__u32 room = room_of(form) - made;
 
 	if (!made)
-		room += e->frame.tags * TAG_LEN;
+		room += e->frame.tags.count * TAG_LEN;
 	e->spec.form = form;
 	if (bpf_skb_change_head(skb, room, 0))
 		return VNETD_DROP_NO_MEMORY;
@@ -314,12 +333,12 @@ static __always_inline __u32 make_room(struct __sk_buff *skb, struct encap *e, _
 static __always_inline __u32 split_for_group(struct __sk_buff *skb, struct encap *e,
 					     const struct verdict *v)
 {
-	struct vnetd_underlay *underlay = underlay_by_index(e->walk.best4 & PLACE_INDEX);
+	struct vnetd_underlay *underlay = underlay_by_index(e->places.best4 & PLACE_INDEX);
 	__u32 made = 0, reason;
 	bool forwarded = false;
 
 	e->walk.skb = skb;
-	if (e->walk.best4) {
+	if (e->places.best4) {
 		reason = make_room(skb, e, FORM_UDP4, 0);
 		if (reason)
 			return reason;
@@ -327,7 +346,7 @@ static __always_inline __u32 split_for_group(struct __sk_buff *skb, struct encap
 		bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
 		made = room_of(FORM_UDP4);
 		if (unlikely(forward_wanted() && underlay)) {
-			if (!(e->walk.best4 & PLACE_SENDS)) {
+			if (!(e->places.best4 & PLACE_SENDS)) {
 				outer_write(&e->frame.outer, &e->spec, underlay, NULL);
 				if (write_outer(skb, e))
 					return VNETD_DROP_ENCAP_FAILED;
@@ -336,14 +355,14 @@ static __always_inline __u32 split_for_group(struct __sk_buff *skb, struct encap
 			forwarded = true;
 		}
 	}
-	if (e->walk.best6) {
+	if (e->places.best6) {
 		reason = make_room(skb, e, FORM_UDP6, made);
 		if (reason)
 			return reason;
 		e->walk.family = VNETD_FAMILY_IPV6;
 		bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
 	}
-	if (!((e->walk.best4 | e->walk.best6) & PLACE_SENDS))
+	if (!((e->places.best4 | e->places.best6) & PLACE_SENDS))
 		return forwarded ? VNETD_OK : VNETD_DROP_NO_RECEIVER;
 	if (!e->walk.copied)
 		return e->walk.failed;
@@ -366,10 +385,10 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 	if (skb->gso_size || !frame_read(skb, &e->frame))
 		return VNETD_DROP_ENCAP_FAILED;
 	destination_of(e, v);
-	walk_devices(e);
-	if (!e->to.underlay && !(e->walk.best4 | e->walk.best6))
+	find_places(&e->places, e->vnet->encap);
+	if (!e->to.underlay && !(e->places.best4 | e->places.best6))
 		return VNETD_DROP_NO_UNDERLAY;
-	largest = e->to.underlay ? e->to.largest : e->walk.largest;
+	largest = e->to.underlay ? e->to.largest : e->places.largest;
 	fits = skb->len + tags * TAG_LEN <= largest;
 
 	if (!fits) {

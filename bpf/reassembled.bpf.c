@@ -89,7 +89,6 @@ SUBPROGRAM __u32 reassembled_group(struct __sk_buff *skb, const struct received 
 	const __u32 room = room_of(FORM_UDP4);
 	struct outer_spec spec = {
 		.form = FORM_UDP4,
-		.vnet = r->vnet,
 		.ip_id = bpf_ntohs(r->ip_id),
 	};
 
@@ -97,6 +96,7 @@ SUBPROGRAM __u32 reassembled_group(struct __sk_buff *skb, const struct received 
 		return VNETD_DROP_NO_MEMORY;
 	spec.inner_len = skb->len - room;
 	outer_write(&out, &spec, r->underlay, NULL);
+	outer_end(&out, r->vnet);
 	out.udp4.ip.saddr = r->source.words[3];
 	out.udp4.ip.check = 0;
 	out.udp4.ip.check = ipv4_checksum(&out.udp4.ip);

@@ -29,6 +29,13 @@
 /* verified once and called, where inlining would grow a program for a rare case */
 #define SUBPROGRAM static __noinline __attribute__((unused))
 
+/*
+ * A global function: the verifier looks at it once, whatever its callers know, and what it returns is
+ * unknown to them. So what follows a call is walked once, and not once for each result. Structs that it
+ * is handed hold no pointers, and the pointers to them are tested for NULL.
+ */
+#define CHECKED_ONCE __weak __noinline
+
 #define NS_PER_MS 1000000LL
 #define NS_PER_S 1000000000ULL
 

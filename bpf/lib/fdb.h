@@ -75,6 +75,7 @@ struct fdb_news {
 	__u32 nexthop;
 	__u32 gen;
 	__u32 flags;
+	__u32 pad;
 	__u64 now;
 };
 
@@ -95,8 +96,9 @@ static __always_inline __u32 *fdb_owner_count(const struct fdb_news *news,
 }
 
 /* A MAC that is not in the table. Returns 0 or why it was refused. */
-SUBPROGRAM int fdb_insert(const struct fdb_news *news)
+CHECKED_ONCE int fdb_insert(const struct fdb_news *news)
 {
+	struct vnetd_fdb_key key;
 	struct vnetd_fdb_entry entry = {};
 	struct vnetd_vnet_counts *counts;
 	struct vnetd_vnet *vnet;
@@ -105,6 +107,7 @@ SUBPROGRAM int fdb_insert(const struct fdb_news *news)
 
 	if (!news)
 		return VNETD_REFUSED_TABLE_FULL;
+	key = news->key;
 	slot = news->slot;
 	vnet = vnet_by_slot(slot);
 	counts = bpf_map_lookup_elem(&vnet_counts, &slot);
@@ -130,13 +133,13 @@ SUBPROGRAM int fdb_insert(const struct fdb_news *news)
 	entry.flags = news->flags;
 	entry.seen_ns = news->now;
 	reason = VNETD_REFUSED_TABLE_FULL;
-	err = bpf_map_update_elem(&fdb, &news->key, &entry, BPF_NOEXIST);
+	err = bpf_map_update_elem(&fdb, &key, &entry, BPF_NOEXIST);
 	if (err == -17 /* EEXIST: another CPU was first */)
 		reason = VNETD_OK;
 	if (err)
 		goto uncount_vnet;
-	if (bpf_map_push_elem(&fdb_queue, &news->key, 0)) {
-		bpf_map_delete_elem(&fdb, &news->key);
+	if (bpf_map_push_elem(&fdb_queue, &key, 0)) {
+		bpf_map_delete_elem(&fdb, &key);
 		goto uncount_vnet;
 	}
 	COUNT_TABLE(learned);
@@ -199,8 +202,9 @@ static __always_inline void fdb_count_move(struct vnetd_fdb_entry *entry, __u64 
 }
 
 /* A MAC whose entry points elsewhere, or nowhere any more. */
-SUBPROGRAM int fdb_move(const struct fdb_news *news)
+CHECKED_ONCE int fdb_move(const struct fdb_news *news)
 {
+	struct vnetd_fdb_key key;
 	struct vnetd_fdb_entry *entry;
 	struct vnetd_vnet_counts *counts;
 	struct vnetd_vnet *vnet;
@@ -210,8 +214,9 @@ SUBPROGRAM int fdb_move(const struct fdb_news *news)
 
 	if (!news)
 		return VNETD_OK;
+	key = news->key;
 	slot = news->slot;
-	entry = bpf_map_lookup_elem(&fdb, &news->key);
+	entry = bpf_map_lookup_elem(&fdb, &key);
 	vnet = vnet_by_slot(slot);
 	counts = bpf_map_lookup_elem(&vnet_counts, &slot);
 	if (!entry || !vnet || !counts)
@@ -248,12 +253,12 @@ SUBPROGRAM int fdb_move(const struct fdb_news *news)
 	} else if (alive) {
 		COUNT_TABLE(moved);
 		fdb_count_move(entry, news->now);
-		event_moved(&news->key, VNETD_EVENT_MOVED, slot, from, news->nexthop);
+		event_moved(&key, VNETD_EVENT_MOVED, slot, from, news->nexthop);
 	} else {
 		COUNT_TABLE(learned);
 	}
 	if (news->nexthop == VNETD_NEXTHOP_LOCAL)
-		event_local_new(&news->key, slot, from);
+		event_local_new(&key, slot, from);
 	return VNETD_OK;
 }
 

@@ -68,7 +68,7 @@ static __always_inline __u32 storm(struct vnetd_floods *f, __u32 direction, __u3
 }
 
 /* May a frame go to the group? Charged once a frame, however many devices it leaves by. */
-SUBPROGRAM __u32 flood_leaves(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot)
+CHECKED_ONCE __u32 flood_leaves(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot)
 {
 	struct vnetd_floods *f = floods_of(slot);
 	__u32 rate, frames = flood_frames(skb);
@@ -95,8 +95,8 @@ SUBPROGRAM __u32 flood_leaves(struct __sk_buff *skb, const struct vnetd_vnet *vn
  * takes nothing from the others; a host of ours, which limits itself, never gets to the end of it.
  * Hosts that have no record (nexthop is 0) share one.
  */
-SUBPROGRAM __u32 flood_arrives(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot,
-			       __u32 nexthop)
+CHECKED_ONCE __u32 flood_arrives(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot,
+				 __u32 nexthop)
 {
 	struct vnetd_nexthop *hop = nexthop ? nexthop_by_id(nexthop) : NULL;
 	struct vnetd_floods *f = floods_of(slot);

@@ -5,6 +5,13 @@
 
 #include "outer.h"
 
+/* The tags that the kernel keeps beside a packet, outermost first, and then its type. */
+struct frame_tags {
+	__be16 words[2 * MAX_TAGS + 1];
+	/* not part of the packet */
+	__u8 count;
+} VNETD_PACKED __attribute__((aligned(2)));
+
 /*
  * What is written in front of a frame's payload, as it lies in the packet: the outer headers and
  * then the inner Ethernet header, with the tags that the kernel keeps beside the packet in it.
@@ -13,13 +20,10 @@ struct frame {
 	struct outer outer;
 	__u8 dst[ETH_ALEN];
 	__u8 src[ETH_ALEN];
-	/* the tags, outermost first, and then the type */
-	__be16 words[2 * MAX_TAGS + 1];
-	/* not part of the packet */
-	__u8 tags;
+	struct frame_tags tags;
 } VNETD_PACKED __attribute__((aligned(8)));
 
-_Static_assert(offsetof(struct frame, tags) ==
+_Static_assert(offsetof(struct frame, tags.count) ==
 		       OUTER_PAD + OUTER_MAX + ETH_HLEN + MAX_TAGS * TAG_LEN,
 	       "as it lies in the packet");
 
@@ -76,21 +80,29 @@ static __always_inline __u32 longest_frame(struct __sk_buff *skb, __u32 tags)
 	return skb->len + tags * TAG_LEN;
 }
 
-/* Takes the tags out of the metadata so that they can be written into the packet. */
-static __always_inline int frame_pop_tags(struct __sk_buff *skb, struct frame *frame)
+/*
+ * Takes the tags out of the metadata so that they can be written into the packet, and reads the
+ * type.
+ */
+CHECKED_ONCE int frame_take_tags(struct __sk_buff *skb, struct frame_tags *tags)
 {
-	frame->tags = 0;
+	if (!tags)
+		return -1;
 #pragma unroll
-	for (__u32 i = 0; i < MAX_TAGS; i++) {
-		if (!skb->vlan_present)
-			return 0;
-		frame->words[2 * i] = (__be16)skb->vlan_proto;
-		frame->words[2 * i + 1] = bpf_htons(skb->vlan_tci);
+	for (__u32 i = 0; i <= MAX_TAGS; i++) {
+		if (!skb->vlan_present) {
+			tags->count = i;
+			return bpf_skb_load_bytes(skb, 2 * ETH_ALEN, &tags->words[2 * i],
+						  sizeof(__be16));
+		}
+		if (i == MAX_TAGS)
+			break;
+		tags->words[2 * i] = (__be16)skb->vlan_proto;
+		tags->words[2 * i + 1] = bpf_htons(skb->vlan_tci);
 		if (bpf_skb_vlan_pop(skb))
-			return -1;
-		frame->tags = i + 1;
+			break;
 	}
-	return skb->vlan_present ? -1 : 0;
+	return -1;
 }
 
 #endif

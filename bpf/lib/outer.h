@@ -102,10 +102,9 @@ static __always_inline __u32 room_of(__u32 form)
 	return ETH_HLEN + overhead_of(form);
 }
 
-static __always_inline __u32 form_of(const struct vnetd_underlay *underlay,
-				     const struct vnetd_vnet *vnet)
+static __always_inline __u32 form_of(const struct vnetd_underlay *underlay, __u32 encap)
 {
-	return (underlay->family >> 1 & FORM_IPV6) | (vnet->encap & VNETD_ENCAP_ETHERIP) << 1;
+	return (underlay->family >> 1 & FORM_IPV6) | (encap & VNETD_ENCAP_ETHERIP) << 1;
 }
 
 static __always_inline bool same_words(const __be32 *a, const __be32 *b)
@@ -208,8 +207,6 @@ static __always_inline void ipv6_group_mac(__u8 *mac, const __u8 *group)
 
 /* What the outer headers are made of, beside the place and the destination. */
 struct outer_spec {
-	const struct vnetd_vnet *vnet;
-	__u32 form;
 	__u32 inner_len;
 	/* of the inner flow: the UDP source port, and IPv6's flow label (RFC 6438) */
 	__u32 hash;
@@ -218,6 +215,8 @@ struct outer_spec {
 	__u16 ip_id;
 	/* 0: the underlay's */
 	__be16 port;
+	/* enum outer_form */
+	__u8 form;
 	/* UDP over IPv4: hosts of ours listen to what routers say then */
 	bool dont_fragment;
 };
@@ -304,7 +303,14 @@ SUBPROGRAM int outer_etherip(struct outer *out, const struct outer_spec *s,
 	return 0;
 }
 
-/* All of it, to a host or, where to is NULL, to the underlay's group. */
+/* What all forms end with. */
+static __always_inline void outer_end(struct outer *out, const struct vnetd_vnet *vnet)
+{
+	out->etherip = bpf_htons(VNETD_ETHERIP_VERSION);
+	__builtin_memcpy(out->vnet, vnet->id, VNETD_ID_LEN);
+}
+
+/* All that is in front of that, to a host or, where to is NULL, to the underlay's group. */
 static __always_inline void outer_write(struct outer *out, const struct outer_spec *s,
 					const struct vnetd_underlay *underlay,
 					const union address *to)
@@ -321,8 +327,6 @@ static __always_inline void outer_write(struct outer *out, const struct outer_sp
 	} else {
 		outer_etherip(out, s, underlay, to);
 	}
-	out->etherip = bpf_htons(VNETD_ETHERIP_VERSION);
-	__builtin_memcpy(out->vnet, s->vnet->id, VNETD_ID_LEN);
 }
 
 #endif

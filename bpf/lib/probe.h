@@ -78,7 +78,7 @@ static __always_inline __u32 probe_back(struct __sk_buff *skb, const struct prob
  * A frame with the probes' EtherType from the vnetif. Returns VNETD_OK for what is no probe,
  * PROBE_SENT, PROBE_PASSES, or a reason to drop it.
  */
-SUBPROGRAM __u32 probe_leaves(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot)
+CHECKED_ONCE __u32 probe_leaves(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot)
 {
 	struct probe_found found = {
 		.vnet = vnet,

@@ -115,7 +115,7 @@ static __always_inline __u32 recursion_headers(struct __sk_buff *skb, struct rec
 }
 
 /* Only for IP frames that go to the group: a host's MAC that is known lives elsewhere. */
-SUBPROGRAM bool carries_itself(struct __sk_buff *skb)
+CHECKED_ONCE int carries_itself(struct __sk_buff *skb)
 {
 	struct recursion_walk walk = {};
 	__u32 offset = 0, protocol;

@@ -33,22 +33,28 @@ struct encap;
 #define PLACE_SENDS 0x100
 #define PLACE_INDEX 0x7
 
-/* What a walk over the devices needs; a callback of bpf_loop, so that it is verified once. */
-struct device_walk {
-	struct __sk_buff *skb;
-	struct encap *e;
+/* Which places are up. */
+struct places {
 	/* of each family the place to send to last: PLACE_*; 0: none is up */
 	__u32 best4;
 	__u32 best6;
 	/* the longest frame that fits one packet on all of them */
 	__u32 largest;
+	/* enum vnetd_encap */
+	__u32 encap;
+};
+
+/* What a walk over the devices needs; a callback of bpf_loop, so that it is verified once. */
+struct device_walk {
+	struct __sk_buff *skb;
 	/* the family that is being sent to, enum vnetd_family, and the last place of it */
-	__u32 family;
-	__u32 last;
-	__u32 failed;
+	__u8 family;
+	__u8 last;
+	/* enum vnetd_reason */
+	__u16 failed;
 	/* whether a place got the frame, and whether one did not; no counts, as above */
-	__u32 copied;
-	__u32 missed;
+	__u16 copied;
+	__u16 missed;
 };
 
 /* The place of a frame in its journey, for the functions below. */
@@ -56,12 +62,18 @@ struct encap {
 	struct vnetd_vnet *vnet;
 	struct frame frame;
 	struct destination to;
+	struct places places;
 	struct device_walk walk;
 	struct outer_spec spec;
 	bool fast;
 	/* the copy of a frame for the group that goes to the places of the other family */
 	bool other_family;
 };
+
+static __always_inline struct encap *encap_of(struct device_walk *walk)
+{
+	return (void *)walk - offsetof(struct encap, walk);
+}
 
 /* verdicts beside the reasons: left to the other hook; sent through the pair that fragments */
 #define FAST_NOT_MINE ((__u32)VNETD_REASON_COUNT)
@@ -107,7 +119,7 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	e->to.mtu = path_mtu(hop, underlay);
 	e->to.dont_fragment = hop->flags & VNETD_NEXTHOP_MEMBER && e->to.mtu > VNETD_PATH_MTU_MIN;
 	e->to.original = path_to_original(hop);
-	e->to.largest = e->to.mtu - overhead_of(form_of(underlay, e->vnet));
+	e->to.largest = e->to.mtu - overhead_of(form_of(underlay, e->vnet->encap));
 	v->flooded = false;
 	return;
 unknown:
@@ -127,31 +139,17 @@ static __always_inline __u16 next_ip_id(const struct verdict *v)
 /* Takes the tags out of the metadata, reads the type, and what else the headers are made of. */
 static __always_inline __u32 prepare(struct __sk_buff *skb, struct encap *e, struct verdict *v)
 {
-	__be16 ethertype;
-
 	/* the flow's hash, of the inner frame: before anything is moved */
 	e->spec.hash = bpf_get_hash_recalc(skb);
-	if (e->fast)
-		e->frame.tags = 0;
-	else if (frame_pop_tags(skb, &e->frame))
+	if (e->fast) {
+		if (bpf_skb_load_bytes(skb, 2 * ETH_ALEN, e->frame.tags.words, sizeof(__be16)))
+			return VNETD_DROP_ENCAP_FAILED;
+		e->frame.tags.count = 0;
+	} else if (frame_take_tags(skb, &e->frame.tags) || e->frame.tags.count > MAX_TAGS) {
 		return VNETD_DROP_ENCAP_FAILED;
-	if (bpf_skb_load_bytes(skb, 2 * ETH_ALEN, &ethertype, 2))
-		return VNETD_DROP_ENCAP_FAILED;
-	switch (e->frame.tags) {
-	case 0:
-		e->frame.words[0] = ethertype;
-		break;
-	case 1:
-		e->frame.words[2] = ethertype;
-		break;
-	case 2:
-		e->frame.words[4] = ethertype;
-		break;
-	default:
-		e->frame.words[6] = ethertype;
 	}
-	e->spec.vnet = e->vnet;
-	e->spec.inner_len = skb->len + e->frame.tags * TAG_LEN;
+	outer_end(&e->frame.outer, e->vnet);
+	e->spec.inner_len = skb->len + e->frame.tags.count * TAG_LEN;
 	v->len = e->spec.inner_len;
 	if (e->spec.inner_len + VNETD_VUDP_IPV6_OVERHEAD > 0xffff)
 		return e->fast ? FAST_NOT_MINE : VNETD_DROP_SUPERFRAME_TOO_LONG;
@@ -164,7 +162,8 @@ static __always_inline __u32 prepare(struct __sk_buff *skb, struct encap *e, str
  */
 static __always_inline __u32 add_headers(struct __sk_buff *skb, struct encap *e, bool *is_outer_ip)
 {
-	__u32 tags = e->frame.tags, form = e->spec.form, room = room_of(form) + tags * TAG_LEN;
+	__u32 tags = e->frame.tags.count, form = e->spec.form,
+	      room = room_of(form) + tags * TAG_LEN;
 	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO |
 		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN + tags * TAG_LEN);
 	long err = -1;
@@ -215,7 +214,7 @@ static __always_inline int write_inner(struct __sk_buff *skb, const struct encap
 	const void *inner = e->frame.dst;
 	__u32 at = room_of(e->spec.form);
 
-	switch (e->frame.tags) {
+	switch (e->frame.tags.count) {
 	case 0:
 		return bpf_skb_store_bytes(skb, at, inner, ETH_HLEN, 0);
 	case 1:
@@ -239,7 +238,7 @@ static __always_inline int write_headers(struct __sk_buff *skb, const struct enc
 {
 	const void *outer = (void *)&e->frame.outer + OUTER_PAD;
 
-	if (unlikely(e->frame.tags | (e->spec.form & FORM_ETHERIP)))
+	if (unlikely(e->frame.tags.count | (e->spec.form & FORM_ETHERIP)))
 		return write_rare_headers(skb, e);
 	if (likely(e->spec.form == FORM_UDP4))
 		return bpf_skb_store_bytes(skb, 0, outer + OUTER_MAX - room_of(FORM_UDP4),
@@ -253,7 +252,7 @@ static __always_inline __u32 to_host(struct __sk_buff *skb, struct encap *e, int
 	bool is_outer_ip;
 	__u32 reason;
 
-	e->spec.form = form_of(e->to.underlay, e->vnet);
+	e->spec.form = form_of(e->to.underlay, e->vnet->encap);
 	e->spec.port = e->to.port;
 	e->spec.dont_fragment = e->to.dont_fragment;
 	outer_write(&e->frame.outer, &e->spec, e->to.underlay, &e->to.host);
@@ -276,7 +275,7 @@ static __always_inline __u32 to_host(struct __sk_buff *skb, struct encap *e, int
 
 static long find_device(__u32 index, void *context)
 {
-	struct device_walk *walk = context;
+	struct places *places = context;
 	struct vnetd_underlay *underlay = underlay_by_index(index);
 	__u32 largest, place, is_ipv6;
 
@@ -285,13 +284,13 @@ static long find_device(__u32 index, void *context)
 	/* computed, or the verifier walks the loop for each of the ways */
 	is_ipv6 = underlay->family >> 1 & 1;
 	place = PLACE_UP | (sends_to_group(underlay) ? PLACE_SENDS : 0) | (index & PLACE_INDEX);
-	if ((place & (is_ipv6 - 1)) > walk->best4)
-		walk->best4 = place;
-	if ((place & -is_ipv6) > walk->best6)
-		walk->best6 = place;
-	largest = underlay->mtu - overhead_of(form_of(underlay, walk->e->vnet));
-	if (largest < walk->largest)
-		walk->largest = largest;
+	if ((place & (is_ipv6 - 1)) > places->best4)
+		places->best4 = place;
+	if ((place & -is_ipv6) > places->best6)
+		places->best6 = place;
+	largest = underlay->mtu - overhead_of(form_of(underlay, places->encap));
+	if (largest < places->largest)
+		places->largest = largest;
 	return 0;
 }
 
@@ -302,12 +301,16 @@ static __always_inline void count_missed(const struct device_walk *walk, const s
 		count_drop(v->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED, v->len);
 }
 
-/* Finds out which places are up. */
-static __always_inline void walk_devices(struct encap *e)
+/* Finds out which places are up, for a vnet with this encapsulation. */
+CHECKED_ONCE int find_places(struct places *found, __u32 encap)
 {
-	e->walk.e = e;
-	e->walk.largest = 0xffff;
-	bpf_loop(VNETD_MAX_UNDERLAYS, find_device, &e->walk, 0);
+	struct places places = { .largest = 0xffff, .encap = encap };
+
+	if (!found)
+		return -1;
+	bpf_loop(VNETD_MAX_UNDERLAYS, find_device, &places, 0);
+	*found = places;
+	return 0;
 }
 
 /* The place at an index if it sends to the group and is of the family that is being sent to. */
