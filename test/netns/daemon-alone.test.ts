@@ -47,8 +47,16 @@ async function runWith(host: Host, given: Directories): Promise<RunResult & { ow
 }
 
 /** The mistake ends with an error that says this, and everything of a goes on. */
+/** Devices and addresses; whether IPv6 has found out yet that one is nobody else's is left out. */
+const addresses = async (host: Host): Promise<unknown> =>
+  JSON.parse(
+    JSON.stringify(await host.ip("address", "show"), (k, v: unknown) =>
+      k === "tentative" ? undefined : v,
+    ),
+  );
+
 async function harmless(host: Host, given: Directories, says: RegExp): Promise<void> {
-  const links = await a.ip("address", "show");
+  const links = await addresses(a);
   const pinging = a.startPing("10.97.0.2", { intervalMs: 10 });
   await eventually(() => pinging.answers > 5);
   const result = await runWith(host, given);
@@ -56,7 +64,7 @@ async function harmless(host: Host, given: Directories, says: RegExp): Promise<v
   const answers = pinging.answers;
   await eventually(() => pinging.answers > answers + 20);
   expect((await pinging.stop()).lost).toBeLessThanOrEqual(1); // the one under way at the end
-  expect(await a.ip("address", "show")).toEqual(links);
+  expect(await addresses(a)).toEqual(links);
 }
 
 beforeAll(async () => {
@@ -117,7 +125,7 @@ describe("beside what a daemon that was stopped has left at work", () => {
     mkdirSync(other);
     const pinging = a.startPing("10.97.0.2", { intervalMs: 10 });
     await eventually(() => pinging.answers > 5);
-    const links = await a.ip("address", "show");
+    const links = await addresses(a);
     const daemon = a.spawn([
       ...[resolve("bin/vnetd"), "run", "--metrics-listen", "off", "--run-dir", `${other}/run`],
       ...["--state-dir", `${other}/state`, "--bpffs", `${a.bpffs}-other`],
@@ -132,7 +140,7 @@ describe("beside what a daemon that was stopped has left at work", () => {
     const answers = pinging.answers;
     await eventually(() => pinging.answers > answers + 20);
     expect((await pinging.stop()).lost).toBeLessThanOrEqual(1);
-    expect(await a.ip("address", "show")).toEqual(links);
+    expect(await addresses(a)).toEqual(links);
   });
 });
 

@@ -118,7 +118,13 @@ describe("commands that change", () => {
       expect({ args, code, stderr }).toEqual({ args, code: 0, stderr: "" });
       return JSON.parse(stdout);
     };
-    const created = { id: longId("600"), bridge: "b600", vnetif: "v600", security: "none" };
+    const created = {
+      id: longId("600"),
+      bridge: "b600",
+      vnetif: "v600",
+      security: "none",
+      encapsulation: "udp",
+    };
     expect(await json("vnet-create", "-s", "none", "-b", "b600", "-v", "v600", "600")).toEqual([
       created,
     ]);

@@ -57,6 +57,7 @@ describe("vnet-create", () => {
       bridge: "vnet97",
       vnetif: "vnif97",
       security: "none",
+      encapsulation: "udp",
     });
     expect(await links()).toEqual(expect.arrayContaining(["vnet97", "vnif97"]));
   });
@@ -192,8 +193,20 @@ describe("built-in vnets", () => {
     await a.vnetd(["vnet-create", "-v", "three", "3"]);
     expect(await list()).toEqual(
       expect.arrayContaining([
-        { id: longId("2"), bridge: "vnet0002", vnetif: "vnif0002", security: "none" },
-        { id: longId("3"), bridge: "vnet0003", vnetif: "three", security: "none" },
+        {
+          id: longId("2"),
+          bridge: "vnet0002",
+          vnetif: "vnif0002",
+          security: "none",
+          encapsulation: "udp",
+        },
+        {
+          id: longId("3"),
+          bridge: "vnet0003",
+          vnetif: "three",
+          security: "none",
+          encapsulation: "udp",
+        },
       ]),
     );
     expect(await links()).not.toContain("vnif0003");

@@ -28,10 +28,14 @@ async function carryMulticast(lab: Lab, hosts: readonly Host[], on: boolean): Pr
     );
 }
 
+/** An address that nobody has, another for each broadcast: ARP asks three times, a second apart. */
+let nobody = 100;
+
 async function broadcastOnce(guests: readonly Guest[], from: number): Promise<void> {
-  const filter = "arp[6:2] = 1 and arp[24:4] = 0x0a0400fa";
+  nobody += 1;
+  const filter = `arp[6:2] = 1 and arp[24:4] = ${String(0x0a040000 + nobody)}`;
   const captures = await Promise.all(guests.map((guest) => guest.capture("eth0", filter)));
-  await guests[from]!.tryExec(["ping", "-c", "1", "-W", "1", "10.4.0.250"]);
+  await guests[from]!.tryExec(["ping", "-c", "1", "-W", "1", `10.4.0.${String(nobody)}`]);
   await eventually(() => captures.every(({ packets }) => packets.length > 0), {
     what: "every guest to hear the broadcast",
   });
