@@ -246,7 +246,7 @@ export class Peers {
   private place(peer: PeerAddress, hosts: ReadonlyMap<string, HeardHost>): Placed {
     const none = (problem: string): Placed => ({ ...peer, ifindex: 0, way: "none", problem });
     const { native } = this.context;
-    if (peer.address.includes(":")) return none("there are no IPv6 underlays yet");
+    if (peer.address.includes(":")) return none("forwarding to peers over IPv6 is not built yet");
     const routed = this.routeTo(peer.address);
     const usable = this.parts.underlays.usable();
     // A neighbour's device may have routes of its own (a VRF).
