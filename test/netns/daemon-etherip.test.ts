@@ -95,7 +95,14 @@ describe.each(families)("over IPv$family", ({ net, prefix, filter, overhead }) =
     await eventually(() => wire.packets.length >= 3, { what: "a's answers by EtherIP" });
     await wire.stop();
     const { drops } = await b.vnetdJson<StatusInfo>(["status"]);
-    const allowed = ["too_big", "unknown_vnet", "varp_unknown_vnet", "own_echo", "no_underlay", "vnet_down"];
+    const allowed = [
+      "too_big",
+      "unknown_vnet",
+      "varp_unknown_vnet",
+      "own_echo",
+      "no_underlay",
+      "vnet_down",
+    ];
     expect(drops.filter(({ reason }) => !allowed.includes(reason))).toEqual([]);
   });
 });
