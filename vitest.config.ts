@@ -5,6 +5,8 @@
  */
 import { defineConfig } from "vitest/config";
 
+/** Set: so many files at the same time, whatever the project says. */
+const wantedWorkers = process.env["VNETD_TEST_WORKERS"];
 const timeFactor = Number(process.env["VNETD_TIME_FACTOR"] ?? "1");
 
 interface Project {
@@ -52,7 +54,11 @@ export default defineConfig({
         environment: "node",
         // processes, not threads: an addon's handles and a lab's namespaces belong to a process
         pool: "forks",
-        ...(workers === undefined ? {} : { maxWorkers: workers }),
+        ...(wantedWorkers !== undefined
+          ? { maxWorkers: Number(wantedWorkers) }
+          : workers === undefined
+            ? {}
+            : { maxWorkers: workers }),
         // one project after the other
         sequence: { groupOrder: order },
         testTimeout: timeoutMs * timeFactor,
