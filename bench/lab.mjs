@@ -34,10 +34,26 @@ const readyTimeoutMs = 30_000;
 /** What the three ways are called, everywhere. */
 export const ways = ["bare", "vxlan", "vnetd"];
 
-/** Addresses under which host or guest 2 is reached, by way. */
-export const targets = {
-  host: { bare: "192.0.2.2", vxlan: "192.168.5.2", vnetd: "192.168.4.2" },
-  guest: { vxlan: "192.168.98.2", vnetd: "192.168.97.2" },
+/**
+ * What the hosts' packets are. VXLAN is compared with over the same family; UDP checksums of 0 over
+ * IPv6 for both (RFC 6935).
+ */
+const underlays = {
+  ipv4: {
+    address: { eth0: "198.51.100.%/24", other: "192.0.2.%/24" },
+    vxlan: "group 239.1.1.1",
+  },
+  ipv6: {
+    address: { eth0: "2001:db8:1::%/64 nodad", other: "2001:db8:2::%/64 nodad" },
+    vxlan: "group ff05::1:1 udp6zerocsumtx udp6zerocsumrx",
+  },
+};
+
+/** By the name of a variant: the family of the underlay, and how vnet 4 is encapsulated. */
+export const variants = {
+  ipv4: { name: "", family: "ipv4", encap: "udp" },
+  ipv6: { name: "IPv6", family: "ipv6", encap: "udp" },
+  etherip: { name: "EtherIP", family: "ipv4", encap: "etherip" },
 };
 
 export function run(argv) {
@@ -119,11 +135,13 @@ export class Place {
 }
 
 export class Lab {
-  constructor({ sharedUnderlay = false } = {}) {
+  constructor({ sharedUnderlay = false, variant = variants.ipv4 } = {}) {
     clearLeftovers();
     ensureBpffs();
     this.prefix = `${family}${process.pid}-`;
     this.sharedUnderlay = sharedUnderlay;
+    this.variant = variant;
+    this.underlay = underlays[variant.family];
     this.directory = join(tmpdir(), `${this.prefix}lab`);
     mkdirSync(this.directory, { mode: 0o700 });
     process.on("exit", () => clear(this.prefix));
@@ -141,6 +159,19 @@ export class Lab {
     return place;
   }
 
+  /** Addresses under which host or guest 2 is reached, by way. */
+  get targets() {
+    return {
+      host: {
+        // it is one and the same for all variants
+        ...(this.variant === variants.ipv4 && { bare: "192.0.2.2" }),
+        vxlan: "192.168.5.2",
+        vnetd: "192.168.4.2",
+      },
+      guest: { vxlan: "192.168.98.2", vnetd: "192.168.97.2" },
+    };
+  }
+
   /** The device that the bare path and VXLAN use. */
   get otherUnderlay() {
     return this.sharedUnderlay ? "eth0" : "eth1";
@@ -156,8 +187,13 @@ export class Lab {
       one.ip(`link add ${device} type veth peer name ${device} netns ${two.netns}`);
     }
     this.hosts.forEach((host, i) => {
-      if (!this.sharedUnderlay) host.ip(`address add 198.51.100.${i + 1}/24 dev eth0`);
-      host.ip(`address add 192.0.2.${i + 1}/24 dev ${this.otherUnderlay}`);
+      const { eth0, other } = this.underlay.address;
+      const add = (address, device) => {
+        const [net, ...flags] = address.replace("%", i + 1).split(" ");
+        host.ip(["address add", net, "dev", device, ...flags].join(" "));
+      };
+      if (!this.sharedUnderlay) add(eth0, "eth0");
+      add(other, this.otherUnderlay);
       for (const device of this.underlays) host.ip(`link set ${device} up`);
     });
     await Promise.all(this.hosts.map((host, i) => this.startVnetd(host, i + 1)));
@@ -176,14 +212,16 @@ export class Lab {
     host.vnetd = (...args) => host.run([vnetd, ...args, "--run-dir", runDir]);
     host.vnetd("attach", "eth0");
     host.vnetd("vnet-create", "-b", "vnet97", "-v", "vnif0097", "0097");
-    // vnet 4 is there by itself
+    // vnet 4 is there by itself, and is VUDP unless it is said otherwise
+    if (this.variant.encap !== "udp")
+      host.vnetd("vnet-create", "--encapsulation", this.variant.encap, "4", "-b", "none");
     host.ip(`address add 192.168.4.${n}/24 dev vnif0004`);
     host.ip("link set vnif0004 up");
   }
 
   /** As near to vnetd as VXLAN comes: hosts found by multicast, MACs learned from frames. */
   makeVxlan(host, n) {
-    const options = `group 239.1.1.1 dev ${this.otherUnderlay} dstport 4789 ttl 1`;
+    const options = `${this.underlay.vxlan} dev ${this.otherUnderlay} dstport 4789 ttl 1`;
     host.ip(`link add vx4 type vxlan id 4 ${options}`);
     host.ip(`address add 192.168.5.${n}/24 dev vx4`);
     host.ip("link set vx4 up");

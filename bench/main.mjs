@@ -10,9 +10,10 @@
  *
  * A slow result is a result: the exit code says only whether it could be measured.
  */
+import { readFileSync } from "node:fs";
 import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
-import { Lab, targets, ways } from "./lab.mjs";
+import { Lab, variants, ways } from "./lab.mjs";
 import { echo, reachable, tcp, udp } from "./measure.mjs";
 import { cpuModel, kernel, report, write } from "./report.mjs";
 
@@ -22,6 +23,9 @@ const usage = `usage: bench/run [options]      (root, in a built checkout)
   --echoes N     round trips in each measurement (20000)
   --warm-up N    seconds of the same traffic before the rounds of each series (4)
   --only LIST    of offload,wire (both)
+  --variants LIST  of ipv4,ipv6,etherip (all)
+  --congestion LIST  of the kernel's TCP congestion controls (reno,cubic,bbr, as far as they are there);
+                 the first serves for guests, IPv6 and EtherIP alone
   --shared       VXLAN and the bare path use the device vnetd is attached to, and pay for its programs
   --note TEXT    put beside the table
   --write        put the table into docs/performance.md too
@@ -49,6 +53,11 @@ const labels = {
   echoP99: { name: "ping 99th percentile", unit: "µs" },
 };
 
+/** Not paced first: it is the data plane that limits it, and it is in every kernel. */
+const congestionControls = ["reno", "cubic", "bbr"];
+const available = () =>
+  readFileSync("/proc/sys/net/ipv4/tcp_available_congestion_control", "utf8").trim().split(" ");
+
 function options() {
   const number = (text, name, least) => {
     const n = Number(text);
@@ -63,24 +72,35 @@ function options() {
       echoes: { type: "string", default: "20000" },
       "warm-up": { type: "string", default: "4" },
       only: { type: "string", default: underlayModes.join(",") },
+      variants: { type: "string", default: Object.keys(variants).join(",") },
+      congestion: { type: "string" },
       shared: { type: "boolean", default: false },
       note: { type: "string" },
       write: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
-  const modes = values.only.split(",");
-  for (const mode of modes) {
-    if (!underlayModes.includes(mode))
-      throw new Error(`--only ${mode}: it is one of ${underlayModes.join(", ")}`);
-  }
+  const list = (text, name, known) => {
+    const chosen = text.split(",");
+    for (const each of chosen) {
+      if (!known.includes(each))
+        throw new Error(`--${name} ${each}: it is one of ${known.join(", ")}`);
+    }
+    return chosen;
+  };
+  const there = available();
   return {
     help: values.help,
     rounds: number(values.rounds, "rounds", 1),
     seconds: number(values.seconds, "seconds", 1),
     echoes: number(values.echoes, "echoes", 100),
     warmUpSeconds: number(values["warm-up"], "warm-up", 0),
-    modes,
+    modes: list(values.only, "only", underlayModes),
+    variants: list(values.variants, "variants", Object.keys(variants)),
+    congestion:
+      values.congestion === undefined
+        ? congestionControls.filter((name) => there.includes(name))
+        : list(values.congestion, "congestion", there),
     shared: values.shared,
     note: values.note,
     write: values.write,
@@ -89,8 +109,9 @@ function options() {
 
 /** One row or two of the table: values by way, a slot for each round; what failed is NaN there. */
 class Series {
-  constructor(mode, place, kind, rounds) {
-    Object.assign(this, { mode, place, kind, rounds });
+  /** @param what {variant, mode, place, kind, congestion?} */
+  constructor(what, rounds) {
+    Object.assign(this, what, { rounds });
     this.values = new Map();
   }
 
@@ -105,18 +126,23 @@ class Series {
   }
 
   rows() {
-    const where = `${this.place} to ${this.place}`;
+    const where = [`${this.place} to ${this.place}`, this.variant.name].filter(Boolean).join(", ");
+    const how = this.congestion === undefined ? "" : ` ${this.congestion}`;
     return [...this.values].map(([name, values]) => ({
-      name: `${where}, ${labels[name].name}, ${this.mode}`,
+      name: `${where}, ${labels[name].name}${how}, ${this.mode}`,
       unit: labels[name].unit,
-      target: wanted[`${this.mode} ${this.place} ${name}`],
+      target:
+        this.variant === variants.ipv4 ? wanted[`${this.mode} ${this.place} ${name}`] : undefined,
       merge: this.merge ? "on" : "off",
       values,
     }));
   }
 
   get title() {
-    return `${this.mode}, ${this.place} to ${this.place}, ${this.kind}`;
+    const kind = [this.kind, this.congestion].filter(Boolean).join(" ");
+    return [this.variant.name, this.mode, `${this.place} to ${this.place}`, kind]
+      .filter(Boolean)
+      .join(", ");
   }
 }
 
@@ -128,10 +154,11 @@ const turned = (list, by) => list.map((_, i) => list[(i + by) % list.length]);
 const ends = (lab, place) => (place === "host" ? lab.hosts : lab.guests);
 
 /** {value name: number} */
-async function measureOnce(lab, { place, kind }, way, o) {
+async function measureOnce(lab, { place, kind, congestion }, way, o) {
   const [from, to] = ends(lab, place);
-  const target = targets[place][way];
-  if (kind === "tcp") return { tcp: await tcp(from, to, target, o.seconds) };
+  const target = lab.targets[place][way];
+  if (kind === "tcp")
+    return { tcp: await tcp(from, to, target, { seconds: o.seconds, congestion }) };
   if (kind === "udp") return { udp: await udp(from, to, target, o.seconds) };
   const { median, p99 } = await echo(from, to, target, o.echoes);
   return { echo: median, echoP99: p99 };
@@ -150,7 +177,7 @@ async function runSeries(lab, series, o, failures) {
   await warmUp(lab, series, o);
   for (let round = 0; round < o.rounds; round += 1) {
     for (const way of turned(ways, round)) {
-      if (targets[series.place][way] === undefined) continue;
+      if (lab.targets[series.place][way] === undefined) continue;
       try {
         series.put(way, round, await measureOnce(lab, series, way, o));
       } catch (error) {
@@ -165,24 +192,37 @@ async function runSeries(lab, series, o, failures) {
   say(` (merging on receipt: ${series.merge ? "on" : "off"})\n`);
 }
 
-async function measure(lab, o) {
+/** What is measured of a variant, in one state of the underlay: all of the first, of others what differs. */
+function seriesOf(variant, mode, o) {
   const all = [];
-  const failures = [];
+  const add = (place, kind, congestion) =>
+    all.push(new Series({ variant, mode, place, kind, congestion }, o.rounds));
+  const full = variant === variants.ipv4;
+  for (const congestion of full ? o.congestion : o.congestion.slice(0, 1))
+    add("host", "tcp", congestion);
+  add("host", "udp");
+  if (!full) return all;
+  add("host", "echo");
+  add("guest", "tcp", o.congestion[0]);
+  add("guest", "udp");
+  add("guest", "echo");
+  return all;
+}
+
+async function measure(lab, o, failures) {
+  const all = [];
   for (const place of ["host", "guest"]) {
-    for (const target of Object.values(targets[place]))
+    for (const target of Object.values(lab.targets[place]))
       await reachable(ends(lab, place)[0], target);
   }
   for (const mode of o.modes) {
     lab.setUnderlay(mode);
-    for (const place of ["host", "guest"]) {
-      for (const kind of ["tcp", "udp", "echo"]) {
-        const series = new Series(mode, place, kind, o.rounds);
-        await runSeries(lab, series, o, failures);
-        all.push(series);
-      }
+    for (const series of seriesOf(lab.variant, mode, o)) {
+      await runSeries(lab, series, o, failures);
+      all.push(series);
     }
   }
-  return { rows: inOrder(all), failures };
+  return inOrder(all);
 }
 
 /** The states of the underlay below one another, as they are compared. */
@@ -224,17 +264,21 @@ async function main() {
   if (process.getuid() !== 0)
     throw new Error("run it as root: it makes network namespaces and loads BPF programs");
   const [load] = loadavg();
-  const lab = new Lab({ sharedUnderlay: o.shared });
-  try {
-    await lab.build();
-    const { rows, failures } = await measure(lab, o);
-    const text = report(facts(o, load), rows, failures);
-    process.stdout.write(`${text}\n`);
-    if (o.write) say(`bench: written to ${write(text)}\n`);
-    return failures.length === 0 ? 0 : 1;
-  } finally {
-    lab.close();
+  const rows = [];
+  const failures = [];
+  for (const name of o.variants) {
+    const lab = new Lab({ sharedUnderlay: o.shared, variant: variants[name] });
+    try {
+      await lab.build();
+      rows.push(...(await measure(lab, o, failures)));
+    } finally {
+      lab.close();
+    }
   }
+  const text = report(facts(o, load), rows, failures);
+  process.stdout.write(`${text}\n`);
+  if (o.write) say(`bench: written to ${write(text)}\n`);
+  return failures.length === 0 ? 0 : 1;
 }
 
 try {

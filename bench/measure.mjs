@@ -66,8 +66,8 @@ class Tool {
   }
 }
 
-/** Gbit/s that arrived. */
-export async function tcp(from, to, target, seconds) {
+/** Gbit/s that arrived, with the given congestion control at the sender. */
+export async function tcp(from, to, target, { seconds, congestion }) {
   const duration = (seconds + tcpOmitSeconds) * 1000 + graceMs;
   const server = new Tool(
     to.argv(["iperf3", "-s", "-1", "-p", String(tcpPort), "--forceflush"], receiverCpu),
@@ -82,6 +82,8 @@ export async function tcp(from, to, target, seconds) {
     "-O",
     String(tcpOmitSeconds),
     "-J",
+    "-C",
+    congestion,
   ];
   const client = new Tool(from.argv(["iperf3", "-c", target, ...options], senderCpu), duration);
   try {
