@@ -123,7 +123,7 @@ export interface WaitOptions {
  */
 export async function eventually<T>(
   condition: () => T | Promise<T>,
-  { timeoutMs = 5000, everyMs = 25, what = "a condition" }: WaitOptions = {},
+  { timeoutMs = 10_000, everyMs = 25, what = "a condition" }: WaitOptions = {},
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs * timeFactor;
   for (;;) {
@@ -242,7 +242,7 @@ export class Background {
   }
 
   /** Asks it to stop, kills it when it does not, and waits. */
-  async stop(signal: NodeJS.Signals = "SIGTERM", timeoutMs = 5000): Promise<RunResult> {
+  async stop(signal: NodeJS.Signals = "SIGTERM", timeoutMs = 10_000): Promise<RunResult> {
     this.signal(signal);
     try {
       return await this.end(timeoutMs);

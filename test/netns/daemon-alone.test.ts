@@ -36,9 +36,14 @@ async function runWith(host: Host, given: Directories): Promise<RunResult & { ow
   );
   argv.push("--bpffs", given.bpffs ?? ownBpffs);
   const daemon = host.spawn(argv);
+  const ended = daemon.end().then((result) => result.code);
   const code = await Promise.race([
-    daemon.end().then((result) => result.code),
-    daemon.output(/\bready\b/, { timeoutMs: 20_000 }).then(() => "ready"),
+    ended,
+    // its end is seen by both, in either order
+    daemon.output(/\bready\b/, { timeoutMs: 20_000 }).then(
+      () => "ready",
+      () => ended,
+    ),
   ]);
   const result = await daemon.stop("SIGTERM");
   expect(existsSync(ownBpffs)).toBe(false);
