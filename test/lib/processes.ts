@@ -110,7 +110,7 @@ export function runSync(command: Command): string {
 }
 
 export interface WaitOptions {
-  /** default 5000, stretched by {@link timeFactor} */
+  /** default 10,000, stretched by {@link timeFactor} */
   timeoutMs?: number;
   everyMs?: number;
   /** what is waited for, for the message */
