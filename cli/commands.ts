@@ -3,6 +3,7 @@
 import type { CommandSpec } from "./command.js";
 import { completionCommands } from "./commands/completion.js";
 import { daemonCommands } from "./commands/daemon.js";
+import { keyCommands } from "./commands/keys.js";
 import { peerCommands } from "./commands/peers.js";
 import { replacedCommands } from "./commands/replaced.js";
 import { stationCommands } from "./commands/stations.js";
@@ -11,6 +12,7 @@ import { vnetCommands } from "./commands/vnets.js";
 export const commands: readonly CommandSpec[] = [
   ...daemonCommands,
   ...vnetCommands,
+  ...keyCommands,
   ...stationCommands,
   ...peerCommands,
   ...replacedCommands,

@@ -45,6 +45,7 @@ import { ensureHelperPair, ensureReassembly } from "./host/helper-devices.js";
 import { vnetdLimits } from "./generated/layouts.js";
 import type { Log } from "./log.js";
 import type { Closable, Native, NetlinkEvent } from "./native/contract.js";
+import { KeyStore } from "./store/key-store.js";
 import type { StateDirectory } from "./store/state-directory.js";
 
 export interface ControllerOptions {
@@ -426,6 +427,10 @@ function openContext(options: ControllerOptions): Context {
     hostName: config.hostName ?? os.hostname(),
     generation,
     maps,
+    keys: new KeyStore({
+      stateDir: state.path,
+      credentialsDir: process.env["CREDENTIALS_DIRECTORY"],
+    }),
     hooks: new Hooks(native, generation.dir, hookMode),
     control,
     table: new VnetTable(native, maps),
@@ -439,6 +444,7 @@ function builtInVnet(id: VnetId): { config: VnetConfig; builtIn: boolean } {
       bridge: null,
       vnetif: defaultVnetifName(id),
       security: "none",
+      key: null,
       encapsulation: "udp",
     },
     builtIn: true,

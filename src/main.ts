@@ -34,6 +34,8 @@ export type { RunOptions };
 export async function main(options: RunOptions): Promise<void> {
   const log = openLog();
   const native = loadNative();
+  // before any key is read
+  kernelErrors("hiding the memory", () => native.memoryHide());
   const config = configOf(options);
   checkBpffs(native, options.bpffs);
   const closables: (() => void)[] = [];

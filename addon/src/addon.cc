@@ -100,6 +100,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<fileLock>(exports, "fileLock");
   publish<peerCredentials>(exports, "peerCredentials");
   publish<sdNotify>(exports, "sdNotify");
+  publish<memoryHide>(exports, "memoryHide");
   publish<filesystemType>(exports, "filesystemType");
   publish<closeFd>(exports, "close");
   return exports;

@@ -67,6 +67,7 @@ Napi::Value abstractConnect(const Napi::CallbackInfo& info);
 Napi::Value fileLock(const Napi::CallbackInfo& info);
 Napi::Value peerCredentials(const Napi::CallbackInfo& info);
 Napi::Value sdNotify(const Napi::CallbackInfo& info);
+Napi::Value memoryHide(const Napi::CallbackInfo& info);
 Napi::Value filesystemType(const Napi::CallbackInfo& info);
 Napi::Value closeFd(const Napi::CallbackInfo& info);
 

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/statfs.h>
 #include <sys/un.h>
@@ -129,6 +131,15 @@ Napi::Value sdNotify(const Napi::CallbackInfo& info) {
     failSystem(errno, *path);
   }
   return Napi::Boolean::New(env, true);
+}
+
+Napi::Value memoryHide(const Napi::CallbackInfo& info) {
+  // the hard limit too: it cannot be raised again, nor by what this process starts
+  const rlimit none{0, 0};
+  if (setrlimit(RLIMIT_CORE, &none) != 0) failSystem(errno, "RLIMIT_CORE");
+  // a core_pattern that pipes to a program takes no notice of the limit, but of this
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) failSystem(errno, "PR_SET_DUMPABLE");
+  return info.Env().Undefined();
 }
 
 Napi::Value filesystemType(const Napi::CallbackInfo& info) {

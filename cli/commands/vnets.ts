@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnet-create, vnet-delete, vnet-list and vnets: the LANs themselves. */
 import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import type { VnetInfo, VnetState } from "../../src/api/contract.js";
 import { VnetdError } from "../../src/base/errors.js";
 import { isVnetIdText, shortVnetId } from "../../src/base/vnet-id.js";
@@ -13,21 +14,37 @@ const infoColumns: readonly Column<VnetInfo>[] = [
   { title: "BRIDGE", text: ({ bridge }) => bridge ?? "" },
   { title: "VNETIF", text: ({ vnetif }) => vnetif },
   { title: "SECURITY", text: ({ security }) => security },
+  {
+    title: "KEY",
+    text: ({ security, key }) => (security === "none" ? "" : (key ?? "default")),
+  },
   { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
 ];
 
+/** A path is the daemon's to open, which has another working directory. */
+function keyArgument(invocation: Invocation, text: string): string {
+  if (text.includes("/")) return resolve(text);
+  if (existsSync(text)) {
+    invocation.output.note(
+      `${text} is taken for the name of a key of this host; write ./${text} for the file`,
+    );
+  }
+  return text;
+}
+
 async function createVnet(invocation: Invocation): Promise<void> {
   const what = invocation.positional("FILE|ID");
-  const names = ["security", "bridge", "vnetif", "encapsulation"] as const;
+  const names = ["security", "key", "bridge", "vnetif", "encapsulation"] as const;
   const given = Object.fromEntries(
     names.flatMap((name) => {
       const value = invocation.option(name);
-      return value === undefined ? [] : [[name, value]];
+      if (value === undefined) return [];
+      return [[name, name === "key" ? keyArgument(invocation, value) : value]];
     }),
   );
   const isId = isVnetIdText(what);
   if (!isId && Object.keys(given).length > 0) {
-    throw new VnetdError("USAGE", `-s, -b, -v and -e go with an id, and "${what}" is not one`, {
+    throw new VnetdError("USAGE", `-s, -k, -b, -v and -e go with an id, and "${what}" is not one`, {
       hint: "Write them into the file, or give an id: 8 fields of 1 to 4 hex digits between colons, or one alone.",
     });
   }
@@ -147,6 +164,13 @@ export const vnetCommands: readonly CommandSpec[] = [
         value: "LEVEL",
         describe: "none, auth or conf",
         completes: "security",
+      },
+      {
+        name: "key",
+        short: "k",
+        value: "KEY",
+        describe: "its key file, or the name of a key of this host (the default key)",
+        completes: "file",
       },
       {
         name: "encapsulation",

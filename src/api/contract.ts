@@ -27,6 +27,8 @@ export interface VnetInfo {
   bridge: string | null;
   vnetif: string;
   security: SecurityLevel;
+  /** its key file by path or name, never what is in it; null: the default key, if it is secure */
+  key: string | null;
   encapsulation: EncapsulationName;
 }
 
@@ -234,6 +236,7 @@ export interface VnetParameters {
   bridge?: string;
   vnetif?: string;
   security?: string;
+  key?: string;
   encapsulation?: string;
 }
 

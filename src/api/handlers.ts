@@ -139,9 +139,9 @@ function placedVnets(params: unknown): PlacedVnet[] {
       optionalTextField(params, "source") ?? "request",
     );
   }
-  onlyFields(parameters, ["id", "bridge", "vnetif", "security", "encapsulation"]);
+  onlyFields(parameters, ["id", "bridge", "vnetif", "security", "key", "encapsulation"]);
   const fields: VnetParameters = { id: textField(parameters, "id") };
-  for (const name of ["bridge", "vnetif", "security", "encapsulation"] as const) {
+  for (const name of ["bridge", "vnetif", "security", "key", "encapsulation"] as const) {
     const value = optionalTextField(parameters, name);
     if (value !== undefined) fields[name] = value;
   }

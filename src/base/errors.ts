@@ -19,6 +19,7 @@ export const errorTable = {
   PERMISSION: "The caller may not do that.",
 
   FILE_UNREADABLE: "A file cannot be read.",
+  FILE_UNWRITABLE: "A file cannot be written.",
   SYNTAX: "A file is not well-formed.",
   UNKNOWN_PARAMETER: "A parameter has a name that is not known.",
   DUPLICATE_PARAMETER: "A parameter is given twice.",
@@ -34,6 +35,9 @@ export const errorTable = {
   NAME_IN_USE: "A device or bridge name is taken by something else.",
   NOT_A_BRIDGE: "The name given as bridge is a device of another kind.",
   SECURITY_UNAVAILABLE: "The security level cannot be had, and clear is never used in its place.",
+  NO_KEY: "There is no key for a vnet that is to be secure.",
+  BAD_KEY: "A key file cannot be used.",
+  KEY_EXISTS: "There is a file in the place of a new key, which is never overwritten.",
   VIF_NOT_FOUND: "There is no such vif.",
   ENTRY_NOT_FOUND: "There is no such static entry.",
   MAC_IN_USE: "The MAC lives, or is configured to live, somewhere else.",

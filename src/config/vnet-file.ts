@@ -13,6 +13,7 @@
 import type { EncapsulationName, SecurityLevel, VnetParameters } from "../api/contract.js";
 import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
+import { keyNameProblem } from "../base/vnet-key.js";
 import { defaultBridgeName, defaultVnetifName, parseVnetId, type VnetId } from "../base/vnet-id.js";
 import { parseSxp, printSxp, type SxpNode } from "./sxp.js";
 import {
@@ -30,6 +31,8 @@ export interface VnetConfig {
   bridge: string | null;
   vnetif: string;
   security: SecurityLevel;
+  /** an absolute path, or the name of a key of this host; null: the default key, if it is secure */
+  key: string | null;
   encapsulation: EncapsulationName;
 }
 
@@ -40,6 +43,7 @@ export interface VnetPlaces {
   bridge: Place;
   vnetif: Place;
   security: Place;
+  key: Place;
   encapsulation: Place;
 }
 
@@ -50,7 +54,7 @@ export interface PlacedVnet extends VnetConfig {
 /** Larger texts are refused unread: 4096 vnets fit several times. */
 export const maxVnetFileChars = 512 << 10;
 
-const parameterNames = ["id", "bridge", "vnetif", "security", "encapsulation"] as const;
+const parameterNames = ["id", "bridge", "vnetif", "security", "key", "encapsulation"] as const;
 type ParameterName = (typeof parameterNames)[number];
 const securityLevels: readonly SecurityLevel[] = ["none", "auth", "conf"];
 const encapsulations: readonly EncapsulationName[] = ["udp", "etherip"];
@@ -228,6 +232,25 @@ function securityOf(parameter: RawParameter | undefined): SecurityLevel {
   return level;
 }
 
+function keyOf(parameter: RawParameter | undefined, security: SecurityLevel): string | null {
+  if (parameter?.text === undefined) return null;
+  const { text, place } = parameter;
+  const problem = keyNameProblem(text);
+  if (problem !== undefined) {
+    throw new VnetdError("BAD_VALUE", `the key cannot be "${text.slice(0, 80)}": ${problem}`, {
+      hint: "Give the absolute path of a key file, or the name of one in the keys directory of the state directory.",
+      place,
+    });
+  }
+  if (security === "none") {
+    throw new VnetdError("BAD_VALUE", "a vnet without security has no key", {
+      hint: "Add security conf (or auth), or leave the key out. Nothing was sent in clear.",
+      place,
+    });
+  }
+  return text;
+}
+
 function encapsulationOf(parameter: RawParameter | undefined): EncapsulationName {
   if (parameter === undefined) return "udp";
   const text = boundedText(parameter, "encapsulation");
@@ -250,12 +273,14 @@ function checkVnet(raw: RawVnet): PlacedVnet {
     });
   }
   const id = parseVnetId(boundedText(idParameter, "id"), idParameter.place);
+  const security = securityOf(raw.parameters.get("security"));
   const placeOf = (name: ParameterName): Place => raw.parameters.get(name)?.place ?? raw.place;
   const vnet: PlacedVnet = {
     id,
     bridge: bridgeOf(raw.parameters.get("bridge"), id),
     vnetif: vnetifOf(raw.parameters.get("vnetif"), id),
-    security: securityOf(raw.parameters.get("security")),
+    security,
+    key: keyOf(raw.parameters.get("key"), security),
     encapsulation: encapsulationOf(raw.parameters.get("encapsulation")),
     places: {
       vnet: raw.place,
@@ -263,6 +288,7 @@ function checkVnet(raw: RawVnet): PlacedVnet {
       bridge: placeOf("bridge"),
       vnetif: placeOf("vnetif"),
       security: placeOf("security"),
+      key: placeOf("key"),
       encapsulation: placeOf("encapsulation"),
     },
   };
@@ -379,11 +405,11 @@ export function vnetFromParameters(
 
 /** Without the places: what is stored and shown. */
 export function withoutPlaces(vnet: VnetConfig): VnetConfig {
-  const { id, bridge, vnetif, security, encapsulation } = vnet;
-  return { id, bridge, vnetif, security, encapsulation };
+  const { id, bridge, vnetif, security, key, encapsulation } = vnet;
+  return { id, bridge, vnetif, security, key, encapsulation };
 }
 
-/** As an s-expression that parseVnetFile (and the original, but for a long id or EtherIP) reads. */
+/** As an s-expression that parseVnetFile (and the original, but for a long id, a key or EtherIP) reads. */
 export function printVnet(vnet: VnetConfig): string {
   const place: Place = { source: "" };
   const pair = (name: string, text: string): SxpNode => ({
@@ -402,6 +428,7 @@ export function printVnet(vnet: VnetConfig): string {
       pair("bridge", vnet.bridge ?? "none"),
       pair("vnetif", vnet.vnetif),
       pair("security", vnet.security),
+      ...(vnet.key === null ? [] : [pair("key", vnet.key)]),
       ...(vnet.encapsulation === "udp" ? [] : [pair("encapsulation", vnet.encapsulation)]),
     ],
     place,

@@ -11,6 +11,7 @@ import type { Maps } from "../dataplane/maps.js";
 import type { VnetTable } from "../dataplane/vnet-table.js";
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
+import type { KeyStore } from "../store/key-store.js";
 
 export interface Context {
   native: Native;
@@ -25,6 +26,8 @@ export interface Context {
   probeSecret: Buffer;
   generation: Generation;
   maps: Maps;
+  /** where the keys of secure vnets are read */
+  keys: KeyStore;
   hooks: Hooks;
   control: Control;
   table: VnetTable;

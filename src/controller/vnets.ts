@@ -11,7 +11,7 @@ import { createHash } from "node:crypto";
 import { VnetdError, type Place } from "../base/errors.js";
 import { macToBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
-import type { PlacedVnet, VnetConfig } from "../config/vnet-file.js";
+import { withoutPlaces, type PlacedVnet, type VnetConfig } from "../config/vnet-file.js";
 import { maxVnets, type VnetSlot } from "../dataplane/vnet-table.js";
 import { checkBridgeName, ensureBridge, isOurs, removeBridge } from "../host/bridge.js";
 import { kernel } from "../host/errno.js";
@@ -250,7 +250,7 @@ export class Vnets {
     const { native } = this.context;
     const { id, places } = vnet;
     if (vnet.security !== "none") {
-      throw securityUnavailable(vnet.security, places.security);
+      throw securityUnavailable(vnet, this.keyProblem(vnet.key), places.security);
     }
     const present = this.vnets.get(id);
     if (present !== undefined && !present.builtIn) {
@@ -275,6 +275,17 @@ export class Vnets {
     }
   }
 
+  /** Why the vnet's key cannot be had, if it cannot. */
+  private keyProblem(key: string | null): VnetdError | undefined {
+    try {
+      this.context.keys.read(key);
+      return undefined;
+    } catch (error) {
+      if (error instanceof VnetdError) return error;
+      throw error;
+    }
+  }
+
   /** A name may belong to one vnet only, also when its device is away just now. */
   private checkNames({ id, bridge, vnetif, places }: PlacedVnet): void {
     for (const { config } of this.vnets.values()) {
@@ -295,16 +306,17 @@ export class Vnets {
   }
 
   private createOne(placed: PlacedVnet): { running: RunningVnet; undo: () => void } {
-    const { id, bridge, vnetif, security, encapsulation } = placed;
+    const { id } = placed;
     const before = this.vnets.get(id);
-    const config = { id, bridge, vnetif, security, encapsulation };
+    const config = withoutPlaces(placed);
     const vnet: Vnet = { config, builtIn: false, running: before?.running, problem: "" };
     const undo = before === undefined ? (): void => this.discard(vnet) : this.wayBack(vnet, before);
     try {
       vnet.running = this.bringUp(vnet, vnet.running);
       const { vnif } = vnet.running;
       // one that is configured anew keeps what its interface has: addresses, whoever listens on it
-      if (vnif !== undefined) vnet.running.vnif = renameVnetif(this.context.native, vnif, vnetif);
+      if (vnif !== undefined)
+        vnet.running.vnif = renameVnetif(this.context.native, vnif, config.vnetif);
       this.vnets.set(id, vnet);
       this.handles = undefined;
       return { running: vnet.running, undo };
@@ -362,7 +374,7 @@ export class Vnets {
     if (security !== "none") {
       // What older maps know of it must not go on in clear: the programs drop what is not "none".
       if (known !== undefined) table.setSecurity(known, securityLevels[security]);
-      throw securityUnavailable(security);
+      throw securityUnavailable(config, this.keyProblem(config.key));
     }
     if (known === undefined && this.isForeign(id)) {
       throw new VnetdError(
@@ -557,9 +569,15 @@ export class Vnets {
   }
 }
 
-function securityUnavailable(level: VnetConfig["security"], place?: Place): VnetdError {
-  return new VnetdError("SECURITY_UNAVAILABLE", `security "${level}" is not built yet`, {
-    hint: "Only (security none) can be had; vnetd never sends in clear what was to be protected.",
+function securityUnavailable(
+  { security }: VnetConfig,
+  keyProblem: VnetdError | undefined,
+  place?: Place,
+): VnetdError {
+  const why = keyProblem === undefined ? "" : `; besides, ${keyProblem.message}`;
+  const remedy = keyProblem?.hint === undefined ? "" : ` As to the key: ${keyProblem.hint}`;
+  return new VnetdError("SECURITY_UNAVAILABLE", `security "${security}" is not built yet${why}`, {
+    hint: `Only (security none) can be had; vnetd never sends in clear what was to be protected.${remedy}`,
     ...(place === undefined ? {} : { place }),
   });
 }

@@ -288,6 +288,9 @@ export interface Native {
   peerCredentials(socketFd: number): { pid: number; uid: number; gid: number };
   /** false when NOTIFY_SOCKET is not set */
   sdNotify(state: string): boolean;
+  /** No core dump of this process from now on, no debugger and no reader of its memory without
+   * CAP_SYS_PTRACE, its own user included (RLIMIT_CORE 0, PR_SET_DUMPABLE 0) */
+  memoryHide(): void;
   /** f_type of statfs(2), e.g. 0xcafe4a11 for a bpffs */
   filesystemType(path: string): number;
   close(fd: number): void;

@@ -70,12 +70,13 @@ function printList(name: string, items: readonly string[]): string {
 }
 
 function printStoredVnet(vnet: VnetConfig): string {
-  const { id, bridge, vnetif, security, encapsulation } = vnet;
+  const { id, bridge, vnetif, security, key, encapsulation } = vnet;
   const lines = [
     `id: ${quote(id)}`,
     `bridge: ${bridge === null ? "null" : quote(bridge)}`,
     `vnetif: ${quote(vnetif)}`,
     `security: ${security}`,
+    ...(key === null ? [] : [`key: ${quote(key)}`]),
     ...(encapsulation === "udp" ? [] : [`encapsulation: ${encapsulation}`]),
   ];
   return lines.join("\n    ");

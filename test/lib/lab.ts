@@ -74,7 +74,7 @@ export type { IperfOptions, IperfResult, PingOptions, PingResult } from "./traff
 const bpffsRoot = "/sys/fs/bpf";
 const bpffsMagic = 0xcafe4a11;
 const family = "vt-";
-const repository = resolve(import.meta.dirname, "..", "..");
+export const repository = resolve(import.meta.dirname, "..", "..");
 
 const netnsPath = (name: string): string => `/run/netns/${name}`;
 const inside = (netns: string, command: Command): string[] => [

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Locks, peers' credentials, the service manager's socket, file systems. */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, closeSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
@@ -159,6 +159,38 @@ describe("sdNotify", () => {
     expect(errorOf(() => native.sdNotify("READY=1")).code).toBe("ENAMETOOLONG");
     process.env["NOTIFY_SOCKET"] = "vsock:2:1";
     expect(errorOf(() => native.sdNotify("READY=1")).code).toBe("EAFNOSUPPORT");
+  });
+});
+
+describe("memoryHide", () => {
+  /** In a directory that everybody may enter. */
+  const script = `
+    const native = require(${JSON.stringify(addonPath)});
+    console.log("as it is");
+    process.stdin.once("data", () => { native.memoryHide(); console.log("hidden"); });
+    setInterval(() => {}, 1000);`;
+  const readAs = (uid: number, pid: number | undefined): number | null =>
+    spawnSync("cat", [`/proc/${String(pid)}/environ`], { uid, gid: uid }).status;
+
+  test("no core, and no look at the memory for its own user", async () => {
+    const child = spawn(process.execPath, ["-e", script], {
+      uid: 65534,
+      gid: 65534,
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    children.push(child);
+    let heard = "";
+    child.stdout.on("data", (data: Buffer) => (heard += data.toString()));
+    const until = async (text: string): Promise<void> => {
+      while (!heard.includes(text)) await once(child.stdout, "data");
+    };
+    await until("as it is");
+    expect(readAs(65534, child.pid)).toBe(0);
+    child.stdin.write("go");
+    await until("hidden");
+    expect(readAs(65534, child.pid)).not.toBe(0);
+    const limits = readFileSync(`/proc/${String(child.pid)}/limits`, "utf8");
+    expect(limits).toMatch(/^Max core file size +0 +0 +bytes/m);
   });
 });
 

@@ -123,6 +123,7 @@ describe("commands that change", () => {
       bridge: "b600",
       vnetif: "v600",
       security: "none",
+      key: null,
       encapsulation: "udp",
     };
     expect(await json("vnet-create", "-s", "none", "-b", "b600", "-v", "v600", "600")).toEqual([

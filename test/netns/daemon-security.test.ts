@@ -6,8 +6,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { StatusInfo, VnetState } from "../../src/api/contract.js";
-import { Lab, eventually, type Host } from "../lib/lab.js";
+import type { ErrorBody, StatusInfo, VnetState } from "../../src/api/contract.js";
+import { Lab, eventually, repository, type Host, type RunResult } from "../lib/lab.js";
 import { attachedHosts, callApi, longId, startDaemon } from "./world.js";
 
 let lab: Lab;
@@ -87,6 +87,82 @@ describe("a level in the state file that is not built", () => {
     await a.vnetd(["vnet-delete", "97"]);
     await a.vnetd(["vnet-create", "-b", "none", "-v", "vnif97", "97"]);
     expect(await stateOf(a)).toMatchObject({ security: "none", up: true });
+  });
+});
+
+describe("keys", () => {
+  const create = (...args: string[]): Promise<RunResult> =>
+    b.tryVnetd(["--json", "vnet-create", ...args]);
+  const refusal = ({ stderr }: RunResult): ErrorBody => JSON.parse(stderr) as ErrorBody;
+
+  it("without one, a secure vnet is refused with the key that is missing and its command", async () => {
+    const error = refusal(await create("-s", "conf", "99"));
+    const path = join(b.stateDir, "keys/default.key");
+    expect(error.code).toBe("SECURITY_UNAVAILABLE");
+    expect(error.message).toContain('security "conf" is not built yet');
+    expect(error.message).toContain(path);
+    expect(error.hint).toContain(`vnetd key-gen ${path}`);
+  });
+
+  it("key-gen makes the one that the daemon finds; the vnet is refused all the same", async () => {
+    const args = ["key-gen", "--state-dir", b.stateDir];
+    const { file, keyId } = await b.vnetdJson<{ file: string; keyId: string }>(args);
+    expect(file).toBe(join(b.stateDir, "keys/default.key"));
+    expect(keyId).toMatch(/^[0-9a-f]{16}$/);
+    expect((await b.exec(["stat", "-c", "%a %u", file])).stdout.trim()).toBe("600 0");
+    const { message } = refusal(await create("-s", "conf", "99"));
+    expect(message).toBe('security "conf" is not built yet');
+    expect(await b.tryVnetd(args)).toMatchObject({ code: 1 });
+  });
+
+  it("a key that others can read is refused by name, and shown nowhere", async () => {
+    const file = join(b.stateDir, "open.key");
+    await b.vnetd(["key-gen", file]);
+    await b.exec(["chmod", "644", file]);
+    const { message, hint } = refusal(await create("-s", "auth", "-k", file, "99"));
+    expect(message).toMatch(/open\.key cannot be used: others may read or write it \(mode 0644\)/);
+    expect(hint).toContain(`chmod 600 ${file}`);
+    const secret = readFileSync(file, "utf8").split("vnetd-key-1:")[1]?.trim() ?? "";
+    expect(secret).toHaveLength(44);
+    expect(b.daemon.stderr + message + (hint ?? "")).not.toContain(secret.slice(0, 12));
+  });
+
+  it("the path of a stored vnet's key is listed", async () => {
+    await b.killDaemon();
+    const file = join(b.stateDir, "state.yaml");
+    const text = readFileSync(file, "utf8");
+    writeFileSync(file, text.replace("security: none", 'security: conf\n    key: "blue.key"'));
+    await startDaemon(b);
+    const vnet = (await b.vnetdJson<VnetState[]>(["vnets"])).find((each) => each.id === id);
+    expect(vnet).toMatchObject({ key: "blue.key", up: false });
+    expect(vnet?.problem).toContain(join(b.stateDir, "keys/blue.key"));
+    expect((await b.vnetd(["vnet-list"])).stdout).toMatch(/conf +blue\.key/);
+  });
+});
+
+describe("the daemon's memory", () => {
+  const exeOf = (pid: number, ...as: string[]): Promise<RunResult> =>
+    a.tryExec(["setpriv", ...as, "readlink", `/proc/${pid}/exe`]);
+  // who has not this capability may follow the links of its own user's processes, if they are dumpable
+  const without = "--bounding-set=-sys_ptrace";
+
+  it("is not dumpable, and leaves no core", async () => {
+    await a.killDaemon();
+    const program = lab.file(
+      "plain-vnetd",
+      `#!/bin/sh\nexec setpriv ${without} ${process.execPath} ${repository}/bin/vnetd "$@"\n`,
+    );
+    await a.exec(["chmod", "755", program]);
+    await startDaemon(a, { program });
+    const pid = a.daemon.child.pid ?? 0;
+    expect(await a.vnetdJson<StatusInfo>(["status"])).toMatchObject({ pid });
+    const other = a.spawn(["setpriv", without, "sleep", "600"]);
+    await eventually(async () => (await exeOf(other.child.pid ?? 0, without)).code === 0);
+    expect((await exeOf(pid, without)).code).not.toBe(0);
+    expect((await exeOf(pid, "--reuid=65534", "--clear-groups")).code).not.toBe(0);
+    await other.stop();
+    const limits = readFileSync(`/proc/${pid}/limits`, "utf8");
+    expect(limits).toMatch(/^Max core file size +0 +0 +bytes/m);
   });
 });
 

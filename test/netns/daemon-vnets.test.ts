@@ -57,6 +57,7 @@ describe("vnet-create", () => {
       bridge: "vnet97",
       vnetif: "vnif97",
       security: "none",
+      key: null,
       encapsulation: "udp",
     });
     expect(await links()).toEqual(expect.arrayContaining(["vnet97", "vnif97"]));
@@ -198,6 +199,7 @@ describe("built-in vnets", () => {
           bridge: "vnet0002",
           vnetif: "vnif0002",
           security: "none",
+          key: null,
           encapsulation: "udp",
         },
         {
@@ -205,6 +207,7 @@ describe("built-in vnets", () => {
           bridge: "vnet0003",
           vnetif: "three",
           security: "none",
+          key: null,
           encapsulation: "udp",
         },
       ]),

@@ -18,6 +18,7 @@ const vnet97 = {
   bridge: "vnet97",
   vnetif: "vnif97",
   security: "none",
+  key: null,
   encapsulation: "udp",
 } as const;
 const state97: VnetState = {
@@ -112,6 +113,21 @@ describe("what is asked of the daemon", () => {
     [
       ["vnet-create", "97", "--security=auth", "--bridge", "none"],
       ["vnetCreate", { parameters: { id: "97", security: "auth", bridge: "none" } }],
+    ],
+    [
+      ["vnet-create", "97", "-s", "conf", "-k", "/k/../k/x.key"],
+      ["vnetCreate", { parameters: { id: "97", security: "conf", key: "/k/x.key" } }],
+    ],
+    [
+      ["vnet-create", "97", "--security", "conf", "--key", "./x.key"],
+      [
+        "vnetCreate",
+        { parameters: { id: "97", security: "conf", key: join(process.cwd(), "x.key") } },
+      ],
+    ],
+    [
+      ["vnet-create", "97", "-s", "conf", "-k", "blue.key"],
+      ["vnetCreate", { parameters: { id: "97", security: "conf", key: "blue.key" } }],
     ],
     [["vnet-list"], ["vnetList", {}]],
     [
@@ -436,9 +452,9 @@ describe("output", () => {
     const second = { ...vnet97, id: longId, bridge: null, vnetif: "v" };
     expect((await ask({ vnetList: [vnet97, second] }, ["vnet-list"])).stdout).toBe(
       [
-        "ID                                       BRIDGE  VNETIF  SECURITY  ENCAPSULATION",
-        `${id97}  vnet97  vnif97  none      udp`,
-        `${longId}  -       v       none      udp`,
+        "ID                                       BRIDGE  VNETIF  SECURITY  KEY  ENCAPSULATION",
+        `${id97}  vnet97  vnif97  none      -    udp`,
+        `${longId}  -       v       none      -    udp`,
         "",
       ].join("\n"),
     );

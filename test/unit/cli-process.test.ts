@@ -50,6 +50,7 @@ beforeAll(async () => {
       bridge: null,
       vnetif: "v",
       security: "none",
+      key: null,
       encapsulation: "udp",
     })),
     version: { version: "1", api: 1, layout: 1 },

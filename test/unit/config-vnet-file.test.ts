@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VnetdError } from "../../src/base/errors.js";
 import { defaultBridgeName, vnetIdFromBytes } from "../../src/base/vnet-id.js";
+import { keyNameProblem } from "../../src/base/vnet-key.js";
 import { deviceNameProblem } from "../../src/base/ifname.js";
 import { maxSxpDepth, parseSxp, printSxp, type SxpNode } from "../../src/config/sxp.js";
 import {
@@ -22,6 +23,7 @@ const vnet97: VnetConfig = {
   bridge: "vnet97",
   vnetif: "vnif97",
   security: "none",
+  key: null,
   encapsulation: "udp",
 };
 
@@ -86,6 +88,7 @@ describe("what is taken", () => {
         bridge: `vnet${last}`,
         vnetif: `vnif${last}`,
         security: "none",
+        key: null,
         encapsulation: "udp",
       },
     ]);
@@ -97,6 +100,7 @@ describe("what is taken", () => {
       bridge: `vnet${last}`,
       vnetif: `vnif${last}`,
       security: "none",
+      key: null,
       encapsulation: "udp",
     }));
     for (const text of [
@@ -135,6 +139,24 @@ describe("what is taken", () => {
     expect(vnetFromParameters({ id: "97", security: level }).security).toBe(level);
   });
 
+  it.each([
+    "(vnet (id 97) (security conf) (key /etc/vnetd/blue.key))",
+    "(vnet (key '/etc/vnetd/blue.key') (security auth) (id 97))",
+    "id: 97\nsecurity: conf\nkey: /etc/vnetd/blue.key\n",
+    '{"id":97,"security":"auth","key":"/etc/vnetd/blue.key"}',
+  ])("takes the path of a key: %s", (text) => {
+    const [vnet] = parse(text);
+    expect(vnet?.key).toBe("/etc/vnetd/blue.key");
+    expect(printVnet(vnet!)).toContain("(key /etc/vnetd/blue.key)");
+  });
+
+  it("takes a key's name, and none for the default key", () => {
+    expect(parse("(vnet (id 97) (security conf) (key blue.key))")[0]?.key).toBe("blue.key");
+    expect(parse("(vnet (id 97) (security conf))")[0]?.key).toBeNull();
+    expect(parse('{"id":97,"security":"conf","key":null}')[0]?.key).toBeNull();
+    expect(vnetFromParameters({ id: "97", security: "auth", key: "k" }).key).toBe("k");
+  });
+
   it("takes typed parameters", () => {
     expect(
       withoutPlaces(vnetFromParameters({ id: "97", bridge: "vnet97", vnetif: "vnif97" })),
@@ -151,6 +173,7 @@ describe("what is taken", () => {
       bridge: { source: "v.sxp", line: 3, column: 11 },
       vnetif: { source: "v.sxp", line: 2, column: 1 },
       security: { source: "v.sxp", line: 2, column: 1 },
+      key: { source: "v.sxp", line: 2, column: 1 },
       encapsulation: { source: "v.sxp", line: 2, column: 1 },
     });
   });
@@ -193,6 +216,14 @@ describe("what is refused, and where", () => {
     ["(vnet (id 97) (bridge ''))", "BAD_VALUE", 1, 23],
     ["id: [97]\n", "BAD_VALUE", 1, 5],
     ["(vnet (id 97) (security high))", "BAD_VALUE", 1, 25],
+    ["(vnet (id 97) (key k))", "BAD_VALUE", 1, 20],
+    ["(vnet (id 97) (security none) (key k))", "BAD_VALUE", 1, 36],
+    ["(vnet (id 97) (security conf) (key ./k))", "BAD_VALUE", 1, 36],
+    ["(vnet (id 97) (security conf) (key a/b))", "BAD_VALUE", 1, 36],
+    ["(vnet (id 97) (security conf) (key /etc/))", "BAD_VALUE", 1, 36],
+    ["(vnet (id 97) (security conf) (key ..))", "BAD_VALUE", 1, 36],
+    ["(vnet (id 97) (security conf) (key '/a\\x01'))", "BAD_VALUE", 1, 36],
+    ["(vnet (id 97) (security conf) (key a) (key b))", "DUPLICATE_PARAMETER", 1, 40],
     ["(vnet (id 97) (security NONE))", "BAD_VALUE", 1, 25],
     ["(vnet (id 97) (encapsulation gre))", "BAD_VALUE", 1, 30],
     ["(vnet (id 97) (encapsulation))", "BAD_VALUE", 1, 16],
@@ -291,8 +322,15 @@ const vnetConfig = fc
     bridge: fc.option(deviceName),
     vnetif: deviceName,
     security: fc.constantFrom("none", "auth", "conf"),
+    key: fc.option(
+      fc
+        .string({ unit: "binary", minLength: 1, maxLength: 20 })
+        .map((name) => `/k/${name}`)
+        .filter((path) => keyNameProblem(path) === undefined),
+    ),
     encapsulation: fc.constantFrom("udp", "etherip"),
   })
+  .map((vnet) => (vnet.security === "none" ? { ...vnet, key: null } : vnet))
   .filter(({ bridge, vnetif }) => bridge !== vnetif) as fc.Arbitrary<VnetConfig>;
 
 /** A valid text of some format with a few characters removed, doubled or replaced. */

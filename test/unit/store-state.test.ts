@@ -32,6 +32,7 @@ const vnet97: VnetConfig = {
   bridge: null,
   vnetif: "vnif97",
   security: "none",
+  key: null,
   encapsulation: "udp",
 };
 
@@ -85,6 +86,7 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
       vnetif: vnetifs[index] ?? `v${index}`,
       bridge: bridges[index] ?? null,
       security: "conf",
+      key: index % 2 === 0 ? null : `/keys/${vnetifs[index] ?? "v"}.key`,
       encapsulation: "etherip",
     })),
   ),
