@@ -180,16 +180,6 @@ static __always_inline __u32 outer_read4(struct __sk_buff *skb, struct received 
 	return reason;
 }
 
-/* May the address be a host's? ::ffff:0:0/96 would be taken for IPv4, ::/127 and multicast are
- * nobody's (RFC 4291 section 2.7). */
-static __always_inline bool ipv6_names_host(const union address *addr)
-{
-	if (addr->bytes[0] == 0xff || address_is_ipv4(addr))
-		return false;
-	return addr->words[0] | addr->words[1] | addr->words[2] |
-	       (addr->words[3] & bpf_htonl(0xfffffffe));
-}
-
 /*
  * The same for IPv6. There is no header checksum; extension headers other than the fragment header
  * are the stack's.
@@ -215,7 +205,7 @@ static __always_inline __u32 outer_read6(struct __sk_buff *skb, struct received 
 	}
 	ip = data + ETH_HLEN;
 	protocol = ip->nexthdr;
-	if (protocol != IPPROTO_UDP && protocol != IPPROTO_FRAGMENT &&
+	if (protocol != IPPROTO_UDP && protocol != IPPROTO_FRAGMENT && protocol != IPPROTO_ICMPV6 &&
 	    protocol != VNETD_ETHERIP_PROTOCOL)
 		return NOT_OURS;
 	if (ip->version != 6)
@@ -230,6 +220,8 @@ static __always_inline __u32 outer_read6(struct __sk_buff *skb, struct received 
 	r->to_group = same_words(r->destination.words, (void *)r->underlay->group);
 	if (!r->to_group && !same_words(r->destination.words, (void *)r->underlay->addr))
 		return NOT_OURS;
+	if (protocol == IPPROTO_ICMPV6)
+		return r->to_group ? NOT_OURS : ICMP_TO_US;
 
 	total = bpf_ntohs(ip->payload_len);
 	udp = (void *)(ip + 1);
@@ -691,7 +683,7 @@ int vnetd_decap(struct __sk_buff *skb)
 	if (reason == PING)
 		return answer_ping(skb, &r);
 	if (reason == ICMP_TO_US) {
-		reason = receive_path_icmp(skb, &r, NOT_OURS);
+		reason = receive_path_icmp(skb, NOT_OURS);
 		if (reason == NOT_OURS)
 			return TC_ACT_OK;
 		goto count;

@@ -21,9 +21,7 @@
 
 /* ---- the answer: too big ------------------------------------------------------------------ */
 
-#define ICMPV6_PACKET_TOO_BIG 2
 #define ICMPV6_INFORMATIONAL 128
-#define IPV6_MIN_MTU 1280
 /* an IPv4 header with all options and 8 bytes (RFC 792) */
 #define QUOTE4_MAX 68
 #define QUOTE6 128
@@ -237,10 +235,10 @@ CHECKED_ONCE int try_answer6(struct __sk_buff *skb, __u32 mtu)
 	if (!wants_answer6(&ip, icmp_type))
 		return ASKED_NO;
 	/* no link may carry less, so nobody would send less (RFC 8200 section 5) */
-	if (mtu < IPV6_MIN_MTU) {
-		if (skb->len - ETH_HLEN <= IPV6_MIN_MTU)
+	if (mtu < VNETD_PATH_MTU_MIN_IPV6) {
+		if (skb->len - ETH_HLEN <= VNETD_PATH_MTU_MIN_IPV6)
 			return ASKED_NO;
-		mtu = IPV6_MIN_MTU;
+		mtu = VNETD_PATH_MTU_MIN_IPV6;
 	}
 	return answer_allowed() && !answer6(skb, &ip, mtu) ? ASKED_ANSWERED : ASKED_IN_VAIN;
 }

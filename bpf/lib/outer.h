@@ -12,6 +12,7 @@
 
 #define ICMP_UNREACHABLE 3
 #define ICMP_FRAG_NEEDED 4
+#define ICMPV6_PACKET_TOO_BIG 2
 
 /* RFC 8200 section 4.5 */
 struct ipv6_fragment {
@@ -141,6 +142,16 @@ static __always_inline bool ipv4_is_host(__be32 addr)
 	return addr & bpf_htonl(0xff000000) &&
 	       (addr & bpf_htonl(0xff000000)) != bpf_htonl(0x7f000000) &&
 	       (addr & bpf_htonl(0xe0000000)) != bpf_htonl(0xe0000000);
+}
+
+/* May the address be a host's? ::ffff:0:0/96 would be taken for IPv4, ::/127 and multicast are
+ * nobody's (RFC 4291 section 2.7). */
+static __always_inline bool ipv6_names_host(const union address *addr)
+{
+	if (addr->bytes[0] == 0xff || address_is_ipv4(addr))
+		return false;
+	return addr->words[0] | addr->words[1] | addr->words[2] |
+	       (addr->words[3] & bpf_htonl(0xfffffffe));
 }
 
 /* False as well where the subnet is not known. */

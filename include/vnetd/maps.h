@@ -352,8 +352,8 @@ struct vnetd_nexthop {
 	__u32 reserved[3];
 };
 
-/* map host_paths: LRU_HASH, this -> vnetd_host_path: the way to each host that said hello, for all
- * vnets, since a router that cannot forward a packet need not say of which vnet it was.
+/* map host_paths: LRU_HASH, this -> vnetd_host_path: the way to each host that said hello, or that
+ * routers told of, for all vnets, since a router need not say of which vnet a packet was.
  * map path_news: ARRAY of one u32, changed whenever a record there was. */
 struct vnetd_host_path_key {
 	__u32 ifindex;

@@ -47,6 +47,8 @@ enum vnetd_wire {
 	/* a path's MTU is never believed to be smaller (RFC 791 section 3.1: every host takes
 	 * that), and at that nothing carries DF */
 	VNETD_PATH_MTU_MIN = 576,
+	/* over IPv6: what every link carries (RFC 8200 section 5) */
+	VNETD_PATH_MTU_MIN_IPV6 = 1280,
 	/* an original takes no longer packet: 1662 bytes of UDP payload */
 	VNETD_ORIGINAL_MAX_PACKET = 1690,
 	/* source ports that carry the inner flow's hash: [base, base + span) */
