@@ -21,7 +21,7 @@ import {
   type VnetdPlace,
   type VnetdUnderlay,
 } from "../generated/layouts.js";
-import { errnoName, kernel, kernelError } from "../host/errno.js";
+import { errnoName, kernelError } from "../host/errno.js";
 import { udpCrossesVrfs } from "../host/l3mdev.js";
 import { samePlace, noPlace } from "../dataplane/maps.js";
 import {
@@ -33,6 +33,7 @@ import {
 import type { AddressInfo, LinkInfo } from "../native/contract.js";
 import { MergePolicy } from "../varp/merge-policy.js";
 import { programOf, type Context } from "./context.js";
+import { GroupMembership } from "./group-membership.js";
 import { VarpSocket } from "./varp-socket.js";
 
 /** A place of the underlay. */
@@ -74,11 +75,14 @@ export interface UnderlayEvents {
 
 export class Underlays {
   private readonly devices = new Map<string, Device>();
+  private readonly membership: GroupMembership;
 
   constructor(
     private readonly context: Context,
     private readonly events: UnderlayEvents,
-  ) {}
+  ) {
+    this.membership = new GroupMembership(context);
+  }
 
   list(): Underlay[] {
     return [...this.devices.values()].flatMap(({ places }) => [...places.values()]);
@@ -192,7 +196,7 @@ export class Underlays {
     for (const family of families) {
       const place = device.places.get(family) ?? this.newPlace(name, family, device);
       device.places.set(family, place);
-      const spec = { device: name, family, group: this.groupOf(family) };
+      const spec = { device: name, family, group: this.membership.groupOf(family) };
       const current = place.state.address ?? this.recordedAddress(name, family, links);
       this.follow(place, underlayState({ ...spec, current }, links, addresses));
       if (family === 4 && place.state.address !== null) device.hadIpv4 = true;
@@ -210,11 +214,6 @@ export class Underlays {
       .underlays()
       .find((each) => each.ifindex === ifindex && each.family === family);
     return record === undefined || !hasAddress(record) ? null : addressToText(record.addr);
-  }
-
-  private groupOf(family: Family): string {
-    const { group, group6 } = this.context.config;
-    return family === 4 ? group : group6;
   }
 
   /** Once a second: whether to merge on receipt, from what was received. */
@@ -242,7 +241,7 @@ export class Underlays {
   }
 
   private newPlace(device: string, family: Family, { merge }: Device): Underlay {
-    const spec = { device, family, group: this.groupOf(family), current: null };
+    const spec = { device, family, group: this.membership.groupOf(family), current: null };
     return {
       device,
       family,
@@ -298,7 +297,7 @@ export class Underlays {
     const { hooks, maps } = this.context;
     this.chooseMerge(underlay);
     if (underlay.ifindex === 0) {
-      this.leaveOldGroup(maps.underlays().find((record) => samePlace(record, state)));
+      this.membership.leaveOld(maps.underlays().find((record) => samePlace(record, state)));
     }
     const hook = { ifindex: state.ifindex, direction: "ingress" } as const;
     if (underlay.ifindex === 0 || !hooks.present(hook)) {
@@ -307,8 +306,8 @@ export class Underlays {
     underlay.ifindex = state.ifindex;
     this.writeRecord(underlay);
     maps.setUnderlayListed(this.indexOf(underlay), underlay);
-    if (this.context.config.multicast === "off") this.leaveGroup(underlay);
-    else if (state.address !== null) this.joinGroup(state);
+    if (this.context.config.multicast === "off") this.membership.leave(underlay);
+    else if (state.address !== null) this.membership.join(state);
     this.openSocket(underlay);
   }
 
@@ -342,7 +341,7 @@ export class Underlays {
         (merge.merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0) |
         this.events.groupFlags(underlay),
       addr: state.address === null ? new Uint8Array(16) : parseAddress(state.address),
-      group: parseAddress(this.groupOf(family)),
+      group: parseAddress(this.membership.groupOf(family)),
       family,
       mac: macToBytes(state.mac),
       mtu: Math.min(state.mtuBytes, 0xffff),
@@ -361,33 +360,6 @@ export class Underlays {
     return index;
   }
 
-  private joinGroup({ ifindex, family, groupJoined }: UnderlayState): void {
-    const { native } = this.context;
-    const group = this.groupOf(family);
-    if (!groupJoined) {
-      this.leaveGroup({ ifindex, family });
-      const bits = prefixOf(family);
-      kernel("joining the group", () => native.addressAdd(ifindex, group, bits, true));
-    }
-    // With it the host would keep to itself what it sends to the group.
-    native.routeDeleteLocal(ifindex, group);
-  }
-
-  /** The group that was joined when the record was written, if the configuration had another. */
-  private leaveOldGroup(record: VnetdUnderlay | undefined): void {
-    if (record === undefined) return;
-    const group = addressToText(record.group);
-    if (group !== this.groupOf(familyOfPlace(record))) this.leaveGroup(record, group);
-  }
-
-  private leaveGroup(place: VnetdPlace, group = this.groupOf(familyOfPlace(place))): void {
-    try {
-      this.context.native.addressDelete(place.ifindex, group, prefixOf(familyOfPlace(place)));
-    } catch (error) {
-      if (!["EADDRNOTAVAIL", "ENODEV"].includes(errnoName(error))) throw error;
-    }
-  }
-
   private openSocket(underlay: Underlay): void {
     const { state, device, family } = underlay;
     const { native, config, log } = this.context;
@@ -398,7 +370,7 @@ export class Underlays {
     const options = { device, ifindex: state.ifindex, address: state.address };
     const { address } = options;
     const { port } = config;
-    const group = this.groupOf(family);
+    const group = this.membership.groupOf(family);
     try {
       underlay.socket = new VarpSocket(native, { ...options, group, port }, log);
     } catch (error) {
@@ -437,8 +409,8 @@ export class Underlays {
         maps.deleteDeviceStats(ifindex);
         hooks.remove({ ifindex, direction: "ingress" });
       }
-      this.leaveOldGroup(record);
-      this.leaveGroup(place);
+      this.membership.leaveOld(record);
+      this.membership.leave(place);
     } catch (error) {
       log.warn(kernelError(`detaching device ${String(ifindex)}`, error).message);
     }
@@ -460,14 +432,6 @@ function newDevice(): Device {
     merge: new MergePolicy(false),
     mergeIfindex: 0,
   };
-}
-
-function familyOfPlace({ family }: VnetdPlace): Family {
-  return family === vnetdFamily.FAMILY_IPV6 ? 6 : 4;
-}
-
-function prefixOf(family: Family): number {
-  return family === 4 ? 32 : 128;
 }
 
 function hasAddress({ addr }: VnetdUnderlay): boolean {
