@@ -21,6 +21,7 @@
  */
 #include "lib/path_icmp.h"
 #include "lib/forward.h"
+#include "lib/forwarders.h"
 #include "lib/reassembly.h"
 #include "lib/probe.h"
 #include "lib/receive.h"
@@ -425,6 +426,7 @@ SUBPROGRAM __u32 heard_on_group(struct __sk_buff *skb, const struct received *r)
 			forward_copy(skb, r->underlay->index);
 		return VNETD_OK;
 	}
+	forwards_note(skb, r->underlay);
 	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
 }
 

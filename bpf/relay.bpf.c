@@ -18,6 +18,7 @@
  */
 #include "lib/count.h"
 #include "lib/forward.h"
+#include "lib/forwarders.h"
 #include "lib/fragment.h"
 #include "lib/nexthop.h"
 #include "lib/seen.h"
@@ -252,6 +253,10 @@ static __always_inline __u32 relay(struct __sk_buff *skb)
 	if (!walk.own)
 		ip_sum(&walk.vfwd, inner_ip);
 	walk.vfwd.inner_udp = headers.udp;
+	if (!walk.own && forwards_itself(headers.eth.h_source)) {
+		walk.vfwd.inner_ip.version = 0;
+		walk.vfwd.inner_ip.ihl = 0;
+	}
 	bpf_loop(m->peers, copy_to_peer, &walk, 0);
 	return VNETD_OK;
 }

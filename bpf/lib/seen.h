@@ -5,9 +5,11 @@
  * Only what comes from sources that are not on the subnet is looked at, so an ordinary LAN pays
  * nothing. A message is known by its source, a hash of all of it, and the IPv4 id of the group packet
  * that it was: two equal frames that a guest sends one after the other have different ids and both
- * pass. Hosts of ours hand the id on. Originals do not (they relay with an empty inner header), so a
- * copy without an id is compared by source and hash alone, for a time that is as short as copies are
- * apart.
+ * pass. Hosts of ours hand the id on. Originals do not always: what they hear they forward with an
+ * empty inner header, and what they send themselves goes to peers without an id and is given one by the
+ * kernel of each original that sends it on. So the ids of what an original sent mean nothing, and a
+ * copy of that, or one without an id, is compared by source and hash alone, for a time that is as
+ * short as copies are apart. An original is known by the port that it sends from.
  */
 #ifndef VNETD_SEEN_H
 #define VNETD_SEEN_H
@@ -79,11 +81,26 @@ struct group_message {
 	__u16 ip_id;
 };
 
+/*
+ * Whether an original sent the message, or a daemon: from the port that it sends to. Frames of ours
+ * come from others (outer_end()). The UDP header is right in front of the message.
+ */
+static __always_inline bool from_the_port(struct __sk_buff *skb, __u32 offset)
+{
+	struct {
+		__be16 source;
+		__be16 dest;
+	} ports;
+
+	return !bpf_skb_load_bytes(skb, offset - sizeof(struct udphdr), &ports, sizeof(ports)) &&
+	       ports.source == ports.dest;
+}
+
 /* Whether a copy of the message came before this one. */
 SUBPROGRAM bool seen_before(struct __sk_buff *skb, const struct group_message *message)
 {
 	struct hash_walk walk = { .skb = skb, .offset = message->offset, .len = message->len };
-	struct vnetd_seen_key key = { .len = message->len, .ip_id = message->ip_id };
+	struct vnetd_seen_key key = { .len = message->len };
 	/* exact: the coarse clock's steps are as long as copies are apart */
 	struct vnetd_seen entry = { .time_ns = bpf_ktime_get_ns() }, *any;
 	bool is_new, recent;
@@ -93,10 +110,11 @@ SUBPROGRAM bool seen_before(struct __sk_buff *skb, const struct group_message *m
 	bpf_loop(0x10000 / HASH_CHUNK, hash_chunk, &walk, 0);
 	ipv4_to(key.source, message->source);
 	key.hash = walk.hash;
-	if (!message->ip_id) {
+	if (!message->ip_id || from_the_port(skb, message->offset)) {
 		entry.without_id = 1;
 		return !seen_claim(&key, &entry, SEEN_WITHOUT_ID_NS);
 	}
+	key.ip_id = message->ip_id;
 	is_new = seen_claim(&key, &entry, SEEN_NS);
 	key.ip_id = 0;
 	any = bpf_map_lookup_elem(&seen, &key);

@@ -51,6 +51,8 @@ enum vnetd_limits {
 	VNETD_MAX_UNICAST_MEMBERS = 16384,
 	/* off-subnet group frames that are remembered, to know their copies */
 	VNETD_MAX_SEEN = 16384,
+	/* hosts of the subnets that are known to forward */
+	VNETD_MAX_FORWARDERS = 256,
 	VNETD_RING_BYTES = 1 << 20,
 };
 
@@ -294,6 +296,12 @@ struct vnetd_seen {
 	/* with ip_id 0: the copy came without an id */
 	__u32 without_id;
 	__u32 pad;
+};
+
+/* map forwarders: LRU_HASH, private to bpf/lib/forwarders.h: this -> u64, when it forwarded last */
+struct vnetd_forwarder_key {
+	__u8 mac[VNETD_MAC_LEN];
+	__u16 pad;
 };
 
 /* ---- hosts: next hops ----------------------------------------------------------------- */

@@ -50,6 +50,7 @@ export const vnetdLimits = {
   MAX_PEERS: 256,
   MAX_UNICAST_MEMBERS: 16384,
   MAX_SEEN: 16384,
+  MAX_FORWARDERS: 256,
   RING_BYTES: 1048576,
 } as const;
 export type VnetdLimits = (typeof vnetdLimits)[keyof typeof vnetdLimits];
@@ -1060,6 +1061,36 @@ export function decodeVnetdSeen(buf: Buffer, offset = 0): VnetdSeen {
   return {
     timeNs: buf.readBigUInt64LE(offset),
     withoutId: buf.readUInt32LE(offset + 8),
+  };
+}
+
+/** struct vnetd_forwarder_key */
+export interface VnetdForwarderKey {
+  mac: Uint8Array;
+}
+
+export const VnetdForwarderKey = {
+  size: 8,
+  fields: {
+    mac: { offset: 0, size: 6, type: "u8", count: 6 },
+    pad: { offset: 6, size: 2, type: "u16" },
+  },
+} as const;
+
+export function writeVnetdForwarderKey(out: Buffer, value: VnetdForwarderKey, offset = 0): void {
+  putBytes(out, value.mac, offset, 6, "mac");
+}
+
+export function encodeVnetdForwarderKey(value: VnetdForwarderKey): Buffer {
+  const out = Buffer.alloc(8);
+  writeVnetdForwarderKey(out, value);
+  return out;
+}
+
+export function decodeVnetdForwarderKey(buf: Buffer, offset = 0): VnetdForwarderKey {
+  atLeast(buf, offset, 8, "vnetd_forwarder_key");
+  return {
+    mac: Buffer.from(buf.subarray(offset, offset + 6)),
   };
 }
 

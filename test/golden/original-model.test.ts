@@ -35,16 +35,15 @@ function forwarder(
   address: string,
   peer: string,
   guests: { vnet: string; mac: string; ip: string }[] = [],
-): { host: OriginalModel; sent: Sent[]; sentAs: (Sent & { source: string })[] } {
+): { host: OriginalModel; sent: Sent[]; sentAs: { to: string; packet: Buffer }[] } {
   const sent: Sent[] = [];
-  const sentAs: (Sent & { source: string })[] = [];
+  const sentAs: { to: string; packet: Buffer }[] = [];
   const host = new OriginalModel({
     address,
     peers: [peer],
     guests,
     send: (to: string, payload: Buffer) => void sent.push({ to, payload }),
-    sendAs: (source: string, to: string, payload: Buffer) =>
-      void sentAs.push({ source, to, payload }),
+    sendAs: (to: string, sentPacket: Buffer) => void sentAs.push({ to, packet: sentPacket }),
   });
   return { host, sent, sentAs };
 }
@@ -174,8 +173,12 @@ describe("forwards as the real original did", () => {
     host.receive(heard!.payload, heard!.src, 0, true);
     expect(sent.map(({ to }) => to)).toEqual([forwarded!.dst]);
     expectBytes(sent[0]!.payload, forwarded!.payload);
+    // from afar as well, only not to the peer that it is from
     host.receive(heard!.payload, "10.66.9.9", 0, true);
-    expect(sent).toHaveLength(1);
+    host.receive(heard!.payload, "10.66.2.2", 0, true);
+    expect(sent).toHaveLength(2);
+    host.receive(heard!.payload, "10.66.1.3", 0, true, 50_000);
+    expect(sent[2]!.payload.readUInt16BE(24)).toBe(50_000);
   });
 
   it("what comes from a peer: to its group, with the original sender's address", () => {
@@ -183,8 +186,12 @@ describe("forwards as the real original did", () => {
     const [forwarded, sentOn] = datagramsOf("routed-AtoD-remulticast-br2");
     host.receive(forwarded!.payload, forwarded!.src, 0);
     expect(sentAs).toHaveLength(1);
-    expect(sentAs[0]).toMatchObject({ source: sentOn!.src, to: sentOn!.dst });
-    expectBytes(sentAs[0]!.payload, sentOn!.payload);
+    expect(sentAs[0]!.to).toBe(sentOn!.dst);
+    // the kernel has filled in id and checksum
+    const wanted = Buffer.from(sentOn!.bytes.subarray(14));
+    wanted.writeUInt16BE(0, 4);
+    wanted.writeUInt16BE(0, 10);
+    expectBytes(sentAs[0]!.packet, wanted);
     expect(host.rejectedCounts).toEqual({});
   });
 

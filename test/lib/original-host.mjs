@@ -36,8 +36,8 @@ const raw =
 
 const host = new OriginalModel({
   ...config,
-  sendAs(source, to, payload) {
-    raw?.stdin.write(`${source} ${to} 64 ${payload.toString("hex")}\n`);
+  sendAs(to, packet) {
+    raw?.stdin.write(`${to} ${packet.toString("hex")}\n`);
   },
   send(to, payload) {
     sent += 1;
@@ -126,6 +126,7 @@ const commands = {
     sent,
     delivered: host.delivered,
     arrivals: host.arrivals,
+    arpArrivals: host.arpArrivals,
     rejected: host.rejectedCounts,
     rejections: host.rejections,
     ignored: host.ignored,
@@ -136,6 +137,8 @@ const commands = {
   guestDelete: ({ mac }) => void host.removeGuest(mac),
   /** what a freshly moved guest does: a gratuitous ARP */
   arpProbe: async ({ from, to }) => ({ resolved: await resolve(guestByIp(from), to) }),
+  /** one request, whatever answers */
+  arpOnce: ({ from, to }) => guestByIp(from).sendArp(1, "", to, now()),
   arpForget: ({ from }) => guestByIp(from).neighbours.clear(),
   flush: () => host.table.clear(),
   sweep: () => host.sweep(now()),
@@ -149,7 +152,9 @@ for (const [each, toGroup] of [
   [socket, false],
   [groupSocket, true],
 ]) {
-  each.on("message", (payload, remote) => host.receive(payload, remote.address, now(), toGroup));
+  each.on("message", (payload, { address, port }) =>
+    host.receive(payload, address, now(), toGroup, port),
+  );
   each.on("error", (error) => {
     process.stderr.write(`${error.message}\n`);
     process.exit(1);

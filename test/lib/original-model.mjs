@@ -12,10 +12,12 @@
  * checksum are recorded as rejections too.
  *
  * With peers it forwards as the routed captures show: what it sends to the group, with a valid inner
- * header and source 0; what it hears on the group from others on its subnet, with an inner header
- * that is mostly 0. VFWD from a peer it handles as if it had come by the group, and sends what is
- * inside to its own group with the original source, TTL 64, once for each time that it comes. VFWD
- * from who is no peer is refused.
+ * header and source 0; what it hears on the group, with an inner header that is mostly 0. It does not
+ * ask who sent that: what other forwarders have brought to its subnet, and its own packets that come
+ * back, are forwarded once more, only not to the peer that they are from. VFWD from a peer it handles
+ * as if it had come by the group, and sends the packet inside to its own group as it is, with the
+ * original source, once for each time that it comes; without a valid header it cannot. VFWD from who
+ * is no peer is refused.
  *
  * Plain JavaScript because it runs in a child process inside a network namespace, where nothing
  * transpiles.
@@ -30,6 +32,7 @@ const PORT = 1798;
 const MAX_PAYLOAD = 1662;
 const MAX_REJECTIONS = 200;
 const MAX_PENDING_FRAGMENTS = 64;
+const MAX_ARP_TARGETS = 1000;
 
 /** @param {string} text */
 export function vnetKey(text) {
@@ -70,7 +73,8 @@ export class OriginalModel {
    * @param {number} [options.ageMs]
    * @param {string[]} [options.peers]  addresses
    * @param {(to: string, payload: Buffer) => void} options.send  "to" is an address; port 1798
-   * @param {(source: string, to: string, payload: Buffer) => void} [options.sendAs]  TTL 64
+   * @param {(to: string, packet: Buffer) => void} [options.sendAs]  an IPv4 packet whose header
+   *   lacks the checksum, and the id where it is 0
    */
   constructor({
     address,
@@ -86,6 +90,8 @@ export class OriginalModel {
     this.sendAs = sendAs;
     /** frames that came in, by way: "group", "unicast", "vfwd" */
     this.arrivals = { group: 0, unicast: 0, vfwd: 0 };
+    /** ARP requests for this address that came: how often, by way. @type {Record<string, {group: number, unicast: number, vfwd: number}>} */
+    this.arpArrivals = {};
     this.address = address;
     this.group = group;
     this.ageMs = ageMs;
@@ -133,21 +139,33 @@ export class OriginalModel {
   }
 
   /**
-   * A datagram to port 1798. The source port plays no part.
+   * A datagram to port 1798. The source port is handed on to peers and plays no other part.
    * @param {Buffer} payload @param {string} source outer source address @param {number} nowMs
    */
-  receive(payload, source, nowMs, toGroup = false) {
+  receive(payload, source, nowMs, toGroup = false, sourcePort = PORT) {
     // multicast comes back to its sender
     if (source === this.address) return this.ignore("own");
     this.received += 1;
     if (payload.length > MAX_PAYLOAD) return this.reject("too-big", source, payload);
     if (payload.length < 4) return this.reject("short-message", source, payload);
     const id = payload.readUInt16BE(0);
-    const forwarded = toGroup && (id === 1 || id === 2) && this.isNeighbour(source);
-    if (forwarded) this.forward(payload, source);
-    if (id === 2) this.arrivals[toGroup ? "group" : "unicast"] += 1;
+    if (toGroup && (id === 1 || id === 2)) this.forward(payload, { source, sourcePort });
+    if (id === 2) this.count(toGroup ? "group" : "unicast", payload);
     if (id === 3) return this.receiveVfwd(payload, source, nowMs);
     return this.receiveMessage(payload, source, nowMs);
+  }
+
+  /** @param {"group" | "unicast" | "vfwd"} way @param {Buffer} message */
+  count(way, message) {
+    this.arrivals[way] += 1;
+    const frame = message.subarray(22);
+    if (frame.length < 42 || frame.readUInt16BE(12) !== 0x0806 || frame.readUInt16BE(20) !== 1)
+      return;
+    const target = ipText(frame.subarray(38, 42));
+    if (!this.arpArrivals[target] && Object.keys(this.arpArrivals).length >= MAX_ARP_TARGETS)
+      this.arpArrivals = {};
+    this.arpArrivals[target] ??= { group: 0, unicast: 0, vfwd: 0 };
+    this.arpArrivals[target][way] += 1;
   }
 
   /** @param {Buffer} payload @param {string} source @param {number} nowMs */
@@ -162,32 +180,30 @@ export class OriginalModel {
     }
   }
 
-  /** On the subnet: those of the captures are /24. @param {string} source */
-  isNeighbour(source) {
-    const net = (/** @type {string} */ address) => address.slice(0, address.lastIndexOf("."));
-    return net(source) === net(this.address);
-  }
-
   /**
    * To each peer. Of what was heard the inner header holds protocol, addresses and ports alone.
-   * @param {Buffer} message @param {string} [source] who sent it; left out: this host
+   * @param {Buffer} message
+   * @param {{source: string, sourcePort: number}} [sender] who sent it; left out: this host
    */
-  forward(message, source) {
+  forward(message, sender) {
     const header = Buffer.alloc(32);
     header.writeUInt16BE(3, 0);
     header[13] = 17;
     ipBytes(this.group).copy(header, 20);
     header.writeUInt16BE(PORT, 24);
     header.writeUInt16BE(PORT, 26);
-    if (source === undefined) {
+    if (sender === undefined) {
       header[4] = 0x45;
       header.writeUInt16BE(28 + message.length, 6);
       header[12] = 64;
       header.writeUInt16BE(8 + message.length, 28);
     } else {
-      ipBytes(source).copy(header, 16);
+      ipBytes(sender.source).copy(header, 16);
+      header.writeUInt16BE(sender.sourcePort, 24);
     }
-    for (const peer of this.peers) this.send(peer, Buffer.concat([header, message]));
+    for (const peer of this.peers) {
+      if (peer !== sender?.source) this.send(peer, Buffer.concat([header, message]));
+    }
   }
 
   /** @param {Buffer} payload @param {string} sender @param {number} nowMs */
@@ -204,11 +220,14 @@ export class OriginalModel {
     if (payload[4] !== 0 && payload[4] !== 0x45) return reject("vfwd-header");
     if (payload[4] === 0x45 && payload.readUInt16BE(6) !== 28 + inner.length)
       return reject("vfwd-length");
-    this.arrivals.vfwd += 1;
+    if (inner.readUInt16BE(0) === 2) this.count("vfwd", inner);
     const named = ipText(payload.subarray(16, 20));
     const source = named === "0.0.0.0" ? sender : named;
     this.receiveMessage(inner, source, nowMs);
-    if (payload[4] === 0x45) this.sendAs(source, this.group, inner);
+    if (payload[4] !== 0x45) return;
+    const packet = Buffer.from(payload.subarray(4));
+    ipBytes(source).copy(packet, 12);
+    this.sendAs(this.group, packet);
   }
 
   /** @param {Buffer} payload @param {string} source @param {number} nowMs */

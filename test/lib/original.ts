@@ -67,12 +67,20 @@ export interface OriginalEntry {
   ageMs: number;
 }
 
+export interface Arrivals {
+  group: number;
+  unicast: number;
+  vfwd: number;
+}
+
 export interface OriginalStats {
   received: number;
   sent: number;
   delivered: number;
   /** frames (VUDP) that came, by the way that they came */
-  arrivals: { group: number; unicast: number; vfwd: number };
+  arrivals: Arrivals;
+  /** ARP requests among them, by the address that was asked for */
+  arpArrivals: Record<string, Arrivals>;
   /** reason -> count; empty when everything that came was acceptable to an original */
   rejected: Record<string, number>;
   rejections: { reason: string; source: string; hex: string }[];
@@ -153,6 +161,11 @@ export class OriginalHost {
   async arpProbe(from: string, to: string): Promise<boolean> {
     await this.command("arpForget", { from });
     return (await this.command<{ resolved: boolean }>("arpProbe", { from, to })).resolved;
+  }
+
+  /** one ARP request of a guest, whoever answers */
+  arpOnce(from: string, to: string): Promise<void> {
+    return this.command("arpOnce", { from, to });
   }
 
   /** forgets all (vnet, MAC) -> host entries */

@@ -194,41 +194,69 @@ const inside: Row[] = [
   })),
 ];
 
-/** the same message once more */
+interface CopyOptions extends Omit<Forwarded, "from"> {
+  ipId?: number;
+  /** default: one of ours, from a port of its flow */
+  sender?: "ours" | "original";
+}
+
+/** the same message once more, and what becomes of those before the last */
 const again = (
-  first: Omit<Forwarded, "from"> & { ipId?: number },
-  second: Omit<Forwarded, "from"> & { ipId?: number },
+  before: readonly (CopyOptions & { drop?: boolean })[],
+  last: CopyOptions,
 ): Pick<Row, "setup" | "input"> => {
   const frame = fresh().build();
-  const build = ({ ipId = 0, ...rest }: Forwarded & { ipId?: number }): Buffer => {
+  const build = ({ ipId = 0, sender = "ours", ...rest }: CopyOptions): Buffer => {
     const bytes = vfwd({ source: FAR, ...rest })
       .vudp({ vnet: "4" })
       .payload(frame)
       .build();
     bytes.writeUInt16BE(ipId, 14 + 32 + 4);
+    if (sender === "ours") bytes.writeUInt16BE(50_001, 14 + 32 + 20);
     return bytes;
   };
   return {
     setup: (context) => {
       setPeers(context);
-      const run = context.lab.run("vnetd_relay", build(first), { mark: vnetdMark.MARK_RELAY_IN });
-      expect(run.verdict).toBe("redirect");
+      for (const { drop = false, ...each } of before) {
+        const run = context.lab.run("vnetd_relay", build(each), { mark: vnetdMark.MARK_RELAY_IN });
+        expect(run.verdict).toBe(drop ? "drop" : "redirect");
+      }
     },
-    input: build(second),
+    input: build(last),
   };
 };
 
 const copies: Row[] = [
   ...(
     [
-      ["both with the id of the packet", { ipId: 7 }, { ipId: 7 }],
-      ["none with an id, as originals relay", { relayed: true }, { relayed: true }],
-      ["the second without an id", { ipId: 7 }, { relayed: true }],
-      ["the first without an id", { relayed: true }, { ipId: 7 }],
+      ["both with the id of the packet", [{ ipId: 7 }], { ipId: 7 }],
+      ["none with an id, as originals relay", [{ relayed: true }], { relayed: true }],
+      ["the second without an id", [{ ipId: 7 }], { relayed: true }],
+      ["the first without an id", [{ relayed: true }], { ipId: 7 }],
+      // an original's kernel gives each packet that it sends on an id of its own
+      [
+        "an original's, as it came and as ours heard it",
+        [{ sender: "original" }],
+        { ipId: 7, sender: "original" },
+      ],
+      [
+        "an original's, with the ids of two hosts",
+        [{ ipId: 7, sender: "original" }],
+        { ipId: 8, sender: "original" },
+      ],
+      [
+        "an original's, with two ids and one without between",
+        [
+          { ipId: 7, sender: "original" },
+          { relayed: true, sender: "original", drop: true },
+        ],
+        { ipId: 8, sender: "original" },
+      ],
     ] as const
-  ).map(([description, first, second]): Row => ({
+  ).map(([description, before, last]): Row => ({
     ...relayIn,
-    ...again(first, second),
+    ...again(before, last),
     description: `duplicate_forward: a copy, ${description}`,
     verdict: "drop",
     reasons: ["duplicate_forward"],
@@ -238,9 +266,9 @@ const copies: Row[] = [
       ["another id", { ipId: 7 }, { ipId: 8 }],
       ["another source", { ipId: 7 }, { ipId: 7, source: "10.66.9.4" }],
     ] as const
-  ).map(([description, first, second]): Row => ({
+  ).map(([description, first, last]): Row => ({
     ...relayIn,
-    ...again(first, second),
+    ...again([first], last),
     description: `the same frame is no copy: ${description}`,
     verdict: "redirect",
   })),

@@ -239,6 +239,32 @@ describe("the whole way", () => {
       expectBytes(ours.innerIp.subarray(12), theirs.subarray(4 + 12, 4 + 20));
     });
 
+    it("what a host sends that forwards itself: originals cannot send it on", () => {
+      const ownMac = "02:00:00:00:00:77";
+      const heard = (src: string, frame: Buffer): Buffer =>
+        packet()
+          .eth({ src: ownMac, dst: VNETD_GROUP_MAC })
+          .ipv4({ src, dst: VNETD_GROUP, id: 7 })
+          .udp({ src: 50_001, checksum: 0 })
+          .vudp({ vnet: "4" })
+          .payload(frame)
+          .build();
+      const innerOf = (all: readonly Buffer[]): Buffer => {
+        const message = to(all, FAR_PEER)[0]?.message;
+        if (message?.kind !== "vfwd") throw new Error("not VFWD");
+        return message.innerIp;
+      };
+      expect(innerOf(leaving("ul0w", heard(PEER, fresh(GUEST_B))))[0]).toBe(0x45);
+      expect(leaving("ul0w", heard(FAR, fresh(FAR_MAC)))).toEqual([]);
+      const inner = innerOf(leaving("ul0w", heard(PEER, fresh(GUEST_B))));
+      expect(inner[0]).toBe(0);
+      // hosts of ours know the copy by it
+      expect(inner.readUInt16BE(4)).toBe(7);
+      expect([...inner.subarray(12, 16)].join(".")).toBe(PEER);
+      // what the host itself sends has a whole header
+      expect(innerOf(leaving("vn0", fresh()))[0]).toBe(0x45);
+    });
+
     it.each([
       ["by unicast", US, PEER],
       ["from another subnet: a forwarder sent it", VNETD_GROUP, FAR],
