@@ -83,7 +83,9 @@ export async function main(process: Process): Promise<number> {
         ? typedRunDir
         : variables["VNETD_RUN_DIR"] || defaultPaths.runDir;
     const invocation = new Invocation(process, output, runDir, parsed.values, commands);
-    return (await parsed.command.run(invocation)) ?? exitCodes.done;
+    const code = (await parsed.command.run(invocation)) ?? exitCodes.done;
+    output.end();
+    return code;
   } catch (error) {
     output.error(error);
     return exitCodeOf(error);

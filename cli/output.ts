@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Where the commands write: data on stdout, everything else on stderr. With --json the data is
- * one JSON value and an error one JSON object. A reader that goes away (`vnetd varp | head`) ends
+ * one JSON value and an error one JSON object, which holds the remarks that were made until then: each
+ * stream can be parsed as a whole. A reader that goes away (`vnetd varp | head`) ends
  * the writing silently.
  */
 import type { Writable } from "node:stream";
@@ -16,6 +17,8 @@ export interface OutputStreams {
 
 export class Output {
   private readonly colours: boolean;
+  /** lines for stderr that wait for how the command ends */
+  private held: string[] = [];
 
   constructor(
     private readonly program: string,
@@ -53,19 +56,34 @@ export class Output {
 
   /** What is not data: progress, remarks. */
   note(text: string): void {
-    this.streams.stderr.write(`${this.program}: ${printable(text)}\n`);
+    this.remark([`${this.program}: ${printable(text)}`]);
   }
 
   /** A remark with quoted lines below it, which the caller has made printable. */
   noteLines(text: string, lines: string): void {
-    this.note(text);
-    this.streams.stderr.write(`${lines.replace(/^/gm, "  | ")}\n`);
+    this.remark([
+      `${this.program}: ${printable(text)}`,
+      ...lines.split("\n").map((line) => `  | ${line}`),
+    ]);
+  }
+
+  private remark(lines: readonly string[]): void {
+    if (this.json) this.held.push(...lines);
+    else this.streams.stderr.write(`${lines.join("\n")}\n`);
+  }
+
+  /** The command ends without an error. */
+  end(): void {
+    if (this.held.length > 0) this.streams.stderr.write(`${this.held.join("\n")}\n`);
+    this.held = [];
   }
 
   error(error: unknown): void {
     const parts = errorParts(error);
     if (this.json) {
-      this.streams.stderr.write(`${printableJson(parts)}\n`);
+      const notes = this.held.length === 0 ? {} : { notes: this.held };
+      this.held = [];
+      this.streams.stderr.write(`${printableJson({ ...parts, ...notes })}\n`);
       return;
     }
     const lines = [`${this.program}: ${printable(parts.message)}`];

@@ -2,7 +2,8 @@
 /**
  * Starts a daemon for `attach` where none runs: the systemd unit where it is installed and would
  * run the daemon that was asked for, else a detached process with a log file. Waits until the
- * daemon answers; when it does not come up, shows the end of its log.
+ * daemon answers; when it does not come up, shows the end of its log. What was started can be stopped
+ * again, for an `attach` that fails leaves nothing behind.
  *
  * The unit is not used when a directory or file other than the default was asked for, nor from
  * within another network namespace than systemd's: its daemon would attach a device there.
@@ -32,7 +33,15 @@ const pollMs = 100;
 const logTailBytes = 4096;
 const logTailLines = 15;
 
+const stopTimeoutMs = 15_000;
+
 const unitName = "vnetd.service";
+
+/** A daemon that runs because of this command. */
+export interface StartedDaemon {
+  /** Ends it and says so. Does nothing when it has ended, or when another's daemon answers. */
+  stop: () => Promise<void>;
+}
 
 /** What decides whether the unit is used. A test has its own. */
 export interface SystemdHost {
@@ -82,19 +91,38 @@ function usableSystemctl(invocation: Invocation, host: SystemdHost): string | un
   return systemctlPath(invocation.environment.variables);
 }
 
-async function startUnit(systemctl: string, invocation: Invocation): Promise<void> {
-  invocation.output.note(`no daemon was running; starting ${unitName}`);
-  const child = spawn(systemctl, ["start", unitName], { stdio: ["ignore", "ignore", "inherit"] });
+/** Its exit code. What it says is a remark of ours. */
+async function runSystemctl(
+  systemctl: string,
+  verb: "start" | "stop",
+  invocation: Invocation,
+): Promise<number | null> {
+  const child = spawn(systemctl, [verb, unitName], { stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
   const code = await new Promise<number | null>((done, failed) => {
     child.once("error", failed);
-    child.once("exit", done);
+    child.once("close", done);
   });
-  if (code !== 0) {
+  if (said !== "") invocation.output.noteLines("systemctl:", printableLines(said.trimEnd()));
+  return code;
+}
+
+async function startUnit(systemctl: string, invocation: Invocation): Promise<StartedDaemon> {
+  const { output } = invocation;
+  output.note(`no daemon was running; starting ${unitName}`);
+  if ((await runSystemctl(systemctl, "start", invocation)) !== 0) {
     throw new VnetdError("START_FAILED", `${unitName} did not start`, {
       hint: "See why: systemctl status vnetd; journalctl -u vnetd",
     });
   }
   await waitForAnswer(invocation, () => false);
+  return {
+    stop: async () => {
+      const code = await runSystemctl(systemctl, "stop", invocation);
+      output.note(code === 0 ? `${unitName} was stopped again` : `${unitName} was not stopped`);
+    },
+  };
 }
 
 interface Log {
@@ -205,7 +233,22 @@ function spawnDaemon(invocation: Invocation, log: Log): ChildProcess {
   return child;
 }
 
-async function startDetached(invocation: Invocation): Promise<void> {
+async function endProcess(child: ChildProcess, invocation: Invocation): Promise<void> {
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
+  if (hasEnded()) return;
+  const pid = String(child.pid);
+  child.kill("SIGTERM");
+  const deadline = performance.now() + stopTimeoutMs;
+  while (!hasEnded() && performance.now() < deadline)
+    await new Promise((done) => setTimeout(done, pollMs));
+  invocation.output.note(
+    hasEnded()
+      ? `the daemon (pid ${pid}) was stopped again`
+      : `the daemon (pid ${pid}) does not end`,
+  );
+}
+
+async function startDetached(invocation: Invocation): Promise<StartedDaemon> {
   const log = openLog(resolve(invocation.runDir));
   try {
     const child = spawnDaemon(invocation, log);
@@ -223,8 +266,10 @@ async function startDetached(invocation: Invocation): Promise<void> {
       if (failed.error !== undefined) invocation.output.note(failed.error.message);
       const tail = logTail(log);
       if (tail !== "") invocation.output.noteLines(`the end of ${log.path}:`, tail);
+      await endProcess(child, invocation);
       throw error;
     }
+    return { stop: () => endProcess(child, invocation) };
   } finally {
     closeSync(log.fd);
   }
@@ -233,8 +278,7 @@ async function startDetached(invocation: Invocation): Promise<void> {
 export async function startDaemon(
   invocation: Invocation,
   host: SystemdHost = thisHost,
-): Promise<void> {
+): Promise<StartedDaemon> {
   const systemctl = usableSystemctl(invocation, host);
-  if (systemctl === undefined) await startDetached(invocation);
-  else await startUnit(systemctl, invocation);
+  return systemctl === undefined ? startDetached(invocation) : startUnit(systemctl, invocation);
 }

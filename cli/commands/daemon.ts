@@ -83,8 +83,13 @@ async function attach(invocation: Invocation): Promise<void> {
     }
   } catch (error) {
     if (errorParts(error).code !== "NO_DAEMON") throw error;
-    await startDaemon(invocation, invocation.environment.systemd);
-    reportDevice(invocation, await attachToStarted(invocation, device));
+    const started = await startDaemon(invocation, invocation.environment.systemd);
+    try {
+      reportDevice(invocation, await attachToStarted(invocation, device));
+    } catch (failure) {
+      await started.stop();
+      throw failure;
+    }
   }
 }
 

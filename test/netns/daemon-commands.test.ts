@@ -3,6 +3,7 @@
  * The contract of the commands that other tools rely on, with the real daemon: names under both
  * programs, exit codes, fields of --json, and what goes to which stream.
  */
+import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
@@ -156,6 +157,28 @@ describe("commands that change", () => {
       expect({ args, ...ran }).toEqual({ args, code: 1, stdout: "" });
       expect(JSON.parse(stderr)).toMatchObject({ code, message: expect.any(String) as unknown });
     }
+  });
+});
+
+describe("attach where no daemon runs", () => {
+  it("of a device that is not there leaves none, and the next starts one", async () => {
+    const c = await lab.host("c", { underlay: "10.66.1.3/24" });
+    const own = ["--state-dir", c.stateDir, "--bpffs", c.bpffs, "--metrics-listen", "off"];
+    const failed = await c.tryVnetd(["attach", "nosuch", ...own]);
+    expect(failed).toMatchObject({ code: 1, stdout: "" });
+    const [, pid] = /starting one \(pid (\d+),/.exec(failed.stderr) ?? [];
+    expect(failed.stderr).toContain(`the daemon (pid ${pid}) was stopped again\n`);
+    expect(failed.stderr).toMatch(/there is no .*nosuch/);
+    expect((await c.tryVnetd(["status"])).code).toBe(3);
+    expect(existsSync(`/proc/${pid}`)).toBe(false);
+
+    const started = await c.vnetd(["attach", "eth0", ...own]);
+    const [, second] = /starting one \(pid (\d+),/.exec(started.stderr) ?? [];
+    // a daemon that was there stays
+    expect((await c.tryVnetd(["attach", "nosuch"])).code).toBe(1);
+    expect(await c.vnetdJson(["status"])).toMatchObject({ pid: Number(second) });
+    process.kill(Number(second), "SIGTERM");
+    await eventually(() => !existsSync(`/proc/${second}`), { timeoutMs: 20_000 });
   });
 });
 

@@ -117,6 +117,44 @@ describe("attach starts a daemon", () => {
     expect(result.stderr).not.toContain("of another day");
   }, 20_000);
 
+  it("and that is one JSON object with --json, with the log in it", async () => {
+    const result = await cli(["attach", "eth7", "--json", "--run-dir", runDir], {
+      binary,
+      variables: { ...process.env, FAKE_RUN_FAILS: "1" },
+    });
+    expect(result).toMatchObject({ code: 1, stdout: "" });
+    const { code, notes } = JSON.parse(result.stderr) as { code: string; notes: string[] };
+    expect(code).toBe("START_FAILED");
+    expect(notes[0]).toMatch(/no daemon was running; starting one \(pid \d+/);
+    expect(notes).toContain("  | first line");
+  }, 20_000);
+
+  it("with --json remarks come on stderr when all is well", async () => {
+    const result = await cli(["attach", "eth7", "--json", "--run-dir", runDir], { binary });
+    expect(result.code).toBe(0);
+    expect(JSON.parse(result.stdout)).toMatchObject({ device: "eth7" });
+    expect(result.stderr).toMatch(/^vnetd: no daemon was running; starting one .*\n$/);
+  });
+
+  it.each([false, true])("and stops it when its own attach fails (--json: %s)", async (json) => {
+    const result = await cli(
+      ["attach", "nosuch", ...(json ? ["--json"] : []), "--run-dir", runDir],
+      { binary, variables: { ...process.env, FAKE_RUN_REFUSES: "1" } },
+    );
+    expect(result).toMatchObject({ code: 1, stdout: "" });
+    const { pid } = startedIn(runDir);
+    const stopped = `vnetd: the daemon (pid ${pid}) was stopped again`;
+    if (json) {
+      expect(JSON.parse(result.stderr)).toMatchObject({
+        code: "DEVICE_NOT_FOUND",
+        notes: [expect.stringContaining("starting one") as unknown, stopped],
+      });
+    } else {
+      expect(result.stderr.split("\n").slice(1)).toEqual([stopped, "vnetd: no nosuch", ""]);
+    }
+    expect(() => process.kill(pid, 0)).toThrow("ESRCH");
+  });
+
   it("or says why there can be no log: what failed first", async () => {
     writeFileSync(join(directory, "file"), "");
     const result = await cli(["attach", "eth7", "--run-dir", join(directory, "file", "run")], {
@@ -192,6 +230,7 @@ describe("attach and systemd", () => {
   function host(
     overrides: Partial<SystemdHost> = {},
     exitCode = 0,
+    environment = "",
   ): { systemd: SystemdHost; variables: NodeJS.ProcessEnv } {
     const bin = join(directory, "bin");
     mkdirSync(bin);
@@ -199,7 +238,7 @@ describe("attach and systemd", () => {
     writeFileSync(join(directory, "vnetd.service"), "[Unit]\n");
     writeFileSync(
       join(bin, "systemctl"),
-      `#!/bin/sh\necho "$@" > ${directory}/systemctl-args\n[ ${exitCode} = 0 ] && ${process.execPath} ${binary} run --run-dir ${runDir} >/dev/null 2>&1 &\nexit ${exitCode}\n`,
+      `#!/bin/sh\necho "$@" > ${directory}/systemctl-args\n[ $1 = start ] && [ ${exitCode} = 0 ] && ${environment} ${process.execPath} ${binary} run --run-dir ${runDir} >/dev/null 2>&1 &\nexit ${exitCode}\n`,
     );
     chmodSync(join(bin, "systemctl"), 0o755);
     return {
@@ -222,6 +261,16 @@ describe("attach and systemd", () => {
     });
     expect(readFileSync(join(directory, "systemctl-args"), "utf8")).toBe("start vnetd.service\n");
     expect(existsSync(join(runDir, "vnetd.log"))).toBe(false);
+  });
+
+  it("stops the unit that it started when its own attach fails", async () => {
+    const result = await cli(["attach", "nosuch", "--run-dir", runDir], {
+      binary,
+      ...host({}, 0, "FAKE_RUN_REFUSES=1"),
+    });
+    expect(result).toMatchObject({ code: 1, stdout: "" });
+    expect(result.stderr).toContain("vnetd: vnetd.service was stopped again\nvnetd: no nosuch\n");
+    expect(readFileSync(join(directory, "systemctl-args"), "utf8")).toBe("stop vnetd.service\n");
   });
 
   it("says where to look when the unit fails", async () => {

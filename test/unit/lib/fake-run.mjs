@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for `vnetd run` where a test is about the starting of a daemon: answers version and
-// attach on the socket, or fails at once with FAKE_RUN_FAILS. Ends by itself after a minute.
+// attach on the socket, or fails at once with FAKE_RUN_FAILS; FAKE_RUN_REFUSES: no device is there. Ends by itself after a minute.
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -30,9 +30,11 @@ const device = {
 const answers = {
   version: { result: { version: "0.0.0", api: 1, layout: 1 } },
   attach:
-    process.env.FAKE_RUN_REMEMBERS === undefined
-      ? { result: device }
-      : { error: { code: "ALREADY_ATTACHED", message: "eth7 is attached already" } },
+    process.env.FAKE_RUN_REFUSES !== undefined
+      ? { error: { code: "DEVICE_NOT_FOUND", message: "no nosuch" } }
+      : process.env.FAKE_RUN_REMEMBERS === undefined
+        ? { result: device }
+        : { error: { code: "ALREADY_ATTACHED", message: "eth7 is attached already" } },
   status: { result: { attached: [device] } },
 };
 const server = createServer((socket) => {
