@@ -23,11 +23,11 @@ VERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
 
 # ---- targets for people ------------------------------------------------------------------
 
-.PHONY: help all demo test lint bench install dist clean layouts format setup-build
+.PHONY: help all demo test lint bench install uninstall dist clean layouts format setup-build
 help: ## this list
 	@echo "make TARGET; every target installs what it needs first (as root, on Debian)"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
-	@echo "variables: PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) (install)"
+	@echo "variables: PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) (install, uninstall)"
 
 all: setup-build ## build everything: BPF programs, addon, TypeScript
 	@$(MAKE) --no-print-directory build
@@ -51,10 +51,13 @@ bench: ## throughput and latency beside kernel VXLAN, as in docs/performance.md 
 	@$(MAKE) --no-print-directory build
 	@bench/run
 
-install: all ## to $(DESTDIR)$(PREFIX): bin/vnetd, bin/vn, lib/vnetd
+install: all ## to $(DESTDIR)$(PREFIX): commands, lib/vnetd, systemd unit, bash completion
 	@node scripts/copy-tree.mjs build/tree
 	@install -m 644 scripts/vnetd.service.in build/tree/
 	@scripts/install-tree --from build/tree --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
+
+uninstall: ## remove what install put there; not state, configuration or running vnets
+	@scripts/install-tree --uninstall --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
 
 dist: all ## build/vnetd-VERSION/, to be copied to another machine: its install.sh installs there
 	@scripts/make-dist "build/vnetd-$(VERSION)"

@@ -9,8 +9,10 @@
  *   dist/ node_modules/ package.json  daemon and command line, with the packages they import
  *   build/addon build/bpf             addon and BPF programs, where dist/ looks for them
  *   doc/                              README, changes, licences
- *   node/bin/node                     with --with-node, and where the checkout's own set-up
- *                                     fetched a Node because the machine's would not do
+ *   completion.bash                   what `vnetd completion bash` prints
+ *   node/bin/node                     the Node that runs this: with --with-node, and where nothing
+ *                                     of version 20 or later is where services look for it (the
+ *                                     checkout's set-up has fetched one, or it is in somebody's PATH)
  *
  * The directory is made anew. A Node that is brought along must need nothing but the C and C++
  * libraries: the one of the npm registry does, Debian's own (a shared library) does not.
@@ -24,6 +26,7 @@ import {
   readdirSync,
   realpathSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 
@@ -67,11 +70,27 @@ function isSelfContained(node) {
   );
 }
 
+/** what systemd, sudo and a login shell have in their PATH */
+const systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
+/** The machine has a Node that will do, where everybody finds it. */
+function systemHasNode() {
+  const node = systemDirectories.map((each) => join(each, "node")).find((path) => existsSync(path));
+  if (node === undefined) return false;
+  try {
+    const version = execFileSync(node, ["--version"], { encoding: "utf8" });
+    return Number(/^v(\d+)/.exec(version)?.[1]) >= 20;
+  } catch {
+    return false;
+  }
+}
+
 function copyNode() {
   const node = realpathSync(process.execPath);
   if (!isSelfContained(node)) {
-    if (option === "--with-node")
-      console.error(`copy-tree: ${node} cannot be copied: the other machine needs Node >= 20`);
+    const where =
+      option === "--with-node" ? "the other machine" : "this machine, where services look,";
+    console.error(`copy-tree: ${node} cannot be copied: ${where} needs Node >= 20`);
     return;
   }
   mkdirSync(join(to, "node", "bin"), { recursive: true });
@@ -97,5 +116,8 @@ for (const name of readdirSync(root)) {
     cpSync(join(root, name), join(to, "doc", name), { recursive: true });
 }
 chmodSync(join(to, "build", "addon", "vnetd.node"), 0o755);
-const ownNode = existsSync(join(root, ".cache", "node", "bin", "node"));
-if (option === "--with-node" || ownNode) copyNode();
+writeFileSync(
+  join(to, "completion.bash"),
+  execFileSync(process.execPath, [join(root, "bin", "vnetd"), "completion", "bash"]),
+);
+if (option === "--with-node" || !systemHasNode()) copyNode();

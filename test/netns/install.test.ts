@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What `make install` and `make dist` lay out works from where it was put, without the checkout. */
-import { existsSync, lstatSync, readFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Lab, run, tryRun, type Host } from "../lib/lab.js";
+import { Lab, run, tryRun, type Host, type RunResult } from "../lib/lab.js";
 
 const scripts = join(import.meta.dirname, "..", "..", "scripts");
 
@@ -61,10 +70,114 @@ describe("an installation", () => {
     await host.killDaemon();
   });
 
+  it("has a completion that bash loads by itself", async () => {
+    const completions = join(prefix, "share/bash-completion/completions");
+    for (const name of ["vnetd", "vn"]) {
+      const script = `. ${completions}/${name}; COMP_LINE="${name} peer-a"; COMP_POINT=\${#COMP_LINE}
+        _vnetd ${prefix}/bin/${name}; echo "\${COMPREPLY[@]}"; complete -p ${name}`;
+      const { stdout } = await run(["bash", "-c", script]);
+      expect(stdout.split("\n")).toEqual(["peer-add", `complete -F _vnetd ${name}`, ""]);
+    }
+  });
+
   it("is replaced by the next", async () => {
     await run([join(scripts, "install-tree"), "--from", tree, "--prefix", prefix]);
     const { stdout } = await run(["ls", "-A", join(prefix, "lib")]);
     expect(stdout.split("\n").filter(Boolean)).toEqual(["systemd", "vnetd"]);
+  });
+});
+
+/** each file and directory below */
+async function filesIn(directory: string): Promise<string[]> {
+  const { stdout } = await run(["find", directory, "-mindepth", "1", "-printf", "%P\n"]);
+  return stdout.split("\n").filter(Boolean).sort();
+}
+
+describe("uninstalling", () => {
+  const install = (...args: string[]): Promise<RunResult> =>
+    tryRun([join(scripts, "install-tree"), "--from", tree, ...args]);
+  const uninstall = (...args: string[]): Promise<RunResult> =>
+    tryRun([join(scripts, "install-tree"), "--uninstall", ...args]);
+
+  it.each(["", "staged"])("leaves what was there before (DESTDIR: %j)", async (staged) => {
+    const destdir = staged === "" ? "" : join(lab.directory, staged);
+    const at = join(lab.directory, `opt${staged}`);
+    const below = `${destdir}${at}`;
+    // bin/ is there, and empty; an other's completion has ours beside it; lib/systemd/ is made
+    mkdirSync(join(below, "bin"), { recursive: true });
+    mkdirSync(join(below, "share/bash-completion/completions"), { recursive: true });
+    writeFileSync(join(below, "share/bash-completion/completions/other"), "");
+    const before = await filesIn(below);
+    const options = ["--prefix", at, ...(destdir === "" ? [] : ["--destdir", destdir])];
+    // twice: the second must know what the first has made
+    for (let times = 0; times < 2; times++) expect((await install(...options)).code).toBe(0);
+    expect(await filesIn(below)).toContain("lib/systemd/system/vnetd.service");
+    const gone = await uninstall(...options);
+    expect(gone.code).toBe(0);
+    expect(gone.stdout).toContain(`removed ${below}/lib/vnetd\n`);
+    expect(await filesIn(below)).toEqual(before);
+    const again = await uninstall(...options);
+    expect(again).toMatchObject({ code: 1 });
+    expect(again.stderr).toContain(`no vnetd below ${below}`);
+  });
+
+  it("takes no command that somebody else has put there", async () => {
+    const at = join(lab.directory, "shared");
+    expect((await install("--prefix", at)).code).toBe(0);
+    rmSync(join(at, "bin/vn"));
+    writeFileSync(join(at, "bin/vn"), "another vn");
+    expect((await uninstall("--prefix", at)).code).toBe(0);
+    expect(await filesIn(at)).toEqual(["bin", "bin/vn"]);
+  });
+
+  it("is a target of make", async () => {
+    const at = join(lab.directory, "made");
+    expect((await install("--prefix", at)).code).toBe(0);
+    await run(["make", "-C", join(scripts, ".."), "uninstall", `PREFIX=${at}`]);
+    expect(existsSync(at)).toBe(false);
+    expect((await run(["make", "-C", join(scripts, ".."), "help"])).stdout).toMatch(
+      /^ {2}uninstall +remove what install put there/m,
+    );
+  });
+});
+
+describe("Node", () => {
+  /** Where /usr/bin/node and its like cannot be run; and a copy of the Node in the PATH. */
+  const elsewhere = (command: string): Promise<RunResult> =>
+    tryRun([
+      ...["unshare", "-m", "bash", "-c"],
+      `for each in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin; do
+         [ ! -e $each/node ] || mount --bind /dev/null "$(readlink -f $each/node)"; done
+       export PATH=${lab.directory}/node-elsewhere:$PATH; ${command}`,
+    ]);
+
+  it("is said: which runs it", async () => {
+    const { stdout } = await run([
+      ...[join(scripts, "install-tree"), "--from", tree, "--prefix", prefix],
+    ]);
+    expect(stdout).toMatch(/^vnetd runs with \/\S+\/node \(v\d+\.\d+\.\d+\)$/m);
+  });
+
+  it("that only the caller has is brought along, or its lack is said", async () => {
+    mkdirSync(join(lab.directory, "node-elsewhere"));
+    copyFileSync(realpathSync(process.execPath), join(lab.directory, "node-elsewhere/node"));
+    const own = join(lab.directory, "own-node");
+    const laidOut = await elsewhere(`node ${scripts}/copy-tree.mjs ${own}`);
+    expect(laidOut.stderr).toMatch(/^(|copy-tree: .* cannot be copied: this machine, .*)$/m);
+    expect(laidOut.code).toBe(0);
+    const isBrought = existsSync(join(own, "node/bin/node"));
+    expect(isBrought).toBe(laidOut.stderr === "");
+    await run(["cp", join(scripts, "vnetd.service.in"), own]);
+    const at = join(lab.directory, "own");
+    const installed = await elsewhere(`${scripts}/install-tree --from ${own} --prefix ${at}`);
+    if (isBrought) {
+      expect(installed.code).toBe(0);
+      expect(installed.stdout).toContain(`vnetd runs with ${at}/lib/vnetd/node/bin/node (v`);
+    }
+    rmSync(join(own, "node"), { recursive: true, force: true });
+    const without = await elsewhere(`${scripts}/install-tree --from ${own} --prefix ${at}`);
+    expect(without.code).toBe(1);
+    expect(without.stderr).toContain("vnetd needs Node >= 20 in /usr/local/sbin:/usr/local/bin:");
   });
 });
 
