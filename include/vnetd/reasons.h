@@ -88,7 +88,7 @@ enum vnetd_reason {
 	VNETD_DROP_STORM,
 	VNETD_DROP_LOOP,
 
-	/* from the underlay: ICMP "fragmentation needed" about a packet of ours */
+	/* from the underlay: ICMP "fragmentation needed" or ICMPv6 "packet too big" about a packet of ours */
 	VNETD_DROP_ICMP_CHECKSUM,
 	VNETD_DROP_ICMP_FORGED,
 	/* from the underlay: VARP, continued; all but the first are counted by the daemon */
