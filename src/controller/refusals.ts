@@ -24,7 +24,11 @@ export function refuse(
 }
 
 /** One that should have left did not. */
-export function notSent({ control }: Context, { handle }: OfVnet, reason: string): void {
-  const direction = vnetdDirection.DIR_ENCAP;
-  control.countDrop({ handle, direction, reason, bytes: VnetdVarp.size });
+export function notSent(
+  { control }: Context,
+  { handle }: OfVnet,
+  reason: string,
+  bytes: number = VnetdVarp.size,
+): void {
+  control.countDrop({ handle, direction: vnetdDirection.DIR_ENCAP, reason, bytes });
 }

@@ -34,6 +34,7 @@ import type { AddressInfo, LinkInfo } from "../native/contract.js";
 import { MergePolicy } from "../varp/merge-policy.js";
 import { programOf, type Context } from "./context.js";
 import { GroupMembership } from "./group-membership.js";
+import { notSent } from "./refusals.js";
 import { VarpSocket } from "./varp-socket.js";
 
 /** A place of the underlay. */
@@ -372,7 +373,15 @@ export class Underlays {
     const { port } = config;
     const group = this.membership.groupOf(family);
     try {
-      underlay.socket = new VarpSocket(native, { ...options, group, port }, log);
+      underlay.socket = new VarpSocket(
+        {
+          native,
+          log,
+          // whose vnet's, the socket does not know
+          overflowed: (bytes) => notSent(this.context, { handle: 0 }, "varp_queue_full", bytes),
+        },
+        { ...options, group, port },
+      );
     } catch (error) {
       if (errnoName(error) !== "EADDRINUSE") throw error;
       throw new VnetdError(

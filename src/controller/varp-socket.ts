@@ -18,8 +18,17 @@ export interface VarpSocketOptions {
   port: number;
 }
 
-/** What waits to be sent is bounded; beyond it messages are lost, as on a full wire. */
+/** What waits to be sent is bounded; beyond it messages are lost, as on a full wire, and counted. */
 const maxQueuedBytes = 256 << 10;
+/** the same before the socket is bound, which takes a turn of the event loop */
+const maxWaiting = 1024;
+
+export interface VarpSocketParts {
+  native: Pick<Native, "udpSocket">;
+  log: Pick<Log, "warn">;
+  /** a message was lost because too many wait */
+  overflowed: (bytes: number) => void;
+}
 
 export class VarpSocket {
   private readonly socket: dgram.Socket;
@@ -28,10 +37,10 @@ export class VarpSocket {
   private ready = false;
 
   constructor(
-    native: Native,
+    private readonly parts: VarpSocketParts,
     private readonly options: VarpSocketOptions,
-    private readonly log: Log,
   ) {
+    const { native, log } = parts;
     const { device, address, port } = options;
     const family = familyOfText(address);
     // Addresses are numbers here; without a look-up a message leaves before send() returns.
@@ -61,13 +70,18 @@ export class VarpSocket {
   send(message: Buffer, address: string, port = this.options.port): void {
     if (this.closed) return;
     if (!this.ready) {
-      if (this.waiting.length < 1024) this.waiting.push(() => this.send(message, address, port));
+      if (this.waiting.length >= maxWaiting) return this.parts.overflowed(message.length);
+      this.waiting.push(() => this.send(message, address, port));
       return;
     }
-    if (this.socket.getSendQueueSize() > maxQueuedBytes) return;
+    if (this.socket.getSendQueueSize() > maxQueuedBytes)
+      return this.parts.overflowed(message.length);
     this.socket.send(message, port, address, (error) => {
       if (error === null) return;
-      this.log.warn(`${this.options.device}: VARP to ${address}: ${errnoName(error)}`, "send");
+      this.parts.log.warn(
+        `${this.options.device}: VARP to ${address}: ${errnoName(error)}`,
+        "send",
+      );
     });
   }
 
