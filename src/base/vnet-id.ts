@@ -90,11 +90,6 @@ export function vnetIdFromBytes(bytes: Uint8Array): VnetId {
   ).join(":");
 }
 
-/** Whether an id may be used for a vnet: not zero and not reserved. */
-export function isUsableVnetId(id: VnetId): boolean {
-  return id !== zeroId && id !== reservedId;
-}
-
 /** For people: the last field alone where the others are zero, else the canonical form. */
 export function shortVnetId(id: VnetId): string {
   return id.startsWith(zeroId.slice(0, -4)) ? id.slice(-4) : id;

@@ -196,18 +196,3 @@ class SxpReader {
 export function parseSxp(text: string, source: string): SxpNode[] {
   return new SxpReader(text, source).read();
 }
-
-function printAtom(text: string): string {
-  if (/^[^\s()#"'\\\p{Cc}]+$/u.test(text)) return text;
-  const escaped = text.replace(/["\\\p{Cc}]/gu, (char) =>
-    char === '"' || char === "\\"
-      ? `\\${char}`
-      : `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`,
-  );
-  return `"${escaped}"`;
-}
-
-/** One line; parseSxp reads the same nodes from it. */
-export function printSxp(node: SxpNode): string {
-  return node.kind === "atom" ? printAtom(node.text) : `(${node.items.map(printSxp).join(" ")})`;
-}

@@ -15,7 +15,7 @@ import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { keyNameProblem } from "../base/vnet-key.js";
 import { defaultBridgeName, defaultVnetifName, parseVnetId, type VnetId } from "../base/vnet-id.js";
-import { parseSxp, printSxp, type SxpNode } from "./sxp.js";
+import { parseSxp, type SxpNode } from "./sxp.js";
 import {
   describeNode,
   isAbsentScalar,
@@ -407,30 +407,4 @@ export function vnetFromParameters(
 export function withoutPlaces(vnet: VnetConfig): VnetConfig {
   const { id, bridge, vnetif, security, key, encapsulation } = vnet;
   return { id, bridge, vnetif, security, key, encapsulation };
-}
-
-/** As an s-expression that parseVnetFile (and the original, but for a long id, a key or EtherIP) reads. */
-export function printVnet(vnet: VnetConfig): string {
-  const place: Place = { source: "" };
-  const pair = (name: string, text: string): SxpNode => ({
-    kind: "list",
-    items: [
-      { kind: "atom", text: name, place },
-      { kind: "atom", text, place },
-    ],
-    place,
-  });
-  return printSxp({
-    kind: "list",
-    items: [
-      { kind: "atom", text: "vnet", place },
-      pair("id", vnet.id),
-      pair("bridge", vnet.bridge ?? "none"),
-      pair("vnetif", vnet.vnetif),
-      pair("security", vnet.security),
-      ...(vnet.key === null ? [] : [pair("key", vnet.key)]),
-      ...(vnet.encapsulation === "udp" ? [] : [pair("encapsulation", vnet.encapsulation)]),
-    ],
-    place,
-  });
 }

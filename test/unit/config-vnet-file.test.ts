@@ -6,16 +6,16 @@ import { VnetdError } from "../../src/base/errors.js";
 import { defaultBridgeName, vnetIdFromBytes } from "../../src/base/vnet-id.js";
 import { keyNameProblem } from "../../src/base/vnet-key.js";
 import { deviceNameProblem } from "../../src/base/ifname.js";
-import { maxSxpDepth, parseSxp, printSxp, type SxpNode } from "../../src/config/sxp.js";
+import { maxSxpDepth, parseSxp, type SxpNode } from "../../src/config/sxp.js";
 import {
   maxVnetFileChars,
   parseVnetFile,
-  printVnet,
   vnetFromParameters,
   withoutPlaces,
   type VnetConfig,
 } from "../../src/config/vnet-file.js";
 import { parseYamlTree } from "../../src/config/yaml-tree.js";
+import { printSxp, printVnet } from "../lib/print-sxp.js";
 
 const long = (last: string): string => `0000:0000:0000:0000:0000:0000:0000:${last}`;
 const vnet97: VnetConfig = {
