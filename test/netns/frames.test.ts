@@ -6,26 +6,24 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo } from "../../src/api/contract.js";
-import { Lab, type Host } from "../lib/lab.js";
 import { BROADCAST_MAC, ETHER_TYPE, packet, type PacketBuilder } from "../lib/packet.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
-import {
-  datagrams,
-  offloaded,
-  runTaps,
-  stream,
-  taken,
-  type Taken,
-  type TapFrame,
-} from "../lib/tap.js";
+import { datagrams, offloaded, stream, type Taken } from "../lib/tap.js";
 import type { WireFrame } from "../lib/wire.js";
-import { attachedHosts, longId } from "./world.js";
+import {
+  GSO_BYTES,
+  MTU_BYTES,
+  VM_A,
+  VM_B,
+  VmPair,
+  WAYS,
+  crossed,
+  fromA,
+  pattern,
+} from "./vm-pair.js";
+import { longId } from "./world.js";
 
-const VM_A = "52:54:00:00:00:0a";
-const VM_B = "52:54:00:00:00:0b";
-const GSO_BYTES = 1300;
 const SUPER_BYTES = 20_000;
-const MTU_BYTES = 1500;
 
 const tagged = {
   untagged: (eth: PacketBuilder) => eth,
@@ -37,18 +35,16 @@ const families = {
   IPv4: (eth: PacketBuilder) => eth.ipv4({ id: 1 }),
   IPv6: (eth: PacketBuilder) => eth.ipv6(),
 };
-const bytesOf = (length: number): Buffer =>
-  Buffer.from(new Uint8Array(length).map((_, i) => (i * 7) ^ (i >> 8)));
 const kinds: Record<string, (ip: PacketBuilder, port: number) => WireFrame> = {
   "TCP super-frame": (ip, src) =>
-    offloaded(ip.tcp({ src, flags: 0x18 }).payload(bytesOf(SUPER_BYTES)).build(), GSO_BYTES),
+    offloaded(ip.tcp({ src, flags: 0x18 }).payload(pattern(SUPER_BYTES)).build(), GSO_BYTES),
   "UDP super-frame": (ip, src) =>
-    offloaded(ip.udp({ src, dst: 7001 }).payload(bytesOf(SUPER_BYTES)).build(), GSO_BYTES),
+    offloaded(ip.udp({ src, dst: 7001 }).payload(pattern(SUPER_BYTES)).build(), GSO_BYTES),
   "TCP, checksum left to the device": (ip, src) =>
-    offloaded(ip.tcp({ src, flags: 0x18 }).payload(bytesOf(333)).build()),
+    offloaded(ip.tcp({ src, flags: 0x18 }).payload(pattern(333)).build()),
   "UDP, checksum left to the device": (ip, src) =>
-    offloaded(ip.udp({ src, dst: 7001 }).payload(bytesOf(333)).build()),
-  "UDP, whole": (ip, src) => ({ bytes: ip.udp({ src, dst: 7001 }).payload(bytesOf(1000)).build() }),
+    offloaded(ip.udp({ src, dst: 7001 }).payload(pattern(333)).build()),
+  "UDP, whole": (ip, src) => ({ bytes: ip.udp({ src, dst: 7001 }).payload(pattern(1000)).build() }),
 };
 
 /** One of the matrix; its port tells its frames from all others'. */
@@ -89,59 +85,30 @@ const notIp: Record<string, Buffer> = {
     .build(),
 };
 
-describe.each([
-  { name: "packets at MTU size, merged on receipt", merge: "on", wire: true },
-  { name: "packets at MTU size, as they come", merge: "off", wire: true },
-  { name: "super-frames on the LAN", merge: "off", wire: false },
-  { name: "super-frames on the LAN, merged on receipt", merge: "on", wire: false },
-] as const)("$name", ({ merge, wire }) => {
-  let lab: Lab;
-  let hosts: Host[];
+describe.each(WAYS)("$name", ({ merge, wire }) => {
+  let pair: VmPair;
   let arrived: Taken[];
   let raw: Buffer[];
-  let crossed: ParsedFrame[];
+  let onTheLan: ParsedFrame[];
   let drops: StatusInfo["drops"];
 
   beforeAll(async () => {
-    lab = await Lab.create();
-    await lab.lan("lan0", { wire });
-    hosts = await attachedHosts(lab, ["a", "b"], { config: `merge: ${merge}\n` });
-    for (const host of hosts) {
-      // as on a NIC that offers nothing: what is captured is what would be on a wire
-      if (wire) await host.exec("ethtool -K eth0 tx off");
-      await host.vnetd(["vnet-create", "-b", "vnet97", "97"]);
-      // a bridge keeps LLDP to itself unless it is told otherwise
+    pair = await VmPair.create({ merge, wire });
+    const hosts = [pair.a, pair.b];
+    // a bridge keeps LLDP to itself unless it is told otherwise
+    for (const host of hosts)
       await host.exec("ip link set vnet97 type bridge group_fwd_mask 0x4000 mcast_snooping 0");
-    }
-    const hello = packet().eth({ src: VM_B, dst: VM_A }).payload("hello").build();
-    const frames: TapFrame[] = [
-      { tap: 1, bytes: hello, awaited: true },
-      ...matrix.map(({ sent }) => ({ ...sent, tap: 0 })),
-      ...Object.values(notIp).map((bytes) => ({ bytes, tap: 0 })),
-    ];
-    const [a, b] = hosts as [Host, Host];
-    const result = await runTaps({
-      taps: [
-        { netns: a.netns, bridge: "vnet97" },
-        { netns: b.netns, bridge: "vnet97" },
-      ],
-      watch: [{ netns: b.netns, device: "eth0" }],
-      frames,
-    });
+    const result = await pair.send([
+      ...matrix.map(({ sent }) => sent),
+      ...Object.values(notIp).map((bytes) => ({ bytes })),
+    ]);
     raw = result.taps[1]!.frames.map(({ bytes }) => bytes);
-    arrived = result.taps[1]!.frames.map(taken).filter(({ frame }) => frame.src === VM_A);
-    crossed = !wire
-      ? []
-      : result.watched[0]!.flatMap((bytes) => {
-          const outer = parseFrame(bytes);
-          expect(bytes.length).toBeLessThanOrEqual(14 + MTU_BYTES);
-          return outer.message?.kind === "vudp" ? [parseFrame(outer.message.frame)] : [];
-        });
-    drops = (await a.vnetdJson<StatusInfo>(["status"])).drops.concat(
-      (await b.vnetdJson<StatusInfo>(["status"])).drops,
-    );
+    arrived = fromA(result);
+    onTheLan = wire ? crossed(result) : [];
+    drops = [];
+    for (const host of hosts) drops.push(...(await host.vnetdJson<StatusInfo>(["status"])).drops);
   });
-  afterAll(() => lab.close());
+  afterAll(() => pair.close());
 
   it.each(matrix)("$name", ({ port, sent }) => {
     const whole = parseFrame(sent.bytes, { transportChecksums: "skip" });
@@ -165,7 +132,7 @@ describe.each([
       }
     };
     check(arrived.filter(({ frame }) => isOurs(frame)));
-    if (wire) check(crossed.filter(isOurs).map((frame) => ({ frame, gsoSize: 0 })));
+    if (wire) check(onTheLan.filter(isOurs).map((frame) => ({ frame, gsoSize: 0 })));
   });
 
   it.each(Object.entries(notIp))("%s", (_name, bytes) => {

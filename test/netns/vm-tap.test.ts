@@ -6,26 +6,11 @@
  * and with their checksums filled in, every packet is looked at.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Lab, type Host } from "../lib/lab.js";
 import { packet, type PacketBuilder } from "../lib/packet.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
-import {
-  ALL_OFFLOADS,
-  datagrams,
-  offloaded,
-  runTaps,
-  stream,
-  taken,
-  type Offload,
-  type TapFrame,
-  type TapResult,
-} from "../lib/tap.js";
-import type { WireFrame } from "../lib/wire.js";
-import { attachedHosts } from "./world.js";
+import { datagrams, offloaded, stream } from "../lib/tap.js";
+import { GSO_BYTES, VM_A, VM_B, VmPair, WAYS, crossed, fromA, pattern } from "./vm-pair.js";
 
-const VM_A = "52:54:00:00:00:0a";
-const VM_B = "52:54:00:00:00:0b";
-const GSO_BYTES = 1300;
 /** of a whole IP packet, as large as there is one */
 const LARGEST = 65_535;
 
@@ -34,8 +19,6 @@ const families = {
   IPv4: { ip: () => toB().ipv4({ id: 1 }), headers: 20 },
   IPv6: { ip: () => toB().ipv6(), headers: 40 },
 };
-const pattern = (length: number, seed: number): Buffer =>
-  Buffer.from(new Uint8Array(length).map((_, i) => (i * 7) ^ (i >> 8) ^ seed));
 /** Too long for a matcher's picture of the difference. */
 function expectSame(got: Buffer, sent: Buffer): void {
   expect(got.length).toBe(sent.length);
@@ -43,64 +26,12 @@ function expectSame(got: Buffer, sent: Buffer): void {
   expect(differs, "the first byte that differs").toBe(-1);
 }
 
-let lab: Lab;
-let a: Host;
-let b: Host;
-
-async function world(merge: "on" | "off", wire: boolean): Promise<void> {
-  lab = await Lab.create();
-  await lab.lan("lan0", { wire });
-  [a, b] = (await attachedHosts(lab, ["a", "b"], { config: `merge: ${merge}\n` })) as [Host, Host];
-  for (const host of [a, b]) {
-    // as on a NIC that offers nothing: what is captured is what would be on a wire
-    if (wire) await host.exec("ethtool -K eth0 tx off");
-    await host.vnetd(["vnet-create", "-b", "vnet97", "97"]);
-  }
-}
-
-/** Sends from a's VM to b's, once b's is known to a; what each hears of the other's first frame is left out. */
-async function send(
-  frames: readonly WireFrame[],
-  offload: readonly Offload[] = ALL_OFFLOADS,
-): Promise<TapResult> {
-  const hello = packet().eth({ src: VM_B, dst: VM_A }).payload("hello").build();
-  const all: TapFrame[] = [
-    { tap: 1, bytes: hello, awaited: true },
-    ...frames.map((frame) => ({ ...frame, tap: 0 })),
-  ];
-  const result = await runTaps({
-    taps: [
-      { netns: a.netns, bridge: "vnet97" },
-      { netns: b.netns, bridge: "vnet97", offload },
-    ],
-    watch: [{ netns: b.netns, device: "eth0" }],
-    frames: all,
+describe.each(WAYS)("$name", ({ merge, wire }) => {
+  let pair: VmPair;
+  beforeAll(async () => {
+    pair = await VmPair.create({ merge, wire });
   });
-  return result;
-}
-
-const fromA = (result: TapResult): ReturnType<typeof taken>[] =>
-  result.taps[1]!.frames.map(taken).filter(({ frame }) => frame.src === VM_A);
-
-/** The frames that crossed the LAN, each right in itself, in packets that fit it. */
-function crossed(result: TapResult): ParsedFrame[] {
-  return result.watched[0]!.flatMap((bytes) => {
-    const outer = parseFrame(bytes);
-    if (outer.message?.kind !== "vudp") return [];
-    expect(bytes.length).toBeLessThanOrEqual(14 + 1500);
-    const inner = parseFrame(outer.message.frame);
-    return inner.src === VM_A ? [inner] : [];
-  });
-}
-
-describe.each([
-  { name: "packets at MTU size, merged on receipt", merge: "on", wire: true },
-  { name: "packets at MTU size, as they come", merge: "off", wire: true },
-  { name: "super-frames on the LAN", merge: "off", wire: false },
-  { name: "super-frames on the LAN, merged on receipt", merge: "on", wire: false },
-] as const)("$name", ({ merge, wire }) => {
-  beforeAll(() => world(merge, wire));
-  afterAll(() => lab.close());
+  afterAll(() => pair.close());
 
   describe.each(Object.entries(families))("%s", (_family, { ip, headers }) => {
     it("TCP super-frames", async () => {
@@ -112,7 +43,7 @@ describe.each([
         sequence += part.length;
         return offloaded(frame, GSO_BYTES);
       });
-      const result = await send(frames);
+      const result = await pair.send(frames);
       const got = fromA(result).map(({ frame }) => frame);
       expectSame(stream(got), Buffer.concat(parts));
       if (!wire) return;
@@ -128,7 +59,7 @@ describe.each([
       const frames = parts.map((part) =>
         offloaded(ip().udp({ src: 7000, dst: 7001 }).payload(part).build(), GSO_BYTES),
       );
-      const result = await send(frames);
+      const result = await pair.send(frames);
       const sent = parts.flatMap((part) =>
         Array.from({ length: Math.ceil(part.length / GSO_BYTES) }, (_, i) =>
           part.subarray(i * GSO_BYTES, (i + 1) * GSO_BYTES),
@@ -146,7 +77,7 @@ describe.each([
         ip().udp({ src: 7000, dst: 7001 }).payload(payload).build(),
         ip().tcp({ flags: 0x18 }).payload(payload).build(),
       ]);
-      const result = await send([
+      const result = await pair.send([
         ...sent.map((frame) => offloaded(frame)),
         ...sent.map((bytes) => ({ bytes })),
       ]);
@@ -167,7 +98,7 @@ describe.each([
         offloaded(ip().tcp({ flags: 0x18 }).payload(tcp).build(), GSO_BYTES),
         offloaded(ip().udp({ src: 7000, dst: 7001 }).payload(udp).build(), GSO_BYTES),
       ];
-      const result = await send(frames, []);
+      const result = await pair.send(frames, []);
       expect(result.taps[1]!.offload).toEqual([]);
       expect(result.taps[1]!.frames.every((f) => f.gsoType === 0 && !f.needsChecksum)).toBe(true);
       const got = fromA(result);
