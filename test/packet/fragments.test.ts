@@ -6,7 +6,6 @@
  *   out: frames -> vn0 ==veth== vn0p [encap] -> os0 ==veth== os1 [oversize] -> ul0 ==veth== ul0w -> captured
  *   in:  frames -> ul0w ==veth== ul0 [decap] -> the stack's reassembly -> vx0 [reassembled] -> vn0 -> captured
  */
-import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { vnetdCapability, vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
 import { datagramsOf, fragmentsOf } from "../golden/captures.js";
@@ -25,31 +24,13 @@ import { exchange } from "../lib/wire.js";
 import { FRAGMENT_ROWS } from "./fragment-rows.js";
 import { setPaths } from "./path-rows.js";
 import { GUEST_A, GUEST_B, PEER, THIRD, US, expectEncapsulated, fromPeer, runRow } from "./rows.js";
-
-const PRIORITY = 1;
-const HANDLE = 1;
-const HOOKS = [
-  ["vnetd_encap", "vn0p"],
-  ["vnetd_oversize", "os1"],
-  ["vnetd_decap", "ul0"],
-  ["vnetd_reassembled", "vx0"],
-] as const;
+import { FRAGMENT_HOOKS, attachHooks, detachHooks, forFragments, vnetWithB } from "./whole-way.js";
 
 let lab: BpfLab | undefined;
 let vnet: LabVnet;
 beforeAll(() => {
   lab = BpfLab.open();
-  lab.fragments(true);
-  lab.native.featuresSet("os0", {
-    "tx-checksum-ip-generic": false,
-    "tx-tcp-segmentation": false,
-    "tx-tcp6-segmentation": false,
-    "tx-udp-segmentation": false,
-  });
-  const neighbour = ["neighbour", "replace", PEER, "lladdr", "02:00:0a:42:01:09", "dev", "ul0"];
-  execFileSync("ip", neighbour);
-  for (const name of ["vn0", "vn0p"]) execFileSync("ip", ["link", "set", name, "mtu", "9000"]);
-  execFileSync("ip", ["address", "add", `${VNETD_GROUP}/32`, "dev", "ul0", "autojoin"]);
+  forFragments(lab, [PEER], `${VNETD_GROUP}/32`);
 });
 afterAll(() => lab?.close());
 
@@ -58,29 +39,10 @@ describe("one packet", () => {
 });
 
 describe("the whole way", () => {
-  beforeAll(() => {
-    for (const [program, device] of HOOKS) {
-      lab!.native.clsactAttach(
-        lab!.program(program),
-        lab!.ifindex(device),
-        "ingress",
-        PRIORITY,
-        HANDLE,
-      );
-    }
-  });
-  afterAll(() => {
-    for (const [, device] of HOOKS) {
-      lab!.native.clsactDetach(lab!.ifindex(device), "ingress", PRIORITY, HANDLE);
-    }
-  });
+  beforeAll(() => attachHooks(lab!, FRAGMENT_HOOKS));
+  afterAll(() => detachHooks(lab!, FRAGMENT_HOOKS));
   beforeEach(() => {
-    lab!.underlay();
-    vnet = lab!.vnet();
-    lab!.control(vnetdControlOp.CTL_LEARN, vnet, {
-      mac: macBytes(GUEST_B),
-      addr: mappedBytes(PEER),
-    });
+    vnet = vnetWithB(lab!);
   });
 
   const toB = (): PacketBuilder => packet().eth({ src: GUEST_A, dst: GUEST_B });

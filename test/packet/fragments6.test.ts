@@ -3,10 +3,8 @@
  * Fragments over IPv6, and what passes the pair that fragments for EtherIP: the whole way with real
  * frames, as in fragments.test.ts.
  */
-import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { vnetdControlOp } from "../../src/generated/layouts.js";
-import { expectBytes, internetChecksum, macBytes, mappedBytes } from "../lib/bytes.js";
+import { expectBytes, internetChecksum } from "../lib/bytes.js";
 import { BpfLab, REASSEMBLY_PORT, type LabVnet } from "../lib/bpf-lab.js";
 import { fragmentIpv6, packetIn, reassembleIpv6, textIn, type Form } from "../lib/forms.js";
 import {
@@ -19,16 +17,16 @@ import {
 import { parseFrame } from "../lib/packet-parse.js";
 import { VIRTIO_GSO, exchange } from "../lib/wire.js";
 import { GUEST_A, GUEST_B, PEER, US, expectEncapsulated, fromPeer } from "./rows.js";
+import {
+  FRAGMENT_HOOKS,
+  PEER_MAC,
+  attachHooks,
+  detachHooks,
+  forFragments,
+  ip,
+  vnetWithB,
+} from "./whole-way.js";
 
-const PRIORITY = 1;
-const HANDLE = 1;
-const HOOKS = [
-  ["vnetd_encap", "vn0p"],
-  ["vnetd_oversize", "os1"],
-  ["vnetd_decap", "ul0"],
-  ["vnetd_reassembled", "vx0"],
-] as const;
-const PEER_MAC = "02:00:0a:42:01:09";
 /** of the lab's underlay: 20 more than an Ethernet's, so that the frames of the tables fit */
 const MTU = 1520;
 
@@ -37,36 +35,17 @@ let vnet: LabVnet;
 
 function open(form: Form): void {
   lab = BpfLab.open({ form });
-  lab.fragments(true);
-  lab.native.featuresSet("os0", {
-    "tx-checksum-ip-generic": false,
-    "tx-tcp-segmentation": false,
-    "tx-tcp6-segmentation": false,
-    "tx-udp-segmentation": false,
-  });
-  for (const address of [PEER, textIn("udp6", PEER)]) {
-    execFileSync("ip", ["neighbour", "replace", address, "lladdr", PEER_MAC, "dev", "ul0"]);
-  }
-  for (const name of ["vn0", "vn0p"]) execFileSync("ip", ["link", "set", name, "mtu", "9000"]);
-  for (const name of ["ul0", "ul0w"]) {
-    execFileSync("ip", ["link", "set", name, "mtu", String(MTU)]);
-  }
   const group = textIn("udp6", VNETD_GROUP);
-  execFileSync("ip", ["address", "add", `${group}/128`, "dev", "ul0", "autojoin"]);
-  for (const [program, device] of HOOKS) {
-    lab.native.clsactAttach(lab.program(program), lab.ifindex(device), "ingress", PRIORITY, HANDLE);
-  }
+  forFragments(lab, [PEER, textIn("udp6", PEER)], `${group}/128`);
+  for (const name of ["ul0", "ul0w"]) ip("link", "set", name, "mtu", String(MTU));
+  attachHooks(lab, FRAGMENT_HOOKS);
 }
 function close(): void {
-  for (const [, device] of HOOKS) {
-    lab?.native.clsactDetach(lab.ifindex(device), "ingress", PRIORITY, HANDLE);
-  }
+  if (lab !== undefined) detachHooks(lab, FRAGMENT_HOOKS);
   lab?.close();
 }
 function begin(): void {
-  lab!.underlay();
-  vnet = lab!.vnet();
-  lab!.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+  vnet = vnetWithB(lab!);
 }
 
 const toB = (): PacketBuilder => packet().eth({ src: GUEST_A, dst: GUEST_B });

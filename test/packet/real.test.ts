@@ -8,26 +8,16 @@
  *   out: frames -> vn0 ==veth== vn0p [vnetd_encap] -> ul0 ==veth== ul0w -> captured
  *   in:  frames -> ul0w ==veth== ul0 [vnetd_decap] -> vn0 -> captured
  */
-import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { vnetdControlOp } from "../../src/generated/layouts.js";
-import {
-  expectBytes,
-  internetChecksum,
-  ipv4Bytes,
-  ipv6Bytes,
-  macBytes,
-  mappedBytes,
-} from "../lib/bytes.js";
+import { expectBytes, internetChecksum, ipv4Bytes, ipv6Bytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
 import { ETHER_TYPE, packet, type PacketBuilder } from "../lib/packet.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
 import { VIRTIO_GSO, exchange, type WireFrame } from "../lib/wire.js";
 import { INNER_FRAMES } from "./decap-rows.js";
 import { GUEST_A, GUEST_B, PEER, expectEncapsulated, fromPeer } from "./rows.js";
+import { PEER_MAC, attachHooks, detachHooks, ip, vnetWithB } from "./whole-way.js";
 
-const PRIORITY = 1;
-const HANDLE = 1;
 const HOOKS = [
   ["vnetd_encap", "vn0p"],
   ["vnetd_decap", "ul0"],
@@ -47,21 +37,15 @@ beforeAll(() => {
     "tx-generic-segmentation": false,
   };
   lab.native.featuresSet("ul0", { ...offloads, "tx-checksum-ip-generic": false });
-  execFileSync("ip", ["neighbour", "replace", PEER, "lladdr", "02:00:0a:42:01:09", "dev", "ul0"]);
-  for (const [program, device] of HOOKS) {
-    lab.native.clsactAttach(lab.program(program), lab.ifindex(device), "ingress", PRIORITY, HANDLE);
-  }
+  ip("neighbour", "replace", PEER, "lladdr", PEER_MAC, "dev", "ul0");
+  attachHooks(lab, HOOKS);
 });
 afterAll(() => {
-  for (const [, device] of HOOKS) {
-    lab?.native.clsactDetach(lab.ifindex(device), "ingress", PRIORITY, HANDLE);
-  }
+  if (lab !== undefined) detachHooks(lab, HOOKS);
   lab?.close();
 });
 beforeEach(() => {
-  lab!.underlay();
-  vnet = lab!.vnet();
-  lab!.control(vnetdControlOp.CTL_LEARN, vnet, { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) });
+  vnet = vnetWithB(lab!);
 });
 
 /** sends one frame out of the vnetif; returns the vnetd packets that crossed the underlay */
