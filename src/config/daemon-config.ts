@@ -63,6 +63,8 @@ export interface DaemonConfig {
   /** null: no metrics are served */
   metricsListen: ListenAddress | null;
   helloSeconds: number;
+  /** how often each vnet is probed for loops; null: helloSeconds, and 10 at least */
+  probeSeconds: number | null;
   /** off: everything goes by unicast, to peers and members; auto: where it is found not to work */
   multicast: MulticastSetting;
   /** how often the names of peers are resolved again */
@@ -94,6 +96,7 @@ export function daemonConfigDefaults(): DaemonConfig {
     },
     metricsListen: { address: "127.0.0.1", port: 11798 },
     helloSeconds: 30,
+    probeSeconds: null,
     multicast: "auto",
     resolveSeconds: 60,
     attach: [],
@@ -294,6 +297,10 @@ const setters = new Map<string, Setter>([
   [
     "helloSeconds",
     (config, node) => (config.helloSeconds = integerOf(node, "helloSeconds", 1, 3600)),
+  ],
+  [
+    "probeSeconds",
+    (config, node) => (config.probeSeconds = integerOf(node, "probeSeconds", 1, 3600)),
   ],
   ["attach", (config, node) => (config.attach = attachOf(node))],
   ["hostName", (config, node) => (config.hostName = hostNameOf(node))],

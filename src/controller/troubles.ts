@@ -31,7 +31,7 @@ import type { Hellos } from "./hellos.js";
 import type { Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
-const leastProbeMs = 10_000;
+const leastProbeSeconds = 10;
 const probesPerTick = 100;
 /** a storm is over when nothing was dropped for so long */
 const stormKeptMs = 5000;
@@ -64,7 +64,10 @@ export class Troubles {
     private readonly context: Context,
     private readonly parts: TroubleParts,
   ) {
-    this.probes = new ProbeSchedule(Math.max(leastProbeMs, context.config.helloSeconds * 1000));
+    const { helloSeconds, probeSeconds } = context.config;
+    this.probes = new ProbeSchedule(
+      (probeSeconds ?? Math.max(leastProbeSeconds, helloSeconds)) * 1000,
+    );
   }
 
   /** A record of either ring; false: none of those that are handled here. */

@@ -39,6 +39,7 @@ limits:
   floodBurst: 77
 metricsListen: 0.0.0.0:9100
 helloSeconds: 3
+probeSeconds: 4
 multicast: off
 resolveSeconds: 7
 attach: [eth0, eth1]
@@ -86,6 +87,7 @@ describe("daemon configuration", () => {
       },
       metricsListen: { address: "0.0.0.0", port: 9100 },
       helloSeconds: 3,
+      probeSeconds: 4,
       multicast: "off",
       resolveSeconds: 7,
       attach: ["eth0", "eth1"],
