@@ -335,7 +335,7 @@ export class Host extends Namespace {
     const process = this.spawnDaemon(options);
     this.daemonProcess = process;
     await process.output(/\bready\b/i, {
-      timeoutMs: options.readyTimeoutMs ?? 10_000,
+      timeoutMs: options.readyTimeoutMs ?? 30_000,
       what: `host ${this.name}'s daemon`,
     });
     return process;

@@ -14,7 +14,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Lab, eventually, timeFactor, type Capture, type Guest, type Host } from "../lib/lab.js";
 import { startOriginal, type Arrivals, type OriginalHost } from "../lib/original.js";
-import { quickHello, routedHost, routedSubnets, startDaemon } from "./world.js";
+import { attachedDaemon, quickHello, routedHost, routedSubnets } from "./world.js";
 
 const SUBNETS = [1, 2, 3];
 const NUMBERS = { x: 1, h: 3, o: 11, l: 12 } as const;
@@ -48,11 +48,9 @@ class World {
     const world = new World(await Lab.create());
     await routedSubnets(world.lab, SUBNETS.length);
     for (const subnet of SUBNETS) {
-      for (const kind of ["x", "h"] as const) {
-        if (withOurs) await world.ours(`${kind}${subnet}`);
-        else if (kind === "x") await world.original("x", subnet);
-      }
-      for (const kind of ["o", "l"] as const) await world.original(kind, subnet);
+      const kinds: Kind[] = withOurs ? ["o", "l"] : ["x", "o", "l"];
+      for (const kind of kinds) await world.original(kind, subnet);
+      if (withOurs) for (const kind of ["x", "h"]) await world.ours(`${kind}${subnet}`);
     }
     return world;
   }
@@ -81,8 +79,7 @@ class World {
   private async ours(name: string): Promise<void> {
     const subnet = Number(name[1]);
     const host = await routedHost(this.lab, name, { subnet, number: NUMBERS[name[0] as Kind] });
-    await startDaemon(host, { config: quickHello });
-    await host.vnetd(["attach", "eth0"]);
+    await attachedDaemon(host, { config: quickHello });
     await host.vnetd(["vnet-create", "-b", "br4", "4"]);
     if (name.startsWith("x"))
       for (const peer of World.peersOf(subnet)) await host.vnetd(["peer-add", peer]);

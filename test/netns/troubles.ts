@@ -9,7 +9,7 @@ export async function threeHosts(lab: Lab, config = ""): Promise<[Host, Host, Ho
   const options = { config: `defaultVnets: false\n${config}` };
   const hosts = (await attachedHosts(lab, ["a", "b", "c"], options)) as [Host, Host, Host];
   const vnets = lab.file("vnets.sxp", "(vnet (id 97)) (vnet (id 98)) (vnet (id 99))");
-  await Promise.all(hosts.map((host) => host.vnetd(["vnet-create", vnets])));
+  for (const host of hosts) await host.vnetd(["vnet-create", vnets]);
   return hosts;
 }
 

@@ -18,11 +18,16 @@ export async function attachedHosts(
   const hosts: Host[] = [];
   for (const [index, name] of names.entries()) {
     const host = await lab.host(name, { underlay: `10.66.1.${index + 1}/24` });
-    await startDaemon(host, options);
-    await host.vnetd(["attach", "eth0"]);
+    await attachedDaemon(host, options);
     hosts.push(host);
   }
   return hosts;
+}
+
+/** A daemon that is attached to eth0. */
+export async function attachedDaemon(host: Host, options: DaemonOptions = {}): Promise<void> {
+  await startDaemon(host, options);
+  await host.vnetd(["attach", "eth0"]);
 }
 
 /** Without metrics: daemons of one machine would want the same port, were they not in namespaces. */
