@@ -445,7 +445,7 @@ function builtInVnet(id: VnetId): { config: VnetConfig; builtIn: boolean } {
       vnetif: defaultVnetifName(id),
       security: "none",
       key: null,
-      encapsulation: "udp",
+      encapsulation: null,
     },
     builtIn: true,
   };

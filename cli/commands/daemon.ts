@@ -120,7 +120,7 @@ function showStatus(invocation: Invocation, status: StatusInfo): void {
   );
   output.line(`host id  ${status.hostId}`);
   output.line(`bpffs    ${status.bpffs} (layout ${status.layout})`);
-  output.line(`vnets    ${status.vnets}`);
+  output.line(`vnets    ${status.vnets}, by ${status.encapsulation} unless they name another`);
   output.line(`hosts    ${status.hosts}`);
   output.line(
     `entries  ${table.entries} of ${table.limit} (learned ${table.learned}, moved ${table.moved}, aged ${table.aged})`,

@@ -102,6 +102,7 @@ function stateColumns(long: boolean, all: boolean): Column<VnetState>[] {
   ];
   if (long) {
     columns.push(
+      { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
       { title: "MTU", text: ({ mtu }) => String(mtu), right: true },
       { title: "VMAC", text: ({ vmac }) => vmac },
       { title: "HANDLE", text: ({ handle }) => String(handle), right: true },
@@ -176,7 +177,7 @@ export const vnetCommands: readonly CommandSpec[] = [
         name: "encapsulation",
         short: "e",
         value: "KIND",
-        describe: "how its frames are sent: udp (the default) or etherip",
+        describe: "how its frames are sent: udp or etherip (default: this host's)",
         completes: "encapsulation",
       },
       {

@@ -29,6 +29,7 @@ export interface VnetInfo {
   security: SecurityLevel;
   /** its key file by path or name, never what is in it; null: the default key, if it is secure */
   key: string | null;
+  /** in use: the vnet's own, or this host's default */
   encapsulation: EncapsulationName;
 }
 
@@ -179,6 +180,8 @@ export interface StatusInfo {
   bpffs: string;
   layout: number;
   attached: AttachedDevice[];
+  /** of the vnets that name none */
+  encapsulation: EncapsulationName;
   vnets: number;
   hosts: number;
   table: { entries: number; limit: number; learned: number; moved: number; aged: number };

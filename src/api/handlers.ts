@@ -164,7 +164,8 @@ function vnetCreate(
   for (const { id, vnetif, bridge } of configs) {
     context.log.info(`vnet ${id}: made, ${vnetif}${bridge === null ? "" : ` on ${bridge}`}`);
   }
-  return configs.map((config) => {
+  return configs.map((stored) => {
+    const config = vnets.inUse(stored);
     const note = addressesOnPort(controller, config);
     if (note !== undefined) context.log.warn(`vnet ${config.id}: ${note}`);
     return note === undefined ? config : { ...config, note };
@@ -201,11 +202,11 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
   }
   const note = vnets.delete(id);
   context.log.info(`vnet ${id}: deleted${note === undefined ? "" : `; ${note}`}`);
-  return { ...config, note: note ?? null };
+  return { ...vnets.inUse(config), note: note ?? null };
 }
 
 function vnetList(controller: Controller, ids: readonly string[]): VnetInfo[] {
   if (ids.length === 0) return controller.views.vnetList();
   const wanted = new Set(ids.map((text) => parseVnetId(text)));
-  return [...wanted].map((id) => controller.vnets.find(id).config);
+  return [...wanted].map((id) => controller.vnets.inUse(controller.vnets.find(id).config));
 }

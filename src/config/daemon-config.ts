@@ -7,6 +7,7 @@
  * Pure: the text is handed in by the one who reads files. Throws nothing but VnetdError.
  * docs/vnet-file.md describes the keys.
  */
+import type { EncapsulationName } from "../api/contract.js";
 import {
   addressBytesFromText,
   addressToText,
@@ -17,6 +18,7 @@ import {
 import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { defaultPaths } from "../base/paths.js";
+import { encapsulations } from "./vnet-file.js";
 import {
   describeNode,
   isAbsentScalar,
@@ -53,6 +55,8 @@ export interface DaemonConfig {
   defaultVnets: boolean;
   ageingSeconds: number;
   underlay: UnderlayPolicy;
+  /** how the frames of vnets are sent that do not say it themselves */
+  encapsulation: EncapsulationName;
   /** IPv4 multicast group */
   group: string;
   /** IPv6 multicast group */
@@ -80,6 +84,7 @@ export function daemonConfigDefaults(): DaemonConfig {
     defaultVnets: true,
     ageingSeconds: 60,
     underlay: "auto",
+    encapsulation: "udp",
     group: "224.10.0.1",
     // link scope, transient; group ids from 0x80000000 on are for anyone (RFC 3307), 1798 is our port
     group6: "ff12::8000:706",
@@ -174,6 +179,17 @@ function underlayOf(node: YamlNode): UnderlayPolicy {
   throw refuse(
     `"underlay" cannot be ${describeNode(node)}`,
     "It is auto, ipv4, ipv6 or both.",
+    node.place,
+  );
+}
+
+function encapsulationOf(node: YamlNode): EncapsulationName {
+  const text = textOf(node, "encapsulation");
+  const name = encapsulations.find((known) => known === text);
+  if (name !== undefined) return name;
+  throw refuse(
+    `"encapsulation" cannot be ${describeNode(node)}`,
+    `It is ${encapsulations.join(" or ")}: how the frames of vnets are sent that name none.`,
     node.place,
   );
 }
@@ -281,6 +297,7 @@ const setters = new Map<string, Setter>([
   ["group", (config, node) => (config.group = groupOf(node))],
   ["group6", (config, node) => (config.group6 = group6Of(node))],
   ["underlay", (config, node) => (config.underlay = underlayOf(node))],
+  ["encapsulation", (config, node) => (config.encapsulation = encapsulationOf(node))],
   ["port", (config, node) => (config.port = integerOf(node, "port", 1, 65535))],
   ["merge", (config, node) => (config.merge = autoOnOff(node, "merge"))],
   ["multicast", (config, node) => (config.multicast = autoOnOff(node, "multicast"))],

@@ -33,7 +33,8 @@ export interface VnetConfig {
   security: SecurityLevel;
   /** an absolute path, or the name of a key of this host; null: the default key, if it is secure */
   key: string | null;
-  encapsulation: EncapsulationName;
+  /** null: the host's default (src/config/daemon-config.ts) */
+  encapsulation: EncapsulationName | null;
 }
 
 /** Where each parameter was written; one that was not given has the vnet's own place. */
@@ -57,7 +58,7 @@ export const maxVnetFileChars = 512 << 10;
 const parameterNames = ["id", "bridge", "vnetif", "security", "key", "encapsulation"] as const;
 type ParameterName = (typeof parameterNames)[number];
 const securityLevels: readonly SecurityLevel[] = ["none", "auth", "conf"];
-const encapsulations: readonly EncapsulationName[] = ["udp", "etherip"];
+export const encapsulations: readonly EncapsulationName[] = ["udp", "etherip"];
 const outerNames = ["vnet", "vnets"];
 
 interface RawParameter {
@@ -251,13 +252,13 @@ function keyOf(parameter: RawParameter | undefined, security: SecurityLevel): st
   return text;
 }
 
-function encapsulationOf(parameter: RawParameter | undefined): EncapsulationName {
-  if (parameter === undefined) return "udp";
+function encapsulationOf(parameter: RawParameter | undefined): EncapsulationName | null {
+  if (parameter?.text === undefined) return null;
   const text = boundedText(parameter, "encapsulation");
   const name = encapsulations.find((known) => known === text);
   if (name === undefined) {
     throw new VnetdError("BAD_VALUE", `"${text.slice(0, 80)}" is not an encapsulation`, {
-      hint: `It is ${encapsulations.join(" or ")}.`,
+      hint: `It is ${encapsulations.join(" or ")}; left out, it is the host's default.`,
       place: parameter.place,
     });
   }

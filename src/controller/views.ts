@@ -53,7 +53,7 @@ export class Views {
   ) {}
 
   vnetList(): VnetInfo[] {
-    return this.parts.vnets.list().map(({ config }) => config);
+    return this.parts.vnets.list().map(({ config }) => this.parts.vnets.inUse(config));
   }
 
   vnets(withTraffic: boolean): VnetState[] {
@@ -195,6 +195,7 @@ export class Views {
       bpffs: parts.bpffs,
       layout: generation.layout,
       attached: parts.underlays.list().map((underlay) => this.attached(underlay)),
+      encapsulation: context.config.encapsulation,
       vnets: parts.vnets.size,
       hosts: this.hosts().length,
       table: {
@@ -256,7 +257,8 @@ export class Views {
 
   private vnetState({ config, builtIn, running, problem }: Vnet, withTraffic: boolean): VnetState {
     const { maps } = this.context;
-    const base = { ...config, builtIn, problem, up: running !== undefined && problem === "" };
+    const up = running !== undefined && problem === "";
+    const base = { ...this.parts.vnets.inUse(config), builtIn, problem, up };
     if (running === undefined) {
       return { ...base, handle: 0, mtu: 0, vmac: "", entries: 0, hosts: 0 };
     }

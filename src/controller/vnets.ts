@@ -8,6 +8,7 @@
  * is torn down to be made anew while traffic runs.
  */
 import { createHash } from "node:crypto";
+import type { VnetInfo } from "../api/contract.js";
 import { VnetdError, type Place } from "../base/errors.js";
 import { macToBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
@@ -28,13 +29,11 @@ import {
 } from "../host/vnetif.js";
 import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
 import { vnetdEncap, vnetdSecurity } from "../generated/layouts.js";
-import { overheadBytes } from "../wire/overhead.js";
+import { guestMtuBytes, largestPacketBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import type { PlaceMtu } from "./underlays.js";
 
 const noUnderlay: readonly PlaceMtu[] = [{ family: 4, mtuBytes: ethernetMtuBytes }];
-/** what IP's length can say */
-const largestPacketBytes = 65_535;
 
 /** In a record: the vnetif is in another namespace. No device here has this number. */
 export const vnifElsewhere = 0x7fffffff;
@@ -208,13 +207,17 @@ export class Vnets {
     this.followLinks(native.linkList());
   }
 
+  /** What a vnet does not say itself is this host's default. */
+  inUse(config: VnetConfig): VnetInfo {
+    return {
+      ...config,
+      encapsulation: config.encapsulation ?? this.context.config.encapsulation,
+    };
+  }
+
   /** What fits into one outer packet, at every place. */
-  mtuOf({ encapsulation }: VnetConfig): number {
-    const fits = this.underlayMtus.map(({ family, mtuBytes }) => {
-      const overhead = overheadBytes(family, encapsulation);
-      return Math.min(mtuBytes, largestPacketBytes) - overhead;
-    });
-    return Math.min(...fits);
+  mtuOf(config: VnetConfig): number {
+    return guestMtuBytes(this.underlayMtus, this.inUse(config).encapsulation);
   }
 
   /**
@@ -418,10 +421,12 @@ export class Vnets {
   }
 
   private enter(
-    { id, security, encapsulation }: VnetConfig,
+    vnet: VnetConfig,
     { slot, handle }: VnetSlot,
     { vnif, peer }: Vnetif,
   ): Omit<RunningVnet, "ownsBridge"> {
+    const { id, security } = vnet;
+    const isEtherip = this.inUse(vnet).encapsulation === "etherip";
     const { table, config, hostId, maps } = this.context;
     const vmac = macOfLink(vnif, macOf(hostId, id, "vnetif"));
     for (const [ifindex, port] of maps.ports()) {
@@ -443,7 +448,7 @@ export class Vnets {
         floodPerSecond: config.limits.floodPerSecond,
         floodBurst: config.limits.floodBurst,
         probeNonce: probeNonceOf(this.context.probeSecret, id),
-        encap: encapsulation === "etherip" ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
+        encap: isEtherip ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
       },
     );
     return { id, slot, handle, vnif, peer, vmac };

@@ -42,14 +42,15 @@ export function ensureBridge(native: Native, spec: BridgeSpec): Bridge {
   }
   const mac = macOf(spec.hostId, spec.id, "bridge");
   const { name, mtuBytes, id, maxLearned } = spec;
+  // A bridge follows the MTU of its ports until its own is changed; to be made with one is no change.
   kernel(`making the bridge ${name}`, () =>
-    native.linkAddBridge({ name, mac, mtuBytes, maxLearned, alias: aliasOf(id) }),
+    native.linkAddBridge({ name, mac, mtuBytes: mtuBytes - 1, maxLearned, alias: aliasOf(id) }),
   );
   const link = native.linkGet(name);
   if (link === undefined) throw new VnetdError("KERNEL", `${name} vanished while it was made`);
   kernel(`setting ${name} up`, () => {
     // The host itself is on the vnet only if somebody gives the bridge an address.
-    native.linkSet(link.ifindex, { noIpv6LinkLocal: true, alias: aliasOf(id) });
+    native.linkSet(link.ifindex, { noIpv6LinkLocal: true, alias: aliasOf(id), mtuBytes });
     native.linkSet(link.ifindex, { up: true });
   });
   return { link, created: true };
@@ -75,7 +76,7 @@ export function portsOf(native: Native, bridge: number): LinkInfo[] {
   return native.linkList().filter((link) => link.master === bridge);
 }
 
-/** The bridge's MTU was set when it was made, so it does not follow its ports by itself. */
+/** Its MTU was changed after it was made, so it does not follow its ports by itself. */
 function repair(native: Native, link: LinkInfo, mtuBytes: number): void {
   const change = {
     ...(link.up ? {} : { up: true }),

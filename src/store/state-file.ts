@@ -77,7 +77,7 @@ function printStoredVnet(vnet: VnetConfig): string {
     `vnetif: ${quote(vnetif)}`,
     `security: ${security}`,
     ...(key === null ? [] : [`key: ${quote(key)}`]),
-    ...(encapsulation === "udp" ? [] : [`encapsulation: ${encapsulation}`]),
+    ...(encapsulation === null ? [] : [`encapsulation: ${encapsulation}`]),
   ];
   return lines.join("\n    ");
 }

@@ -9,6 +9,8 @@ import { vnetdWire } from "../generated/layouts.js";
 export type Encapsulation = "udp" | "etherip";
 
 const ethernetHeaderBytes = 14;
+/** what IP's length can say */
+export const largestPacketBytes = 65_535;
 
 /** Outer IP header up to the inner Ethernet header, that one included. */
 export function overheadBytes(family: Family, encapsulation: Encapsulation): number {
@@ -19,4 +21,16 @@ export function overheadBytes(family: Family, encapsulation: Encapsulation): num
       ? [VUDP_IPV4_OVERHEAD, VUDP_IPV6_OVERHEAD]
       : [ETHERIP_IPV4_OVERHEAD, ETHERIP_IPV6_OVERHEAD];
   return ethernetHeaderBytes + (family === 4 ? ipv4 : ipv6);
+}
+
+/** What a guest's packet may be to fit one outer packet at every place, of which there is one at least. */
+export function guestMtuBytes(
+  places: readonly { family: Family; mtuBytes: number }[],
+  encapsulation: Encapsulation,
+): number {
+  const fits = places.map(
+    ({ family, mtuBytes }) =>
+      Math.min(mtuBytes, largestPacketBytes) - overheadBytes(family, encapsulation),
+  );
+  return Math.min(...fits);
 }

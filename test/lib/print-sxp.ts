@@ -18,7 +18,7 @@ export function printSxp(node: SxpNode): string {
   return node.kind === "atom" ? printAtom(node.text) : `(${node.items.map(printSxp).join(" ")})`;
 }
 
-/** As an s-expression that parseVnetFile (and the original, but for a long id, a key or EtherIP) reads. */
+/** As an s-expression that parseVnetFile (and the original, but for a long id, a key or an encapsulation) reads. */
 export function printVnet(vnet: VnetConfig): string {
   const pairs = [
     ["id", vnet.id],
@@ -26,7 +26,7 @@ export function printVnet(vnet: VnetConfig): string {
     ["vnetif", vnet.vnetif],
     ["security", vnet.security],
     ...(vnet.key === null ? [] : [["key", vnet.key]]),
-    ...(vnet.encapsulation === "udp" ? [] : [["encapsulation", vnet.encapsulation]]),
+    ...(vnet.encapsulation === null ? [] : [["encapsulation", vnet.encapsulation]]),
   ];
   const inside = pairs.map((pair) => `(${pair.map(printAtom).join(" ")})`);
   return `(vnet ${inside.join(" ")})`;

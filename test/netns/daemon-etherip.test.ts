@@ -4,7 +4,7 @@
  * received whatever the vnet sends by, so hosts need not agree.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { StatusInfo, VnetState } from "../../src/api/contract.js";
+import type { StatusInfo, VnetInfo, VnetState } from "../../src/api/contract.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
 import { longId, quickHello, startDaemon } from "./world.js";
 
@@ -104,5 +104,117 @@ describe.each(families)("over IPv$family", ({ net, prefix, filter, overhead }) =
       "vnet_down",
     ];
     expect(drops.filter(({ reason }) => !allowed.includes(reason))).toEqual([]);
+  });
+});
+
+describe("as a host's default", () => {
+  let lab: Lab;
+  let a: Host;
+  let b: Host;
+  const quick = `${quickHello}defaultVnets: false\n`;
+  const etherip = `${quick}encapsulation: etherip\n`;
+  /** of vnets 97, whose encapsulation nobody named, and 98, which is sent by UDP */
+  const guests: Record<"97" | "98", Guest[]> = { "97": [], "98": [] };
+
+  const vnets = async (host: Host): Promise<Record<string, [string, number]>> =>
+    Object.fromEntries(
+      (await host.vnetdJson<VnetState[]>(["vnets"])).map(({ id, encapsulation, mtu }) => [
+        id.slice(-2),
+        [encapsulation, mtu],
+      ]),
+    );
+  const mtuOf = async (host: Host, device: string): Promise<number> => {
+    const { stdout } = await host.exec(`ip -j link show ${device}`);
+    return (JSON.parse(stdout) as [{ mtu: number }])[0].mtu;
+  };
+  /** Packets with frames of guests that pass between the hosts while they ping, by who sent them how. */
+  async function ways(vnet: "97" | "98"): Promise<string[]> {
+    const frames = "(ip proto 97 or (udp port 1798 and greater 300))";
+    const wire = await b.capture("eth0", `${frames} and not multicast`);
+    const [one, two] = guests[vnet];
+    await one!.exec("ip neigh flush dev eth0");
+    const pings = { count: 3, intervalMs: 50, sizeBytes: 400 };
+    expect((await one!.ping(`10.${vnet}.0.2`, pings)).lost).toBe(0);
+    expect(two).toBeDefined();
+    await eventually(() => wire.packets.filter(({ wireLength }) => wireLength > 400).length >= 6, {
+      what: "six packets on the wire",
+    });
+    await wire.stop();
+    const large = wire.packets.filter(({ wireLength }) => wireLength > 400);
+    return [...new Set(large.map(({ data }) => `10.66.1.${data[29]}: ${data[23]}`))].sort();
+  }
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    await lab.lan("lan0", { wire: true });
+    a = await lab.host("a", { underlay: "10.66.1.1/24" });
+    b = await lab.host("b", { underlay: "10.66.1.2/24" });
+    await startDaemon(a, { config: etherip });
+    await startDaemon(b, { config: quick });
+    for (const host of [a, b]) await host.vnetd(["attach", "eth0"]);
+    await a.vnetd(["vnet-create", "97"]);
+    await a.vnetd(["vnet-create", "-e", "udp", "98"]);
+    await a.vnetd(["vnet-create", "-b", "none", "99"]);
+    await b.vnetd(["vnet-create", "97"]);
+    await b.vnetd(["vnet-create", "-e", "etherip", "98"]);
+    for (const vnet of ["97", "98"] as const) {
+      for (const [index, host] of [a, b].entries()) {
+        guests[vnet].push(
+          await host.guest(`${host.name}${vnet}`, {
+            bridge: `vnet00${vnet}`,
+            address: `10.${vnet}.0.${index + 1}/24`,
+            mtuBytes: 1500,
+          }),
+        );
+      }
+    }
+  });
+  afterAll(() => lab.close());
+
+  it("is that of the vnets that name none, with their MTU", async () => {
+    expect((await a.vnetdJson<StatusInfo>(["status"])).encapsulation).toBe("etherip");
+    expect((await a.vnetd(["status"])).stdout).toMatch(/by etherip/);
+    expect(await vnets(a)).toEqual({
+      "97": ["etherip", 1448],
+      "98": ["udp", 1436],
+      "99": ["etherip", 1448],
+    });
+    expect(await mtuOf(a, "vnet0097")).toBe(1448);
+    expect(await mtuOf(a, "vnet0098")).toBe(1436);
+    expect(await mtuOf(a, "vnif0099")).toBe(1448);
+    const listed = await a.vnetdJson<VnetInfo[]>(["vnet-list"]);
+    expect(listed.map(({ encapsulation }) => encapsulation)).toEqual(["etherip", "udp", "etherip"]);
+    expect((await b.vnetdJson<StatusInfo>(["status"])).encapsulation).toBe("udp");
+    expect(await vnets(b)).toEqual({ "97": ["udp", 1436], "98": ["etherip", 1448] });
+  });
+
+  it("is what packets on the wire have, and what the other host sends is taken", async () => {
+    expect(await ways("97")).toEqual(["10.66.1.1: 97", "10.66.1.2: 17"]);
+    expect(await ways("98")).toEqual(["10.66.1.1: 17", "10.66.1.2: 97"]);
+  });
+
+  it("is followed when the daemon is started with another, by what names none", async () => {
+    await a.killDaemon("SIGTERM");
+    await startDaemon(a, { config: quick });
+    expect(await vnets(a)).toEqual({
+      "97": ["udp", 1436],
+      "98": ["udp", 1436],
+      "99": ["udp", 1436],
+    });
+    expect(await mtuOf(a, "vnet0097")).toBe(1436);
+    expect(await mtuOf(a, "vnif0099")).toBe(1436);
+    expect(await ways("97")).toEqual(["10.66.1.1: 17", "10.66.1.2: 17"]);
+    await b.killDaemon("SIGTERM");
+    await startDaemon(b, { config: etherip });
+    expect(await vnets(b)).toEqual({ "97": ["etherip", 1448], "98": ["etherip", 1448] });
+    expect(await mtuOf(b, "vnet0097")).toBe(1448);
+    expect(await ways("97")).toEqual(["10.66.1.1: 17", "10.66.1.2: 97"]);
+  });
+
+  it("is one of two, or the daemon says what is wrong, and where", async () => {
+    await a.killDaemon("SIGTERM");
+    await expect(startDaemon(a, { config: `${quick}encapsulation: gre\n` })).rejects.toThrow(
+      /"encapsulation" cannot be "gre".*It is udp or etherip/s,
+    );
   });
 });

@@ -54,6 +54,7 @@ const status: StatusInfo = {
   bpffs: "/sys/fs/bpf/vnetd",
   layout: 1,
   attached: [eth0],
+  encapsulation: "etherip",
   vnets: 4,
   hosts: 2,
   table: { entries: 12, limit: 65536, learned: 20, moved: 1, aged: 3 },

@@ -27,6 +27,7 @@ ageingSeconds: 5
 group: 239.1.2.3
 group6: FF15::1:2
 underlay: both
+encapsulation: etherip
 port: 11798
 merge: "off"
 limits:
@@ -74,6 +75,7 @@ describe("daemon configuration", () => {
       group: "239.1.2.3",
       group6: "ff15::1:2",
       underlay: "both",
+      encapsulation: "etherip",
       port: 11798,
       merge: "off",
       limits: {
@@ -114,6 +116,9 @@ describe("daemon configuration", () => {
     ["group6: fe80::1", "CONFIG", 1, 9],
     ["group6: ff11::1", "CONFIG", 1, 9],
     ["underlay: ipv5", "CONFIG", 1, 11],
+    ["encapsulation: gre", "CONFIG", 1, 16],
+    ["encapsulation: [udp]", "CONFIG", 1, 16],
+    ["encapsulation:", "CONFIG", 1, 1],
     ["merge: maybe", "CONFIG", 1, 8],
     ["limits: 5", "CONFIG", 1, 9],
     ["limits: {entries: -1}", "CONFIG", 1, 19],

@@ -24,7 +24,7 @@ const vnet97: VnetConfig = {
   vnetif: "vnif97",
   security: "none",
   key: null,
-  encapsulation: "udp",
+  encapsulation: null,
 };
 
 function parse(text: string, source = "file"): VnetConfig[] {
@@ -89,7 +89,7 @@ describe("what is taken", () => {
         vnetif: `vnif${last}`,
         security: "none",
         key: null,
-        encapsulation: "udp",
+        encapsulation: null,
       },
     ]);
   });
@@ -101,7 +101,7 @@ describe("what is taken", () => {
       vnetif: `vnif${last}`,
       security: "none",
       key: null,
-      encapsulation: "udp",
+      encapsulation: null,
     }));
     for (const text of [
       "(vnet (id 97))(vnet (id 98))",
@@ -127,12 +127,20 @@ describe("what is taken", () => {
     expect(parse('{"id":97,"bridge":"null"}')[0]?.bridge).toBe("null");
   });
 
-  it("takes EtherIP, and prints it", () => {
-    const [vnet] = parse("(vnet (id 97) (encapsulation etherip))");
-    expect(vnet?.encapsulation).toBe("etherip");
-    expect(printVnet(vnet!)).toMatch(/\(encapsulation etherip\)/);
-    expect(printVnet({ ...vnet!, encapsulation: "udp" })).not.toMatch(/encapsulation/);
+  it.each(["udp", "etherip"])("takes encapsulation %s, and prints it", (name) => {
+    const [vnet] = parse(`(vnet (id 97) (encapsulation ${name}))`);
+    expect(vnet?.encapsulation).toBe(name);
+    expect(printVnet(vnet!)).toContain(`(encapsulation ${name})`);
   });
+
+  it.each(["(vnet (id 97))", "{id: 97, encapsulation: null}"])(
+    "leaves it to the host in %s, and says nothing of it",
+    (text) => {
+      const [vnet] = parse(text);
+      expect(vnet?.encapsulation).toBe(null);
+      expect(printVnet(vnet!)).not.toMatch(/encapsulation/);
+    },
+  );
 
   it.each(["auth", "conf"])("parses security %s, which the controller decides on", (level) => {
     expect(parse(`(vnet (id 97) (security ${level}))`)[0]?.security).toBe(level);
@@ -328,7 +336,7 @@ const vnetConfig = fc
         .map((name) => `/k/${name}`)
         .filter((path) => keyNameProblem(path) === undefined),
     ),
-    encapsulation: fc.constantFrom("udp", "etherip"),
+    encapsulation: fc.constantFrom(null, "udp", "etherip"),
   })
   .map((vnet) => (vnet.security === "none" ? { ...vnet, key: null } : vnet))
   .filter(({ bridge, vnetif }) => bridge !== vnetif) as fc.Arbitrary<VnetConfig>;

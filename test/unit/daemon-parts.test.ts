@@ -18,7 +18,7 @@ import { elfConstant } from "../../src/dataplane/elf.js";
 import { macOf, peerNameOf, vnetOfAlias, aliasOf } from "../../src/host/names.js";
 import { familiesOf, underlayState, unsuitable } from "../../src/host/underlay-state.js";
 import { boundLogFile } from "../../src/log-file.js";
-import { overheadBytes } from "../../src/wire/overhead.js";
+import { guestMtuBytes, overheadBytes } from "../../src/wire/overhead.js";
 import { createLog } from "../../src/log.js";
 import { flagField, optionalTextField, textField, textListField } from "../../src/api/params.js";
 import type { AddressInfo, LinkInfo } from "../../src/native/contract.js";
@@ -343,5 +343,11 @@ describe("the overhead of an outer packet", () => {
     expect(overheadBytes(6, "udp")).toBe(40 + 8 + 4 + 18 + 14);
     expect(overheadBytes(4, "etherip")).toBe(20 + 18 + 14);
     expect(overheadBytes(6, "etherip")).toBe(40 + 18 + 14);
+    const places = [
+      { family: 4, mtuBytes: 1500 },
+      { family: 6, mtuBytes: 9000 },
+    ] as const;
+    expect(guestMtuBytes(places, "etherip")).toBe(1448);
+    expect(guestMtuBytes([{ family: 6, mtuBytes: 1 << 17 }], "udp")).toBe(65_535 - 84);
   });
 });

@@ -33,7 +33,7 @@ const vnet97: VnetConfig = {
   vnetif: "vnif97",
   security: "none",
   key: null,
-  encapsulation: "udp",
+  encapsulation: null,
 };
 
 const vif = { vnet: vnet97.id, vmac: "02:00:00:00:00:01", static: true };
@@ -87,7 +87,7 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
       bridge: bridges[index] ?? null,
       security: "conf",
       key: index % 2 === 0 ? null : `/keys/${vnetifs[index] ?? "v"}.key`,
-      encapsulation: "etherip",
+      encapsulation: index % 2 === 0 ? "udp" : "etherip",
     })),
   ),
   deletedBuiltIns: ids,
