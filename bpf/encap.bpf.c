@@ -261,7 +261,7 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	}
 	if (e->fast && !e->to.underlay)
 		return FAST_NOT_MINE;
-	if (unlikely(!e->to.underlay) && !e->other_family) {
+	if (unlikely(!e->to.underlay) && !e->other_family && !e->piece) {
 		if (is_ip(skb) && carries_itself(skb))
 			return VNETD_DROP_CARRIES_ITSELF;
 		reason = probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
@@ -309,6 +309,10 @@ int vnetd_encap(struct __sk_buff *skb)
 			count_drop(0, VNETD_DIR_ENCAP, reason, v.len);
 		return action;
 	}
+	if (unlikely(skb->mark == VNETD_MARK_PIECE)) {
+		e.piece = true;
+		skb->mark = VNETD_MARK_NONE;
+	}
 	if (unlikely((skb->mark & VNETD_MARK_OTHER_FAMILY_KIND) == VNETD_MARK_OTHER_FAMILY)) {
 		e.spec.ip_id = (__u16)skb->mark;
 		e.other_family = true;
@@ -331,6 +335,7 @@ int vnetd_encap_fast(struct __sk_buff *skb)
 	/* a mark of ours that comes from elsewhere must not look like a pass of ours, or a probe */
 	if (unlikely(skb->mark) &&
 	    ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS ||
+	     (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_PIECE ||
 	     (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_PROBE ||
 	     (skb->mark & VNETD_MARK_OTHER_FAMILY_KIND) == VNETD_MARK_OTHER_FAMILY))
 		skb->mark = VNETD_MARK_NONE;

@@ -5,7 +5,9 @@
  *   vnetd_encap --mark OVERSIZE--> pair --> oversize()
  *                                             |- answer(): IP that must not be fragmented: tell the
  *                                             |            guest the MTU (RFC 1191, RFC 8201)
- *                                             '- split(): encapsulate, one copy for each fragment
+ *                                             |- split(): encapsulate, one copy for each fragment
+ *                                             '- of a super-frame, which EtherIP wants single:
+ *                                                to_host(), or once more to vnetd_encap
  *                       pair --mark FRAGMENT--> fragment_cut(): the copy becomes its fragment, and leaves
  *
  * The pair's sending end has its offloads off, so what arrives here is single frames whose checksums
@@ -400,6 +402,13 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 			return VNETD_DROP_TOO_BIG;
 		if (v->traffic)
 			v->traffic->fragmented[VNETD_DIR_ENCAP] += 1;
+	}
+	/* a piece of a super-frame that is not for a host alone: vnetd_encap counts it */
+	if (fits && e->vnet->encap == VNETD_ENCAP_ETHERIP && !(e->to.underlay && is_ip(skb))) {
+		v->traffic = NULL;
+		skb->mark = VNETD_MARK_PIECE;
+		*action = bpf_redirect(e->vnet->vnif_peer, BPF_F_INGRESS);
+		return VNETD_OK;
 	}
 	e->spec.ip_id = next_ip_id(v);
 	reason = prepare(skb, e, v);

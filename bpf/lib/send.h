@@ -68,6 +68,8 @@ struct encap {
 	bool fast;
 	/* the copy of a frame for the group that goes to the places of the other family */
 	bool other_family;
+	/* it was part of a super-frame, which the vnet's budget was charged for */
+	bool piece;
 };
 
 static __always_inline struct encap *encap_of(struct device_walk *walk)

@@ -29,6 +29,9 @@ enum vnetd_mark {
 	VNETD_MARK_FRAGMENT_SHIFT = 6,
 	/* a probe that the daemon sends just now (bpf/lib/probe.h): it did not come back */
 	VNETD_MARK_PROBE = 0x764e5000,
+	/* a frame that came out of a super-frame in the fragmenting pair and is to be sent as any other
+	 * (bpf/encap.bpf.c), but that the vnet's budget was charged for it already */
+	VNETD_MARK_PIECE = 0x764e6000,
 	/* with VNETD_MARK_SEGMENTED: a group packet that came inside VFWD, which is taken out */
 	VNETD_MARK_FORWARDED = 0x00000800,
 	VNETD_MARK_INDEX = 0x00000007,

@@ -20,6 +20,7 @@ import type {
 import type { Mac } from "../base/mac.js";
 import { familyOfText, parseAddress } from "../base/address.js";
 import { version } from "../base/version.js";
+import { shortVnetId } from "../base/vnet-id.js";
 import { vnetdDirection } from "../generated/layouts.js";
 import { dropRows, localEntries, pathMtuBytes, remoteEntries } from "../dataplane/tables.js";
 import { isOurs, portsOf } from "../host/bridge.js";
@@ -30,6 +31,9 @@ import type { Hellos } from "./hellos.js";
 import type { Peers } from "./peers.js";
 import { isUsable, problemOf, type Underlay, type Underlays } from "./underlays.js";
 import type { RunningVnet, Vnet, Vnets } from "./vnets.js";
+
+/** vnets that one line of a problem names */
+const maxNamed = 5;
 
 export interface ViewParts {
   vnets: Vnets;
@@ -222,7 +226,25 @@ export class Views {
       ...vnets.problems(),
       ...hellos.problems(),
       ...this.parts.peers.problems(),
+      ...this.etheripProblems(),
       ...problems(),
+    ];
+  }
+
+  /** Peers, and members that use no multicast, know VUDP alone (bpf/lib/forward.h). */
+  private etheripProblems(): string[] {
+    const { underlays, vnets, peers } = this.parts;
+    const some = peers.configs().length > 0;
+    if (!some && !underlays.list().some((underlay) => peers.usesUnicast(underlay))) return [];
+    const named = vnets
+      .list()
+      .filter(({ config }) => vnets.inUse(config).encapsulation === "etherip")
+      .map(({ config }) => shortVnetId(config.id));
+    if (named.length === 0) return [];
+    const rest = named.length > maxNamed ? `, and ${String(named.length - maxNamed)} more` : "";
+    return [
+      `vnets sent by EtherIP (${named.slice(0, maxNamed).join(", ")}${rest}): what is for all goes to the group alone, ` +
+        "not to peers and hosts without multicast; encapsulation udp does",
     ];
   }
 

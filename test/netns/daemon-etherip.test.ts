@@ -68,6 +68,26 @@ describe.each(families)("over IPv$family", ({ net, prefix, filter, overhead }) =
     expect((await wire.stop()).length).toBeLessThanOrEqual(24);
   });
 
+  it("so are those for all: nothing goes by UDP, and all of it arrives", async () => {
+    const wire = await b.capture("eth0", `${filter} and greater 1300`);
+    const udp = await b.capture("eth0", "udp port 1798 and greater 1000");
+    const arrived = await g2.capture("eth0", "udp dst port 9");
+    // ten datagrams of 1300 bytes, which the guest's device takes as one
+    const send =
+      "import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n" +
+      "s.setsockopt(socket.SOL_SOCKET,socket.SO_BROADCAST,1); s.setsockopt(17,103,1300)\n" +
+      "s.sendto(b'x'*13000,('10.97.0.255',9))";
+    await g1.exec(["python3", "-c", send]);
+    await eventually(
+      () => arrived.packets.length >= 10 || arrived.packets.some((p) => p.wireLength > 13_000),
+      { what: "ten datagrams at the other guest" },
+    );
+    await eventually(() => wire.packets.length >= 10, { what: "EtherIP on the wire" });
+    await Promise.all([wire, udp, arrived].map((capture) => capture.stop()));
+    expect(udp.packets).toEqual([]);
+    for (const { wireLength } of wire.packets) expect(wireLength).toBeLessThanOrEqual(1514);
+  });
+
   it("what fits no packet goes in fragments, by UDP", async () => {
     const { stdout } = await g1.exec("ping -M dont -c 3 -i 0.05 -W 1 -s 1472 10.97.0.2");
     expect(stdout).toMatch(/3 received/);
@@ -191,6 +211,18 @@ describe("as a host's default", () => {
   it("is what packets on the wire have, and what the other host sends is taken", async () => {
     expect(await ways("97")).toEqual(["10.66.1.1: 97", "10.66.1.2: 17"]);
     expect(await ways("98")).toEqual(["10.66.1.1: 17", "10.66.1.2: 97"]);
+  });
+
+  it("is for multicast: where there are peers, the vnets are named that do not reach them", async () => {
+    const said = async (): Promise<string[]> =>
+      (await a.vnetdJson<StatusInfo>(["status"])).problems.filter((p) => p.includes("EtherIP"));
+    expect(await said()).toEqual([]);
+    await a.vnetd(["peer-add", "10.66.1.2"]);
+    expect(await said()).toEqual([
+      expect.stringMatching(/^vnets sent by EtherIP \(0097, 0099\): /),
+    ]);
+    await a.vnetd(["peer-delete", "10.66.1.2"]);
+    expect(await said()).toEqual([]);
   });
 
   it("is followed when the daemon is started with another, by what names none", async () => {

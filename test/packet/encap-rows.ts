@@ -519,14 +519,21 @@ const fast: Row[] = [
     verdict: "pass",
     check: ({ output }) => expect(output.equals(udpToB().build())).toBe(true),
   })),
-  {
-    description: "fast: a guest's mark cannot pass for the second pass",
+  ...(
+    [
+      ["the second pass", vnetdMark.MARK_SECOND_PASS],
+      ["the copy for the other family", vnetdMark.MARK_OTHER_FAMILY | 7],
+      ["a piece of a super-frame that has paid", vnetdMark.MARK_PIECE],
+      ["a probe", vnetdMark.MARK_PROBE],
+    ] as const
+  ).map(([what, mark]): Row => ({
+    description: `fast: a guest's mark cannot pass for ${what}`,
     program: "vnetd_encap_fast",
     input: toB().arp(),
-    mark: vnetdMark.MARK_SECOND_PASS,
+    mark,
     verdict: "pass",
-    check: ({ mark }) => expect(mark).toBe(0),
-  },
+    check: (result) => expect(result.mark).toBe(0),
+  })),
 ];
 
 export const ENCAP_ROWS: Row[] = [

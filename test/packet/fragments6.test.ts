@@ -4,13 +4,22 @@
  * frames, as in fragments.test.ts.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { expectBytes, internetChecksum } from "../lib/bytes.js";
+import { expectBytes, internetChecksum, macText } from "../lib/bytes.js";
 import { BpfLab, REASSEMBLY_PORT, type LabVnet } from "../lib/bpf-lab.js";
-import { fragmentIpv6, packetIn, reassembleIpv6, textIn, type Form } from "../lib/forms.js";
+import {
+  addressBytes,
+  addressIn,
+  fragmentIpv6,
+  packetIn,
+  reassembleIpv6,
+  textIn,
+  type Form,
+} from "../lib/forms.js";
 import {
   BROADCAST_MAC,
   ETHER_TYPE,
   VNETD_GROUP,
+  VNETD_GROUP_MAC,
   packet,
   type PacketBuilder,
 } from "../lib/packet.js";
@@ -146,39 +155,77 @@ describe.each(["etherip4", "etherip6"] as const)("%s", (form) => {
   afterAll(close);
   beforeEach(begin);
 
-  it("a super-frame leaves as packets of EtherIP, each right", () => {
-    const whole = toB()
+  const PIECES = Math.ceil(20_000 / 1300);
+  /** sends one, and gives what left: packets of EtherIP alone */
+  function sendSuperFrame(dst: string, tag?: number): { whole: Buffer; packets: Buffer[] } {
+    const eth = packet().eth({ src: GUEST_A, dst });
+    const whole = (tag === undefined ? eth : eth.vlan({ id: tag }))
       .ipv4({ src: "192.168.4.1", dst: "192.168.4.2" })
       .tcp()
       .payload(20_000)
       .build();
+    const ip = tag === undefined ? 14 : 18;
+    const length = whole.length - ip - 20;
     const pseudo = Buffer.concat([
-      whole.subarray(26, 34),
-      Buffer.from([0, 6, (whole.length - 34) >> 8, (whole.length - 34) & 0xff]),
+      whole.subarray(ip + 12, ip + 20),
+      Buffer.from([0, 6, length >> 8, length & 0xff]),
     ]);
     const bytes = Buffer.from(whole);
-    bytes.writeUInt16BE(~internetChecksum(pseudo) & 0xffff, 34 + 16);
+    bytes.writeUInt16BE(~internetChecksum(pseudo) & 0xffff, ip + 20 + 16);
     const superFrame = {
       bytes,
       gsoType: VIRTIO_GSO.tcp4,
       gsoSize: 1300,
-      headerLength: 54,
-      checksumStart: 34,
+      headerLength: ip + 40,
+      checksumStart: ip + 20,
       checksumOffset: 16,
     };
     const captured = exchange({ device: "vn0", capture: "ul0w", frames: [superFrame] });
-    const offset = form === "etherip4" ? 23 : 20;
-    const packets = captured.filter((each) => each[offset] === 97);
-    expect(packets.length).toBe(Math.ceil(20_000 / 1300));
+    const protocols = captured.map((each) =>
+      each.readUInt16BE(12) === ETHER_TYPE.ipv6 ? each[20] : each[23],
+    );
+    expect(protocols).not.toContain(17);
+    return { whole, packets: captured.filter((_each, index) => protocols[index] === 97) };
+  }
+  function expectPieces(whole: Buffer, packets: readonly Buffer[], dst: string): void {
+    expect(packets.length).toBe(PIECES);
     const inner = packets.map((each) => {
+      expect(each.length).toBeLessThanOrEqual(14 + MTU);
       const outer = parseFrame(each);
-      expect(outer.dst).toBe(PEER_MAC);
+      expect(outer.dst).toBe(dst);
       return parseFrame(outer.payload.subarray(18));
     });
-    expectBytes(Buffer.concat(inner.map((f) => f.payload)), whole.subarray(54), {
+    expectBytes(Buffer.concat(inner.map((f) => f.payload)), whole.subarray(-20_000), {
       what: "payload",
     });
-    expect(lab!.traffic(vnet).encapFrames).toBe(packets.length);
+  }
+
+  it("a super-frame leaves as packets of EtherIP, each right", () => {
+    const { whole, packets } = sendSuperFrame(GUEST_B);
+    expectPieces(whole, packets, PEER_MAC);
+    expect(lab!.traffic(vnet)).toMatchObject({ encapFrames: PIECES, floodedFrames: 0 });
+  });
+
+  it.each([
+    ["for all", BROADCAST_MAC, undefined],
+    ["whose place is not known", "aa:00:00:00:04:77", undefined],
+    ["for all, with a VLAN tag in it", BROADCAST_MAC, 5],
+  ])("so does one %s, and the vnet's budget is charged for it once", (_what, dst, tag) => {
+    vnet = lab!.vnet({ floodPerSecond: 1, floodBurst: PIECES + 4 });
+    const { whole, packets } = sendSuperFrame(dst, tag);
+    const group = addressIn(form, addressBytes(VNETD_GROUP));
+    expectPieces(
+      whole,
+      packets,
+      form === "etherip4"
+        ? VNETD_GROUP_MAC
+        : macText(Buffer.concat([Buffer.from("3333", "hex"), group.subarray(12)])),
+    );
+    expect(lab!.traffic(vnet)).toMatchObject({
+      encapFrames: PIECES,
+      floodedFrames: PIECES,
+      fragmentedOut: 0,
+    });
   });
 
   it("what fits no packet goes by UDP", () => {
