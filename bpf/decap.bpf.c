@@ -214,6 +214,7 @@ static __always_inline __u32 outer_read6(struct __sk_buff *skb, struct received 
 	r->underlay = underlay_of(skb, VNETD_FAMILY_IPV6, &r->segmented);
 	if (!r->underlay || !(r->underlay->flags & VNETD_UNDERLAY_UP))
 		return NOT_OURS;
+	r->forwarded = r->segmented && skb->mark & VNETD_MARK_FORWARDED;
 	__builtin_memcpy(&r->source, &ip->saddr, sizeof(r->source));
 	__builtin_memcpy(&r->destination, &ip->daddr, sizeof(r->destination));
 	/* of the group's packets, the flow label's lower bits: what IPv4's id is there */
@@ -386,23 +387,28 @@ static __always_inline __u32 segment(struct __sk_buff *skb, const struct receive
 
 /* ---- peers -------------------------------------------------------------------------------- */
 
-/* Only configured peers are listened to, and they send by unicast, over IPv4. */
-static __always_inline __u32 receive_vfwd(struct __sk_buff *skb, const struct received *r,
-					  int *action)
+/* Only configured peers are listened to, and they send by unicast. */
+static __always_inline __u32 vfwd_allowed(const struct received *r, const struct vnetd_meta *m)
 {
-	struct vnetd_meta *m;
 	struct vnetd_vnet_id addr;
-	__u32 zero = 0;
 
 	__builtin_memcpy(&addr, &r->source, sizeof(addr));
-	if (r->to_group || r->underlay->family != VNETD_FAMILY_IPV4 ||
-	    !bpf_map_lookup_elem(&peer_ids, &addr)) {
+	if (r->to_group || !bpf_map_lookup_elem(&peer_ids, &addr)) {
 		event_not_peer(addr.bytes, r->underlay->ifindex);
 		return VNETD_DROP_VFWD_NOT_PEER;
 	}
-	m = bpf_map_lookup_elem(&meta, &zero);
-	if (!m || !m->relay_out)
-		return VNETD_DROP_VFWD_UNAVAILABLE;
+	return m && m->relay_out ? VNETD_OK : VNETD_DROP_VFWD_UNAVAILABLE;
+}
+
+static __always_inline __u32 receive_vfwd(struct __sk_buff *skb, const struct received *r,
+					  int *action)
+{
+	__u32 zero = 0, reason;
+	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
+
+	reason = vfwd_allowed(r, m);
+	if (reason || !m)
+		return reason;
 	skb->mark = VNETD_MARK_RELAY_IN | (r->underlay->index & VNETD_MARK_INDEX);
 	*action = bpf_redirect(m->relay_out, 0);
 	return VNETD_OK;
@@ -417,16 +423,19 @@ SUBPROGRAM __u32 heard_on_group(struct __sk_buff *skb, const struct received *r)
 	struct group_message message = {
 		.offset = r->offset + sizeof(struct udphdr),
 		.len = r->payload + VNETD_MSG_HDR_LEN,
-		.source = r->source.words[3],
+		.source = r->source,
 		.ip_id = bpf_ntohs(r->ip_id),
 	};
 
-	if (on_subnet(r->source.words[3], r->underlay)) {
-		if (r->underlay->flags & VNETD_UNDERLAY_RELAY && !r->segmented)
-			forward_copy(skb, r->underlay->index);
+	if (is_near(&r->source, r->underlay)) {
+		if (r->underlay->flags & VNETD_UNDERLAY_RELAY && !r->segmented &&
+		    is_forwarded(&r->source))
+			forward_copy(skb, r->underlay->index, r->underlay->family);
 		return VNETD_OK;
 	}
-	forwards_note(skb, r->underlay);
+	/* originals have IPv4 alone */
+	if (r->underlay->family == VNETD_FAMILY_IPV4)
+		forwards_note(skb, r->underlay);
 	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
 }
 
@@ -526,9 +535,30 @@ static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct receive
 
 /* ---- the first of several fragments ------------------------------------------------------- */
 
-/* The same for VFWD: whether the sender is a peer is known here, the rest when it is whole. */
-SUBPROGRAM __u32 first_fragment_vfwd(struct __sk_buff *skb, const struct received *r,
-				     const struct vnetd_meta *m)
+/* What goes along with VFWD in its own place, in front of what the kernel reassembles. */
+static __always_inline void reassembly_vfwd(struct reassembly_hdr *hdr, const struct received *r,
+					    const struct vnetd_meta *m)
+{
+	hdr->udp.dest = bpf_htons(VNETD_REASSEMBLY_PORT);
+	hdr->udp.check = 0;
+	hdr->vxlan_flags = VXLAN_FLAG_VNI;
+	hdr->vxlan_id =
+		bpf_htonl((reassembly_id(0, r->underlay->index & 7, false) | REASSEMBLY_VFWD) << 8);
+	__builtin_memcpy(hdr->secret, m->reassembly_secret, sizeof(hdr->secret));
+	hdr->ip_id = 0;
+	hdr->type = bpf_htons(ETH_P_IP);
+}
+
+/* VARP is never so long. */
+static __always_inline __u32 fragment_message(__be16 id, bool is_udp)
+{
+	if (is_udp && id == bpf_htons(VNETD_MSG_VUDP))
+		return VNETD_OK;
+	return id == bpf_htons(VNETD_MSG_VFWD) ? VNETD_DROP_VFWD_NESTED : VNETD_DROP_VFWD_BAD_INNER;
+}
+
+SUBPROGRAM __u32 rewrite_vfwd4(struct __sk_buff *skb, const struct received *r,
+			       const struct vnetd_meta *m)
 {
 	struct reassembly_vfwd_hdr out = {};
 	struct {
@@ -538,39 +568,70 @@ SUBPROGRAM __u32 first_fragment_vfwd(struct __sk_buff *skb, const struct receive
 		struct udphdr inner_udp;
 		__be16 id;
 	} VNETD_PACKED in;
-	struct vnetd_vnet_id addr;
+	__u32 reason;
 
-	if (!m)
-		return VNETD_OK;
-	__builtin_memcpy(&addr, &r->source, sizeof(addr));
-	if (r->to_group || r->underlay->family != VNETD_FAMILY_IPV4 ||
-	    !bpf_map_lookup_elem(&peer_ids, &addr)) {
-		event_not_peer(addr.bytes, r->underlay->ifindex);
-		return VNETD_DROP_VFWD_NOT_PEER;
-	}
-	if (!m->relay_out)
-		return VNETD_DROP_VFWD_UNAVAILABLE;
-	if (bpf_skb_load_bytes(skb, r->offset, &in, sizeof(in)))
+	if (!m || bpf_skb_load_bytes(skb, r->offset, &in, sizeof(in)))
 		return VNETD_DROP_TRUNCATED;
-	if (in.ip.protocol != IPPROTO_UDP || in.id != bpf_htons(VNETD_MSG_VUDP))
-		return in.id == bpf_htons(VNETD_MSG_VFWD) ? VNETD_DROP_VFWD_NESTED
-							  : VNETD_DROP_VFWD_BAD_INNER;
+	reason = fragment_message(in.id, in.ip.protocol == IPPROTO_UDP);
+	if (reason)
+		return reason;
 	if (in.ip.daddr != ipv4_of(r->underlay->group))
 		return VNETD_DROP_VFWD_NOT_GROUP;
 	out.hdr.udp = in.udp;
-	out.hdr.udp.dest = bpf_htons(VNETD_REASSEMBLY_PORT);
-	out.hdr.udp.check = 0;
-	out.hdr.vxlan_flags = VXLAN_FLAG_VNI;
-	out.hdr.vxlan_id =
-		bpf_htonl((reassembly_id(0, r->underlay->index & 7, false) | REASSEMBLY_VFWD) << 8);
-	__builtin_memcpy(out.hdr.secret, m->reassembly_secret, sizeof(out.hdr.secret));
-	out.hdr.type = bpf_htons(ETH_P_IP);
+	reassembly_vfwd(&out.hdr, r, m);
 	out.source = in.ip.saddr;
 	out.ip_id = in.ip.id;
 	out.source_port = in.inner_udp.source;
-	if (bpf_skb_store_bytes(skb, r->offset, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM))
-		return VNETD_DROP_NO_MEMORY;
-	return VNETD_OK;
+	return bpf_skb_store_bytes(skb, r->offset, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM)
+		       ? VNETD_DROP_NO_MEMORY
+		       : VNETD_OK;
+}
+
+/* Field by field: the stack is short of room here. */
+SUBPROGRAM __u32 rewrite_vfwd6(struct __sk_buff *skb, const struct received *r,
+			       const struct vnetd_meta *m)
+{
+	const __u32 ip = r->offset + sizeof(struct udphdr) + VNETD_MSG_HDR_LEN,
+		    udp = ip + sizeof(struct ipv6hdr);
+	struct reassembly_vfwd6_hdr out __attribute__((aligned(8))) = {};
+	union address group;
+	__u32 reason;
+	__u8 protocol;
+	__be16 id;
+
+	if (!m || bpf_skb_load_bytes(skb, ip + offsetof(struct ipv6hdr, nexthdr), &protocol, 1) ||
+	    bpf_skb_load_bytes(skb, udp + sizeof(struct udphdr), &id, sizeof(id)) ||
+	    bpf_skb_load_bytes(skb, r->offset, &out.hdr.udp, sizeof(out.hdr.udp)) ||
+	    bpf_skb_load_bytes(skb, ip + 2, &out.number, sizeof(out.number)) ||
+	    bpf_skb_load_bytes(skb, udp, &out.source_port, sizeof(out.source_port)) ||
+	    bpf_skb_load_bytes(skb, ip + offsetof(struct ipv6hdr, daddr), &group, sizeof(group)) ||
+	    bpf_skb_load_bytes(skb, ip + offsetof(struct ipv6hdr, saddr), out.source,
+			       sizeof(out.source)))
+		return VNETD_DROP_TRUNCATED;
+	reason = fragment_message(id, protocol == IPPROTO_UDP);
+	if (reason)
+		return reason;
+	if (!same_words(group.words, (const void *)r->underlay->group))
+		return VNETD_DROP_VFWD_NOT_GROUP;
+	reassembly_vfwd(&out.hdr, r, m);
+	return bpf_skb_store_bytes(skb, r->offset, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM)
+		       ? VNETD_DROP_NO_MEMORY
+		       : VNETD_OK;
+}
+
+/* The same for VFWD: whether the sender is a peer is known here, the rest when it is whole. */
+SUBPROGRAM __u32 first_fragment_vfwd(struct __sk_buff *skb, const struct received *r,
+				     const struct vnetd_meta *m)
+{
+	__u32 reason;
+
+	if (!m)
+		return VNETD_OK;
+	reason = vfwd_allowed(r, m);
+	if (reason)
+		return reason;
+	return r->underlay->family == VNETD_FAMILY_IPV6 ? rewrite_vfwd6(skb, r, m)
+							: rewrite_vfwd4(skb, r, m);
 }
 
 /*
@@ -705,11 +766,11 @@ int vnetd_decap(struct __sk_buff *skb)
 		in_front = sizeof(struct udphdr) + VNETD_MSG_HDR_LEN;
 		r.payload -= VNETD_MSG_HDR_LEN;
 	}
-	/* forwarders know VUDP over IPv4 */
+	/* forwarders know VUDP */
 	if (unlikely(r.to_group && !r.forwarded && id != bpf_htons(VNETD_MSG_VFWD) &&
-		     !r.is_etherip && r.underlay->family == VNETD_FAMILY_IPV4)) {
+		     !r.is_etherip)) {
 		/* a super-frame from afar comes back in the pieces in which others have it */
-		if (skb->gso_size && !on_subnet(r.source.words[3], r.underlay)) {
+		if (skb->gso_size && !is_near(&r.source, r.underlay)) {
 			reason = segment(skb, &r, &action);
 			goto count;
 		}

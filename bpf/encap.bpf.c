@@ -82,28 +82,29 @@ static long copy_to_device(__u32 index, void *context)
 	return 0;
 }
 
-/* No device sends to the group: members and peers have the frame by unicast. */
-static __always_inline __u32 to_relay(struct __sk_buff *skb, __u32 index, int *action)
+/* No device sends to the family's group: members and peers have the frame by unicast. */
+static __always_inline __u32 to_relay(struct __sk_buff *skb, const struct device_walk *walk,
+				      int *action)
 {
-	struct vnetd_meta *m = forward_wanted();
+	struct vnetd_meta *m = forward_wanted(walk->family);
 
 	if (!m)
 		return VNETD_DROP_NO_RECEIVER;
-	skb->mark = VNETD_MARK_RELAY | (index & VNETD_MARK_INDEX);
+	skb->mark = VNETD_MARK_RELAY | (walk->last & VNETD_MARK_INDEX);
 	*action = bpf_redirect(m->relay_out, 0);
 	return VNETD_OK;
 }
 
 /*
  * Sends to the group at every place of one family: clones to all but the last. A copy goes to
- * bpf/relay.bpf.c when there are peers; they know VUDP over IPv4.
+ * bpf/relay.bpf.c when there are peers; they know VUDP.
  */
 static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 				      const struct verdict *v, int *action)
 {
 	struct vnetd_underlay *underlay = underlay_by_index(e->walk.last);
+	__u32 reason, sends;
 	bool is_outer_ip;
-	__u32 reason;
 
 	if (!underlay)
 		return VNETD_DROP_NO_UNDERLAY;
@@ -122,37 +123,54 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 	outer_write(&e->frame.outer, &e->spec, underlay, NULL);
 	if (write_outer(skb, e))
 		return VNETD_DROP_ENCAP_FAILED;
-	if (e->spec.form == FORM_UDP4) {
-		if (unlikely(!(e->places.best4 & PLACE_SENDS)))
-			return to_relay(skb, e->walk.last, action);
-		forward_copy(skb, e->walk.last);
-	} else if (unlikely(!(e->walk.family == VNETD_FAMILY_IPV6
-				      ? (e->places.best6 & PLACE_SENDS)
-				      : (e->places.best4 & PLACE_SENDS)))) {
-		return VNETD_DROP_NO_RECEIVER;
+	sends = (e->walk.family == VNETD_FAMILY_IPV6 ? e->places.best6 : e->places.best4) &
+		PLACE_SENDS;
+	if (unlikely(e->spec.form & FORM_ETHERIP)) {
+		if (!sends)
+			return VNETD_DROP_NO_RECEIVER;
+	} else if (unlikely(!sends)) {
+		return to_relay(skb, &e->walk, action);
+	} else {
+		forward_copy(skb, e->walk.last, e->walk.family);
 	}
 	*action = bpf_redirect(underlay->ifindex, 0);
 	return VNETD_OK;
 }
 
+/* By which families somebody would have the frame, by a group or by unicast: enum vnetd_forward. */
+static __always_inline __u32 families_heard(const struct encap *e)
+{
+	__u32 forward = e->vnet->encap == VNETD_ENCAP_ETHERIP ? 0 : forward_families(), heard = 0;
+
+	if (e->places.best4)
+		heard |= e->places.best4 & PLACE_SENDS ? VNETD_FORWARD_IPV4
+						       : forward & VNETD_FORWARD_IPV4;
+	if (e->places.best6)
+		heard |= e->places.best6 & PLACE_SENDS ? VNETD_FORWARD_IPV6
+						       : forward & VNETD_FORWARD_IPV6;
+	return heard;
+}
+
 /*
- * Which family the frame goes to the group of. Where there are places of both, IPv4 is first, and a
- * copy of the frame as it is comes here once more for IPv6: headers of both lengths cannot be put
- * in front of one packet after another.
+ * Which family the frame goes to the group of. Where somebody would have it by both, IPv4 is first,
+ * and a copy of the frame as it is comes here once more for IPv6: headers of both lengths cannot be
+ * put in front of one packet after another.
  */
 static __always_inline __u32 choose_family(struct __sk_buff *skb, struct encap *e)
 {
 	const struct places *places = &e->places;
 	struct device_walk *walk = &e->walk;
+	__u32 heard;
 
 	if (!(places->best4 | places->best6))
 		return VNETD_DROP_NO_UNDERLAY;
 	if (e->other_family && !places->best6)
 		return VNETD_DROP_STALE_PASS;
-	if (places->best4 && !e->other_family) {
+	heard = families_heard(e);
+	if (places->best4 && heard != VNETD_FORWARD_IPV6 && !e->other_family) {
 		walk->family = VNETD_FAMILY_IPV4;
 		walk->last = places->best4 & PLACE_INDEX;
-		if (unlikely(places->best6 & PLACE_SENDS)) {
+		if (unlikely(heard & VNETD_FORWARD_IPV6)) {
 			skb->mark = VNETD_MARK_OTHER_FAMILY | e->spec.ip_id;
 			if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 				count_drop(e->vnet->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED,

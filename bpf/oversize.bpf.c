@@ -329,11 +329,27 @@ static __always_inline __u32 make_room(struct __sk_buff *skb, struct encap *e, _
 	return VNETD_OK;
 }
 
+/* The packet, whole, for members and peers of a family: its room is there. */
+static __always_inline bool split_for_peers(struct __sk_buff *skb, struct encap *e, __u32 place)
+{
+	struct vnetd_underlay *underlay = underlay_by_index(place & PLACE_INDEX);
+
+	if (!underlay || !forward_wanted(underlay->family))
+		return false;
+	/* else it is there, but for what tells the size of a fragment */
+	if (!(place & PLACE_SENDS)) {
+		outer_write(&e->frame.outer, &e->spec, underlay, NULL);
+		if (write_outer(skb, e))
+			return false;
+	}
+	forward_copy(skb, underlay->index, underlay->family);
+	return true;
+}
+
 /* To the group of each family: the headers of IPv6 are the longer ones, so it is the second. */
 static __always_inline __u32 split_for_group(struct __sk_buff *skb, struct encap *e,
 					     const struct verdict *v)
 {
-	struct vnetd_underlay *underlay = underlay_by_index(e->places.best4 & PLACE_INDEX);
 	__u32 made = 0, reason;
 	bool forwarded = false;
 
@@ -345,15 +361,7 @@ static __always_inline __u32 split_for_group(struct __sk_buff *skb, struct encap
 		e->walk.family = VNETD_FAMILY_IPV4;
 		bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
 		made = room_of(FORM_UDP4);
-		if (unlikely(forward_wanted() && underlay)) {
-			if (!(e->places.best4 & PLACE_SENDS)) {
-				outer_write(&e->frame.outer, &e->spec, underlay, NULL);
-				if (write_outer(skb, e))
-					return VNETD_DROP_ENCAP_FAILED;
-			}
-			forward_copy(skb, underlay->index);
-			forwarded = true;
-		}
+		forwarded = split_for_peers(skb, e, e->places.best4);
 	}
 	if (e->places.best6) {
 		reason = make_room(skb, e, FORM_UDP6, made);
@@ -361,6 +369,8 @@ static __always_inline __u32 split_for_group(struct __sk_buff *skb, struct encap
 			return reason;
 		e->walk.family = VNETD_FAMILY_IPV6;
 		bpf_loop(VNETD_MAX_UNDERLAYS, split_for_device, &e->walk, 0);
+		if (split_for_peers(skb, e, e->places.best6))
+			forwarded = true;
 	}
 	if (!((e->places.best4 | e->places.best6) & PLACE_SENDS))
 		return forwarded ? VNETD_OK : VNETD_DROP_NO_RECEIVER;

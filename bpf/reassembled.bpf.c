@@ -10,6 +10,7 @@
 #include "lib/reassembly.h"
 #include "lib/receive.h"
 #include "lib/seen.h"
+#include "lib/vfwd.h"
 
 static __always_inline bool secret_right(const __u8 *got, const __u8 *secret)
 {
@@ -21,16 +22,7 @@ static __always_inline bool secret_right(const __u8 *got, const __u8 *secret)
 	return !differ;
 }
 
-/* What VFWD has in front of the message inside, and what is here in its place. */
-struct vfwd_front {
-	struct ethhdr eth;
-	struct iphdr ip;
-	struct udphdr udp;
-	struct vnetd_msg_hdr msg;
-	struct iphdr inner_ip;
-	struct udphdr inner_udp;
-} VNETD_PACKED;
-
+/* What is here in the place of what VFWD has in front of the message inside. */
 struct vfwd_rest {
 	struct ethhdr eth;
 	__be32 source;
@@ -39,43 +31,110 @@ struct vfwd_rest {
 	__u16 pad;
 } VNETD_PACKED;
 
+struct vfwd6_rest {
+	struct ethhdr eth;
+	__u8 source[16];
+	__be16 number;
+	__be16 source_port;
+	__u8 pad[10];
+} VNETD_PACKED;
+
+struct vfwd_made {
+	/* both as on the wire */
+	union front front;
+	union vfwd inside;
+};
+
+/*
+ * The headers from the outer one on up to the message, and how long they are with what is inside.
+ * Returns whether that is as long as a packet can be.
+ */
+static __always_inline bool make_vfwd(struct vfwd_made *made, const union address *sender,
+				      const struct vnetd_underlay *underlay, __u32 message_len,
+				      bool is_ipv6)
+{
+	__u32 inside = sizeof(struct udphdr) + message_len;
+	union address own, group, nobody = {};
+	struct ip_spec spec = {
+		.source = sender,
+		.destination = &own,
+		.payload = inside + vfwd_overhead(is_ipv6),
+	};
+
+	if (ip_len(is_ipv6) + spec.payload > 0xffff)
+		return false;
+	__builtin_memcpy(&own, underlay->addr, sizeof(own));
+	__builtin_memcpy(&group, underlay->group, sizeof(group));
+	front_build(&made->front, is_ipv6, &spec, underlay->mac);
+	spec.source = &nobody;
+	spec.destination = &group;
+	spec.payload = inside;
+	if (is_ipv6)
+		ipv6_build(&made->inside.v6.ip, &spec);
+	else
+		ipv4_build(&made->inside.v4.ip, &spec);
+	made->inside.v4.msg.id = bpf_htons(VNETD_MSG_VFWD);
+	return true;
+}
+
 /* From a peer: made whole again, and on to bpf/relay.bpf.c. */
-SUBPROGRAM __u32 reassembled_vfwd(struct __sk_buff *skb, __be32 sender, __u32 index)
+SUBPROGRAM __u32 reassembled_vfwd4(struct __sk_buff *skb, const union address *sender,
+				   const struct vnetd_underlay *underlay)
+{
+	struct vfwd_made made = {};
+	struct vfwd_rest rest;
+	const __u32 more = FRONT4 + sizeof(made.inside.v4) - sizeof(rest);
+
+	if (!sender || !underlay || bpf_skb_load_bytes(skb, 0, &rest, sizeof(rest)))
+		return VNETD_DROP_TRUNCATED;
+	if (!make_vfwd(&made, sender, underlay, skb->len - sizeof(rest), false))
+		return VNETD_DROP_VFWD_BAD_INNER;
+	made.inside.v4.ip.id = rest.ip_id;
+	made.inside.v4.ip.saddr = rest.source;
+	made.inside.v4.udp.source = rest.source_port;
+	if (bpf_skb_change_head(skb, more, 0) ||
+	    bpf_skb_store_bytes(skb, 0, &made.front.v4.eth, FRONT4, 0) ||
+	    bpf_skb_store_bytes(skb, FRONT4, &made.inside.v4, sizeof(made.inside.v4), 0))
+		return VNETD_DROP_NO_MEMORY;
+	return VNETD_OK;
+}
+
+SUBPROGRAM __u32 reassembled_vfwd6(struct __sk_buff *skb, const union address *sender,
+				   const struct vnetd_underlay *underlay)
+{
+	struct vfwd_made made = {};
+	struct vfwd6_rest rest;
+	const __u32 more = FRONT6 + sizeof(made.inside.v6) - sizeof(rest);
+
+	if (!sender || !underlay || bpf_skb_load_bytes(skb, 0, &rest, sizeof(rest)))
+		return VNETD_DROP_TRUNCATED;
+	if (!make_vfwd(&made, sender, underlay, skb->len - sizeof(rest), true))
+		return VNETD_DROP_VFWD_BAD_INNER;
+	__builtin_memcpy((void *)&made.inside.v6.ip + 2, &rest.number, sizeof(rest.number));
+	__builtin_memcpy(&made.inside.v6.ip.saddr, rest.source, sizeof(rest.source));
+	made.inside.v6.udp.source = rest.source_port;
+	if (bpf_skb_change_head(skb, more, 0) ||
+	    bpf_skb_store_bytes(skb, 0, &made.front.v6.eth, FRONT6, 0) ||
+	    bpf_skb_store_bytes(skb, FRONT6, &made.inside.v6, sizeof(made.inside.v6), 0))
+		return VNETD_DROP_NO_MEMORY;
+	return VNETD_OK;
+}
+
+static __always_inline __u32 reassembled_vfwd(struct __sk_buff *skb, const union address *sender,
+					      __u32 index, int *action)
 {
 	struct vnetd_underlay *underlay = underlay_by_index(index);
-	struct vfwd_front front = {};
-	struct vfwd_rest rest;
-	__u32 zero = 0, len;
+	__u32 zero = 0, reason;
 	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
 
 	if (!underlay || !m || !m->relay_out)
 		return VNETD_DROP_VFWD_UNAVAILABLE;
-	if (bpf_skb_load_bytes(skb, 0, &rest, sizeof(rest)))
-		return VNETD_DROP_TRUNCATED;
-	len = skb->len + sizeof(front) - sizeof(rest) - ETH_HLEN;
-	if (len > 0xffff)
-		return VNETD_DROP_VFWD_BAD_INNER;
-	if (bpf_skb_change_head(skb, sizeof(front) - sizeof(rest), 0))
-		return VNETD_DROP_NO_MEMORY;
-	front.eth.h_proto = bpf_htons(ETH_P_IP);
-	front.ip.version = 4;
-	front.ip.ihl = 5;
-	front.ip.tot_len = bpf_htons(len);
-	front.ip.protocol = IPPROTO_UDP;
-	front.ip.saddr = sender;
-	front.ip.daddr = ipv4_of(underlay->addr);
-	front.udp.len = bpf_htons(len - sizeof(struct iphdr));
-	front.msg.id = bpf_htons(VNETD_MSG_VFWD);
-	front.inner_ip.version = 4;
-	front.inner_ip.ihl = 5;
-	front.inner_ip.id = rest.ip_id;
-	front.inner_ip.protocol = IPPROTO_UDP;
-	front.inner_ip.saddr = rest.source;
-	front.inner_ip.daddr = ipv4_of(underlay->group);
-	front.inner_udp.source = rest.source_port;
-	if (bpf_skb_store_bytes(skb, 0, &front, sizeof(front), 0))
-		return VNETD_DROP_NO_MEMORY;
+	reason = underlay->family == VNETD_FAMILY_IPV6 ? reassembled_vfwd6(skb, sender, underlay)
+						       : reassembled_vfwd4(skb, sender, underlay);
+	if (reason)
+		return reason;
 	skb->mark = VNETD_MARK_RELAY_IN | (index & VNETD_MARK_INDEX);
+	*action = bpf_redirect(m->relay_out, 0);
 	return VNETD_OK;
 }
 
@@ -86,40 +145,48 @@ SUBPROGRAM __u32 reassembled_vfwd(struct __sk_buff *skb, __be32 sender, __u32 in
 SUBPROGRAM __u32 reassembled_group(struct __sk_buff *skb, const struct received *r)
 {
 	struct outer out __attribute__((aligned(8))) = {};
-	const __u32 room = room_of(FORM_UDP4);
-	struct outer_spec spec = {
-		.form = FORM_UDP4,
-		.ip_id = bpf_ntohs(r->ip_id),
-	};
+	struct outer_spec spec = { .ip_id = bpf_ntohs(r->ip_id) };
+	__u32 room;
 
-	if (!r->underlay || !r->vnet || bpf_skb_change_head(skb, room - ETH_HLEN, 0))
+	if (!r->underlay || !r->vnet)
+		return VNETD_DROP_VNET_DOWN;
+	spec.form = form_of(r->underlay, VNETD_ENCAP_UDP);
+	room = room_of(spec.form);
+	if (bpf_skb_change_head(skb, room - ETH_HLEN, 0))
 		return VNETD_DROP_NO_MEMORY;
 	spec.inner_len = skb->len - room;
 	outer_write(&out, &spec, r->underlay, NULL);
 	outer_end(&out, r->vnet);
+	if (spec.form == FORM_UDP6) {
+		__builtin_memcpy(&out.udp6.ip.saddr, &r->source, sizeof(out.udp6.ip.saddr));
+		return bpf_skb_store_bytes(skb, 0, (void *)&out + OUTER_PAD, OUTER_MAX, 0)
+			       ? VNETD_DROP_NO_MEMORY
+			       : VNETD_OK;
+	}
 	out.udp4.ip.saddr = r->source.words[3];
 	out.udp4.ip.check = 0;
 	out.udp4.ip.check = ipv4_checksum(&out.udp4.ip);
-	if (bpf_skb_store_bytes(skb, 0, (void *)&out + OUTER_PAD + OUTER_MAX - room, room, 0))
-		return VNETD_DROP_NO_MEMORY;
-	return VNETD_OK;
+	return bpf_skb_store_bytes(skb, 0, (void *)&out.udp4.eth, room_of(FORM_UDP4), 0)
+		       ? VNETD_DROP_NO_MEMORY
+		       : VNETD_OK;
 }
 
 /* With it: forwarded, or looked for among what came before. */
 SUBPROGRAM __u32 reassembled_heard(struct __sk_buff *skb, const struct received *r)
 {
 	struct group_message message = {
-		.offset = room_of(FORM_UDP4) - VNETD_VUDP_HDR_LEN,
-		.source = r->source.words[3],
+		.source = r->source,
 		.ip_id = bpf_ntohs(r->ip_id),
 	};
 
 	if (!r->underlay)
 		return VNETD_DROP_VNET_DOWN;
-	if (on_subnet(r->source.words[3], r->underlay)) {
-		forward_copy(skb, r->underlay->index);
+	if (is_near(&r->source, r->underlay)) {
+		if (is_forwarded(&r->source))
+			forward_copy(skb, r->underlay->index, r->underlay->family);
 		return VNETD_OK;
 	}
+	message.offset = room_of(form_of(r->underlay, VNETD_ENCAP_UDP)) - VNETD_VUDP_HDR_LEN;
 	message.len = skb->len - message.offset;
 	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
 }
@@ -154,12 +221,9 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	if (!m || bpf_skb_load_bytes(skb, 0, &in, sizeof(in)) ||
 	    !secret_right(in.secret, m->reassembly_secret) || !sender_of(skb, &key, &r->source))
 		return VNETD_DROP_REASSEMBLY_FORGED;
-	if (unlikely(reassembly_is_vfwd(key.tunnel_id))) {
-		reason = reassembled_vfwd(skb, bpf_htonl(key.remote_ipv4),
-					  reassembly_underlay(key.tunnel_id));
-		*action = bpf_redirect(m->relay_out, 0);
-		return reason;
-	}
+	if (unlikely(reassembly_is_vfwd(key.tunnel_id)))
+		return reassembled_vfwd(skb, &r->source, reassembly_underlay(key.tunnel_id),
+					action);
 	v->len = skb->len - ETH_HLEN;
 	slot = reassembly_slot(key.tunnel_id);
 	r->vnet = vnet_by_slot(slot);
@@ -173,13 +237,12 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	r->ip_id = in.ip_id;
 	r->to_group = reassembly_to_group(key.tunnel_id);
 	v->flooded = r->to_group;
-	if (r->to_group && r->underlay->family == VNETD_FAMILY_IPV4 &&
-	    (r->underlay->flags & VNETD_UNDERLAY_RELAY ||
-	     !on_subnet(r->source.words[3], r->underlay))) {
+	if (r->to_group &&
+	    (r->underlay->flags & VNETD_UNDERLAY_RELAY || !is_near(&r->source, r->underlay))) {
 		reason = reassembled_group(skb, r) ?: reassembled_heard(skb, r);
 		if (reason)
 			return reason;
-		front = room_of(FORM_UDP4);
+		front = room_of(form_of(r->underlay, VNETD_ENCAP_UDP));
 	}
 	reason = learn_remote(skb, r, in.eth + ETH_ALEN, v);
 	if (reason)

@@ -130,14 +130,6 @@ static __always_inline __u32 fragment_copies(struct __sk_buff *skb,
 	return walk.sent * walk.size >= walk.payload ? VNETD_OK : VNETD_DROP_NO_MEMORY;
 }
 
-/* To the group as it is; to a host by the kernel's route and neighbour. */
-static __always_inline int leave(const struct vnetd_underlay *underlay, __be32 destination)
-{
-	if (ipv4_is_multicast(destination))
-		return bpf_redirect(underlay->ifindex, 0);
-	return bpf_redirect_neigh(underlay->ifindex, NULL, 0, 0);
-}
-
 /* What goes to fragment_cut() in the place of IPv6's source MAC: there is no id in its header, nor a checksum. */
 struct cut_note {
 	__be32 id;
@@ -145,6 +137,17 @@ struct cut_note {
 } VNETD_PACKED;
 
 _Static_assert(sizeof(struct cut_note) == ETH_ALEN, "a MAC");
+
+/* Tells the copies of a packet the size of a fragment, where its headers are written already. */
+static __always_inline int note_size(struct __sk_buff *skb, __u16 size, bool is_ipv6)
+{
+	struct cut_note note = { .id = bpf_get_prandom_u32(), .size = size };
+
+	return is_ipv6 ? bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_source), &note,
+					     sizeof(note), 0)
+		       : bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, check), &size,
+					     sizeof(size), 0);
+}
 
 /* Which bytes behind the IP header a copy keeps. */
 struct cut_range {

@@ -154,14 +154,31 @@ static __always_inline bool ipv6_names_host(const union address *addr)
 	       (addr->words[3] & bpf_htonl(0xfffffffe));
 }
 
-/* False as well where the subnet is not known. */
-static __always_inline bool on_subnet(__be32 addr, const struct vnetd_underlay *underlay)
+/* fe80::/10: on the link, whatever the prefix of the address that is used there */
+static __always_inline bool is_link_local(const union address *addr)
 {
-	__u32 bits = underlay->prefix_len;
+	return (addr->words[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
 
-	if (!bits || bits > 32 || underlay->family != VNETD_FAMILY_IPV4)
+/* False as well where the subnet is not known. */
+CHECKED_ONCE int on_subnet(const union address *addr, const struct vnetd_underlay *underlay)
+{
+	const __be32 *own;
+	__u32 differ = 0;
+	__s32 bits;
+
+	if (!addr || !underlay || !underlay->prefix_len)
 		return false;
-	return !((bpf_ntohl(addr ^ ipv4_of(underlay->addr))) >> (32 - bits));
+	own = (const void *)underlay->addr;
+	bits = underlay->prefix_len + (underlay->family == VNETD_FAMILY_IPV4 ? 96 : 0);
+#pragma unroll
+	for (int i = 0; i < 4; i++, bits -= 32) {
+		__s32 here = bits < 0 ? 0 : bits > 32 ? 32 : bits;
+
+		differ |=
+			bpf_ntohl(addr->words[i] ^ own[i]) & (__u32)(0xffffffff00000000ULL >> here);
+	}
+	return !differ;
 }
 
 /* RFC 1112 section 6.4 */

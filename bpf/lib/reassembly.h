@@ -48,6 +48,20 @@ struct reassembly_vfwd_hdr {
 _Static_assert(sizeof(struct reassembly_vfwd_hdr) == sizeof(struct udphdr) + VNETD_VFWD_HDR_LEN,
 	       "in the place of the headers that it replaces");
 
+/* The same over IPv6. */
+struct reassembly_vfwd6_hdr {
+	struct reassembly_hdr hdr;
+	__u8 source[16];
+	/* as it lies in the flow label */
+	__be16 number;
+	__be16 source_port;
+	__u8 pad[10];
+} VNETD_PACKED;
+
+_Static_assert(sizeof(struct reassembly_vfwd6_hdr) ==
+		       sizeof(struct udphdr) + VNETD_VFWD_IPV6_HDR_LEN,
+	       "in the place of the headers that it replaces");
+
 #define REASSEMBLY_VFWD (1 << 16)
 
 /* What goes along as the VXLAN's id: the slot, where the packet came in, and whether to all. */

@@ -22,34 +22,6 @@ struct recursion_walk {
 	bool found;
 };
 
-static __always_inline bool shares_subnet(const union address *addr,
-					  const struct vnetd_underlay *underlay)
-{
-	const __be32 *own = (const void *)underlay->addr;
-	__s32 bits = underlay->prefix_len;
-
-	if (!bits)
-		return false;
-	if (underlay->family == VNETD_FAMILY_IPV4)
-		bits += 96;
-#pragma unroll
-	for (int i = 0; i < 4; i++, bits -= 32) {
-		__u32 differ = bpf_ntohl(addr->words[i] ^ own[i]);
-
-		if (bits > 0 && bits < 32)
-			differ >>= 32 - bits;
-		if (bits > 0 && differ)
-			return false;
-	}
-	return true;
-}
-
-/* fe80::/10: on the link, whatever the prefix of the address that is used there */
-static __always_inline bool on_link(const union address *addr)
-{
-	return (addr->words[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
-}
-
 static long is_packet_of(__u32 index, void *context)
 {
 	struct recursion_walk *walk = context;
@@ -57,8 +29,8 @@ static long is_packet_of(__u32 index, void *context)
 
 	if (!underlay)
 		return 0;
-	if (!shares_subnet(&walk->source, underlay) &&
-	    !(underlay->family == VNETD_FAMILY_IPV6 && on_link(&walk->source)))
+	if (!on_subnet(&walk->source, underlay) &&
+	    !(underlay->family == VNETD_FAMILY_IPV6 && is_link_local(&walk->source)))
 		return 0;
 	if (walk->etherip)
 		walk->found = true;

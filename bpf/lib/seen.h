@@ -4,8 +4,8 @@
  *
  * Only what comes from sources that are not on the subnet is looked at, so an ordinary LAN pays
  * nothing. A message is known by its source, a hash of all of it, and the IPv4 id of the group packet
- * that it was: two equal frames that a guest sends one after the other have different ids and both
- * pass. Hosts of ours hand the id on. Originals do not always: what they hear they forward with an
+ * that it was, or what its IPv6 flow label holds: two equal frames that a guest sends one after the
+ * other have different ids and both pass. Hosts of ours hand the id on. Originals do not always: what they hear they forward with an
  * empty inner header, and what they send themselves goes to peers without an id and is given one by the
  * kernel of each original that sends it on. So the ids of what an original sent mean nothing, and a
  * copy of that, or one without an id, is compared by source and hash alone, for a time that is as
@@ -73,11 +73,11 @@ static __always_inline bool seen_claim(const struct vnetd_seen_key *key,
 	return true;
 }
 
-/* The message that begins at an offset of the packet, which is an IPv4 id's or has none (0). */
+/* The message that begins at an offset of the packet, and the packet's number or 0: it has none. */
 struct group_message {
 	__u32 offset;
 	__u32 len;
-	__be32 source;
+	union address source;
 	__u16 ip_id;
 };
 
@@ -108,7 +108,7 @@ SUBPROGRAM bool seen_before(struct __sk_buff *skb, const struct group_message *m
 	if (message->len < HASH_CHUNK)
 		return false;
 	bpf_loop(0x10000 / HASH_CHUNK, hash_chunk, &walk, 0);
-	ipv4_to(key.source, message->source);
+	__builtin_memcpy(key.source, &message->source, sizeof(key.source));
 	key.hash = walk.hash;
 	if (!message->ip_id || from_the_port(skb, message->offset)) {
 		entry.without_id = 1;

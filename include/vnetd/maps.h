@@ -86,6 +86,8 @@ struct vnetd_meta {
 	__u32 peers;
 	/* entries of unicast_members; 0: nobody wants group frames by unicast */
 	__u32 unicast_members;
+	/* enum vnetd_forward: by which families peers or members are sent to */
+	__u32 forward;
 };
 
 /* ---- vnets ---------------------------------------------------------------------------- */
@@ -233,6 +235,11 @@ struct vnetd_underlay {
 };
 
 /* ---- peers: hosts that multicast does not reach ------------------------------------------ */
+
+enum vnetd_forward {
+	VNETD_FORWARD_IPV4 = 1 << 0,
+	VNETD_FORWARD_IPV6 = 1 << 1,
+};
 
 enum vnetd_peer_flags {
 	/* VFWD from it is taken */
@@ -595,7 +602,9 @@ struct vnetd_control {
 #define VNETD_SIZE(type, n) _Static_assert(sizeof(struct type) == (n), #type)
 VNETD_SIZE(vnetd_vudp_hdr, VNETD_VUDP_HDR_LEN);
 VNETD_SIZE(vnetd_varp, VNETD_VARP_LEN);
-VNETD_SIZE(vnetd_meta, 56);
+VNETD_SIZE(vnetd_vfwd_hdr, VNETD_VFWD_HDR_LEN);
+VNETD_SIZE(vnetd_vfwd_ipv6_hdr, VNETD_VFWD_IPV6_HDR_LEN);
+VNETD_SIZE(vnetd_meta, 60);
 VNETD_SIZE(vnetd_vnet, 104);
 VNETD_SIZE(vnetd_vnet_counts, 16);
 VNETD_SIZE(vnetd_floods, 64);

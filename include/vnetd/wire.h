@@ -28,6 +28,8 @@ enum vnetd_wire {
 	VNETD_VARP_LEN = 43,
 	/* message header, inner IPv4, inner UDP */
 	VNETD_VFWD_HDR_LEN = 32,
+	/* the same with an inner IPv6 header */
+	VNETD_VFWD_IPV6_HDR_LEN = 52,
 	/* what stands in front of a frame in the outer packet: IP + UDP + VUDP */
 	VNETD_VUDP_IPV4_OVERHEAD = 50,
 	VNETD_VUDP_IPV6_OVERHEAD = 70,
@@ -101,6 +103,14 @@ struct vnetd_vfwd_hdr {
 	/* IPv4: an original that relays sets protocol and addresses alone; source 0 is the address
 	 * that the outer packet came from */
 	__u8 inner_ip[20];
+	__u8 inner_udp[8];
+} VNETD_PACKED;
+
+/* The same over IPv6, between hosts of ours: what went to the IPv6 group. */
+struct vnetd_vfwd_ipv6_hdr {
+	struct vnetd_msg_hdr msg;
+	/* source 0 as above */
+	__u8 inner_ip[40];
 	__u8 inner_udp[8];
 } VNETD_PACKED;
 

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A peer as it is configured: the address of a host, or a name that stands for hosts. */
-import { addressBytesFromText, addressToText, isMulticastAddress } from "./address.js";
+import {
+  addressBytesFromText,
+  addressToText,
+  isLinkLocalAddress,
+  isMulticastAddress,
+} from "./address.js";
 import { VnetdError, type Place } from "./errors.js";
 
 export interface PeerConfig {
@@ -20,6 +25,12 @@ export function parsePeer(text: string, place?: Place): string {
   const bytes = addressBytesFromText(text);
   if (bytes !== undefined) {
     const address = addressToText(bytes);
+    if (isLinkLocalAddress(bytes)) {
+      throw new VnetdError("BAD_PEER", `${address} names a host on one link only`, {
+        hint: "A peer needs an address of wider scope.",
+        ...(place === undefined ? {} : { place }),
+      });
+    }
     if (!isHostAddress(bytes)) {
       throw new VnetdError("BAD_PEER", `${address} is not the address of a host`, {
         hint: "A peer is one host: give its own unicast address.",
@@ -38,9 +49,9 @@ export function parsePeer(text: string, place?: Place): string {
   return name.replace(/\.$/, "");
 }
 
-/** Unicast, and not of a kind that only means the host itself. */
+/** Unicast, and not of a kind that only means the host itself, or a host of the link. */
 export function isHostAddress(bytes: Uint8Array): boolean {
-  if (isMulticastAddress(bytes)) return false;
+  if (isMulticastAddress(bytes) || isLinkLocalAddress(bytes)) return false;
   const isIpv4 = bytes.subarray(0, 12).every((byte, at) => byte === (at < 10 ? 0 : 0xff));
   const first = bytes[12] ?? 0;
   if (isIpv4) return first !== 0 && first !== 127 && first < 240;

@@ -8,7 +8,7 @@
  * changes there is written to the next hops, so that the data plane knows which paths lead to
  * one host.
  */
-import { familyOfText, parseAddress } from "../base/address.js";
+import { familyOfText, parseAddress, type Family } from "../base/address.js";
 import { version } from "../base/version.js";
 import { macToBytes } from "../base/mac.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
@@ -29,7 +29,8 @@ import { decodeHello, encodeHello, type Hello, type HelloReason } from "../wire/
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
 import { nowMs, type Context } from "./context.js";
 import { refuse } from "./refusals.js";
-import type { HeardHost, Peers, UnicastMember } from "./peers.js";
+import type { HeardHost, UnicastMember } from "./peer-places.js";
+import type { Peers } from "./peers.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
@@ -59,8 +60,8 @@ export class Hellos {
   private readonly probe = new PathProbe();
   private readonly helloMs: number;
   private askedVnets = 0;
-  /** by host id: what a host said of its peers */
-  private readonly peersOf = new Map<string, NonNullable<Hello["peers"]>>();
+  /** by host id: what a host said of its peers, by the family that it said it by */
+  private readonly peersOf = new Map<string, Map<Family, NonNullable<Hello["peers"]>>>();
 
   constructor(
     private readonly context: Context,
@@ -201,7 +202,7 @@ export class Hellos {
       },
       nowMs(),
     );
-    if (!result.refused) this.notePeers(hello);
+    if (!result.refused) this.notePeers(hello, underlay.family);
     this.apply(result.changes);
     this.heard(vnet, path);
     if (result.refused) {
@@ -259,13 +260,13 @@ export class Hellos {
   /** Who is a host of ours, for those who place peers. */
   heardHosts(): HeardHost[] {
     const hosts = new Map<string, HeardHost>();
-    for (const { hostId, name, capabilities, paths } of this.members.list()) {
-      const unicast = (capabilities & vnetdCapability.CAP_UNICAST) !== 0;
-      const peers = this.peersOf.get(hostId);
-      const host = hosts.get(hostId) ?? { name, addresses: [], unicast, peers };
+    for (const { hostId, name, paths } of this.members.list()) {
+      const peers = this.peersOf.get(hostId) ?? new Map<Family, never>();
+      const host = hosts.get(hostId) ?? { name, addresses: [], unicast: new Set(), peers };
       hosts.set(hostId, host);
-      for (const { address } of paths) {
+      for (const { address, capabilities } of paths) {
         if (!host.addresses.includes(address)) host.addresses.push(address);
+        if (wantsUnicast(capabilities)) host.unicast.add(address);
       }
     }
     for (const hostId of this.peersOf.keys()) if (!hosts.has(hostId)) this.peersOf.delete(hostId);
@@ -274,11 +275,9 @@ export class Hellos {
 
   /** Members that this host sends group traffic to by unicast: they use no multicast, or we. */
   unicastMembers(): UnicastMember[] {
-    return this.members.list().flatMap(({ handle, capabilities, primary }) => {
-      const { address, ifindex } = primary;
-      return this.isDirect({ ifindex, address, capabilities })
-        ? [{ handle, address, ifindex }]
-        : [];
+    return this.members.list().flatMap((member) => {
+      const { address, ifindex } = member.primary;
+      return this.isDirect(member) ? [{ handle: member.handle, address, ifindex }] : [];
     });
   }
 
@@ -313,23 +312,25 @@ export class Hellos {
     this.askedVnets = asked + vnetsPerAsk;
   }
 
-  private notePeers({ hostId, peers }: Hello): void {
-    if (peers === undefined) this.peersOf.delete(hostId);
-    else this.peersOf.set(hostId, peers);
+  private notePeers({ hostId, peers }: Hello, family: Family): void {
+    const known = this.peersOf.get(hostId) ?? new Map<Family, NonNullable<Hello["peers"]>>();
+    this.peersOf.set(hostId, known);
+    if (peers === undefined) known.delete(family);
+    else known.set(family, peers);
   }
 
-  private isDirect({
-    ifindex,
-    address,
-    capabilities,
-  }: Pick<PathChange, "ifindex" | "address" | "capabilities">): boolean {
-    if ((capabilities & vnetdCapability.CAP_UNICAST) !== 0) return true;
-    const underlay = this.parts.underlays.at(ifindex, familyOfText(address));
-    return underlay !== undefined && this.parts.peers.usesUnicast(underlay);
+  /** By all of its paths: by one that has multicast it hears what goes to the group. */
+  private isDirect({ paths }: Member): boolean {
+    return paths.every(({ ifindex, address, capabilities }) => {
+      if (wantsUnicast(capabilities)) return true;
+      const underlay = this.parts.underlays.at(ifindex, familyOfText(address));
+      return underlay !== undefined && this.parts.peers.usesUnicast(underlay);
+    });
   }
 
   private directFlag(change: PathChange): number {
-    return change.member && this.isDirect(change) ? vnetdNexthopFlags.NEXTHOP_DIRECT : 0;
+    const member = change.member ? this.members.at(change.handle, change) : undefined;
+    return member !== undefined && this.isDirect(member) ? vnetdNexthopFlags.NEXTHOP_DIRECT : 0;
   }
 
   private heard(vnet: RunningVnet, { address, ifindex }: Place): void {
@@ -405,6 +406,10 @@ export class Hellos {
       extension,
     );
   }
+}
+
+function wantsUnicast(capabilities: number): boolean {
+  return (capabilities & vnetdCapability.CAP_UNICAST) !== 0;
 }
 
 function listed(addresses: readonly string[]): string {

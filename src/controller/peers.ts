@@ -12,12 +12,7 @@
  *                             "none"       it cannot be reached; the problem says why
  */
 import { lookup } from "node:dns/promises";
-import {
-  addressBytesFromText,
-  addressToText,
-  familyOfText,
-  parseAddress,
-} from "../base/address.js";
+import { addressToText, familyOfText, parseAddress } from "../base/address.js";
 import { VnetdError } from "../base/errors.js";
 import { isName, parsePeer, type PeerConfig } from "../base/peer.js";
 import type { PeerAddressInfo, PeerInfo, PeerWay } from "../api/contract.js";
@@ -31,29 +26,25 @@ import { readMeta, writeMeta } from "../dataplane/generation.js";
 import { nowNs } from "../dataplane/tables.js";
 import { errnoName } from "../host/errno.js";
 import { MulticastPolicy, type MulticastState } from "../varp/multicast-policy.js";
-import { missingPeerings, sameSubnet, type ForwardingHost } from "../varp/peer-mesh.js";
+import { missingPeerings } from "../varp/peer-mesh.js";
 import { PeerTable, type PeerAddress } from "../varp/peer-table.js";
 import { maxHelloPeers, type HelloPeers } from "../wire/hello.js";
 import { encodeVfwd } from "../wire/vfwd.js";
 import { nowMs, type Context } from "./context.js";
+import {
+  byAddress,
+  familiesOf,
+  forwardingBy,
+  isForwardedTo,
+  isLinkLocal,
+  notCarried,
+  numbered,
+  onSubnetOf,
+  type HeardHost,
+  type Placed,
+  type UnicastMember,
+} from "./peer-places.js";
 import type { Underlay, Underlays } from "./underlays.js";
-
-/** A host of ours that was heard, as far as it matters here. */
-export interface HeardHost {
-  name: string;
-  addresses: string[];
-  /** it says that it uses no multicast */
-  unicast: boolean;
-  /** undefined: it has none */
-  peers: HelloPeers | undefined;
-}
-
-/** A member of a vnet that is sent group traffic by unicast. */
-export interface UnicastMember {
-  handle: number;
-  address: string;
-  ifindex: number;
-}
 
 export interface PeerParts {
   underlays: Underlays;
@@ -68,12 +59,6 @@ export interface PeerParts {
   waysChanged: () => void;
   /** the last answer of a resolver, to be kept */
   persist: (peers: PeerConfig[]) => void;
-}
-
-interface Placed extends PeerAddress {
-  ifindex: number;
-  way: PeerWay;
-  problem: string;
 }
 
 interface Stranger {
@@ -174,9 +159,10 @@ export class Peers {
   private askSilent(): void {
     const lacking = new Set(this.peersThatLackUs().map(({ address }) => address));
     const known = byAddress(this.parts.heardHosts());
-    for (const { address, ifindex, way, port } of this.placed) {
+    for (const peer of this.placed) {
+      const { address, way, port } = peer;
       if (way !== "vfwd" || (known.has(address) && !lacking.has(address))) continue;
-      const underlay = this.parts.underlays.usable().find((each) => each.ifindex === ifindex);
+      const underlay = this.underlayTo(peer);
       const at = { address, port: port ?? this.context.config.port };
       if (underlay !== undefined) this.parts.ask(underlay, at);
     }
@@ -246,9 +232,11 @@ export class Peers {
   private place(peer: PeerAddress, hosts: ReadonlyMap<string, HeardHost>): Placed {
     const none = (problem: string): Placed => ({ ...peer, ifindex: 0, way: "none", problem });
     const { native } = this.context;
-    if (peer.address.includes(":")) return none("forwarding to peers over IPv6 is not built yet");
+    const family = familyOfText(peer.address);
+    const all = this.parts.underlays.usable();
+    const usable = all.filter((each) => each.family === family);
+    if (all.length > 0 && usable.length === 0) return none(notCarried(family));
     const routed = this.routeTo(peer.address);
-    const usable = this.parts.underlays.usable();
     // A neighbour's device may have routes of its own (a VRF).
     const underlay =
       usable.find((each) => each.ifindex === routed) ??
@@ -261,8 +249,22 @@ export class Peers {
           : `it is reached by ${name ?? "another device"}, which is not attached or not usable`,
       );
     }
+    if (isLinkLocal(underlay)) return none(`${underlay.device} has a link-local address alone`);
     const { ifindex } = underlay;
     return { ...peer, ifindex, way: this.wayOf(peer.address, underlay, hosts), problem: "" };
+  }
+
+  private underlayTo({
+    address,
+    ifindex,
+  }: {
+    address: string;
+    ifindex: number;
+  }): Underlay | undefined {
+    const family = familyOfText(address);
+    return this.parts.underlays
+      .usable()
+      .find((each) => each.ifindex === ifindex && each.family === family);
   }
 
   private routeTo(address: string): number {
@@ -278,7 +280,7 @@ export class Peers {
     underlay: Underlay,
     hosts: ReadonlyMap<string, HeardHost>,
   ): PeerWay {
-    if (hosts.get(address)?.unicast === true) return "unicast";
+    if (hosts.get(address)?.unicast.has(address) === true) return "unicast";
     const isNear = onSubnetOf(underlay, address);
     return isNear && this.multicastState(underlay) === "works" ? "multicast" : "vfwd";
   }
@@ -311,17 +313,19 @@ export class Peers {
     maps.setUnicastMembers(records);
     const highest = Math.max(0, ...this.placed.map(({ number }) => number));
     const peers = this.placed.length === 0 ? 0 : highest + 1;
-    const meta = `${String(peers)} ${String(records.length)}`;
+    const forward = familiesOf([...this.placed.filter(isForwardedTo), ...this.members]);
+    const meta = `${String(peers)} ${String(records.length)} ${String(forward)}`;
     if (meta === this.lastMeta) return;
     this.lastMeta = meta;
     const now = readMeta(native, generation.maps);
-    writeMeta(native, generation.maps, { ...now, peers, unicastMembers: records.length });
+    const unicastMembers = records.length;
+    writeMeta(native, generation.maps, { ...now, peers, unicastMembers, forward });
   }
 
   private writeFlags(): void {
     const flags = this.parts.underlays
       .list()
-      .map((underlay) => `${underlay.device} ${String(this.flagsOf(underlay))}`)
+      .map((each) => `${each.device} ${String(each.family)} ${String(this.flagsOf(each))}`)
       .join();
     if (flags === this.lastFlags) return;
     const first = this.lastFlags === "";
@@ -334,7 +338,9 @@ export class Peers {
   flagsOf(underlay: Underlay): number {
     const { UNDERLAY_RELAY, UNDERLAY_NO_GROUP, UNDERLAY_GROUP_WORKS } = vnetdUnderlayFlags;
     const state = this.multicastState(underlay);
-    const relays = this.placed.some(({ way }) => way === "vfwd" || way === "unicast");
+    const relays = this.placed.some(
+      (peer) => isForwardedTo(peer) && familyOfText(peer.address) === underlay.family,
+    );
     return (
       (relays ? UNDERLAY_RELAY : 0) |
       (this.usesUnicast(underlay) ? UNDERLAY_NO_GROUP : 0) |
@@ -344,12 +350,13 @@ export class Peers {
 
   // ---- multicast
 
-  private policyOf({ device }: Underlay): MulticastPolicy {
-    const known = this.policies.get(device);
+  private policyOf({ device, family }: Underlay): MulticastPolicy {
+    const place = `${device} ${String(family)}`;
+    const known = this.policies.get(place);
     if (known !== undefined) return known;
     const { multicast, helloSeconds } = this.context.config;
     const policy = new MulticastPolicy({ setting: multicast, helloMs: helloSeconds * 1000 });
-    this.policies.set(device, policy);
+    this.policies.set(place, policy);
     return policy;
   }
 
@@ -389,18 +396,20 @@ export class Peers {
    * multicast, the peers. Hellos go to the group even where it does not seem to work.
    */
   toAll(underlay: Underlay, message: Buffer, options: { handle: number; isHello: boolean }): void {
-    const { socket, ifindex } = underlay;
+    const { socket } = underlay;
     const { config } = this.context;
+    const isBy = ({ address, ifindex }: { address: string; ifindex: number }): boolean =>
+      ifindex === underlay.ifindex && familyOfText(address) === underlay.family;
     const silent = this.usesUnicast(underlay) && !(options.isHello && config.multicast === "auto");
     if (!silent) socket?.sendToGroup(message);
     const plain = new Set(
       this.members
-        .filter((member) => member.handle === options.handle && member.ifindex === ifindex)
+        .filter((member) => member.handle === options.handle && isBy(member))
         .map(({ address }) => address),
     );
     for (const address of plain) socket?.send(message, address);
     for (const peer of this.placed) {
-      if (peer.ifindex !== ifindex) continue;
+      if (!isBy(peer)) continue;
       if (peer.way === "unicast" && plain.has(peer.address)) continue;
       this.toPeer(underlay, peer, message, options.isHello);
     }
@@ -409,7 +418,7 @@ export class Peers {
   /** One peer's address, by the way that it is reached. */
   sayTo(address: string, say: (underlay: Underlay, send: (message: Buffer) => void) => void): void {
     const peer = this.placed.find((each) => each.address === address);
-    const underlay = this.parts.underlays.usable().find((each) => each.ifindex === peer?.ifindex);
+    const underlay = peer === undefined ? undefined : this.underlayTo(peer);
     if (peer === undefined || underlay === undefined) return;
     say(underlay, (message) => this.toPeer(underlay, peer, message, true));
   }
@@ -417,15 +426,17 @@ export class Peers {
   private toPeer(underlay: Underlay, peer: Placed, message: Buffer, isHello: boolean): void {
     // Where multicast works the peer has the message; a hello tells that it is a peer.
     if (peer.way === "multicast" && !isHello) return;
-    const { group, port } = this.context.config;
-    const target = { group: parseAddress(group).subarray(12), port };
+    const { group, group6, port } = this.context.config;
+    const target = { group: parseAddress(underlay.family === 4 ? group : group6), port };
     const packet = peer.way === "unicast" ? message : encodeVfwd(message, target);
     underlay.socket?.send(packet, peer.address, peer.port ?? port);
   }
 
-  /** What a hello by this device says of this host's peers. */
-  helloPeers({ state }: Underlay): HelloPeers | undefined {
-    const all = this.placed.filter(({ way }) => way !== "none").map(({ address }) => address);
+  /** What a hello by this device and family says of this host's peers: those of that family. */
+  helloPeers({ state, family }: Underlay): HelloPeers | undefined {
+    const all = this.placed
+      .filter(({ way, address }) => way !== "none" && familyOfText(address) === family)
+      .map(({ address }) => address);
     if (all.length === 0) return undefined;
     const more = all.length > maxHelloPeers;
     return { prefixLength: state.prefixLength, more, addresses: more ? [] : all };
@@ -467,9 +478,6 @@ export class Peers {
   }
 
   problems(): string[] {
-    const unreachable = this.placed.flatMap(({ address, problem }) =>
-      problem === "" || address.includes(":") ? [] : [`peer ${address}: ${problem}`],
-    );
     const names = this.table.list().flatMap(({ peer }) => {
       const problem = this.table.problemOf(peer);
       return problem === ""
@@ -486,10 +494,24 @@ export class Peers {
     return [
       ...names,
       ...tooMany,
-      ...unreachable,
+      ...this.unreachable(),
       ...this.strangerProblems(),
       ...this.meshProblems(),
     ];
+  }
+
+  /** A name may stand for addresses of a family that this host does not have, beside others. */
+  private unreachable(): string[] {
+    const reached = new Set(this.sendsTo());
+    const needless = this.table.list().flatMap((config) => {
+      const addresses = this.table.addressesOf(config);
+      return addresses.some((address) => reached.has(address)) ? addresses : [];
+    });
+    return this.placed.flatMap(({ address, problem }) => {
+      const isNeedless =
+        problem === notCarried(familyOfText(address)) && needless.includes(address);
+      return problem === "" || isNeedless ? [] : [`peer ${address}: ${problem}`];
+    });
   }
 
   // ---- peerings that are missing
@@ -519,8 +541,9 @@ export class Peers {
     return this.placed.flatMap(({ address, way }) => {
       const host = hosts.get(address);
       if (host === undefined || way === "none" || way === "multicast") return [];
-      const knowsUs = host.peers?.addresses.some((each) => own.has(each)) === true;
-      return knowsUs || host.peers?.more === true ? [] : [{ address, name: host.name }];
+      const peers = host.peers.get(familyOfText(address));
+      const knowsUs = peers?.addresses.some((each) => own.has(each)) === true;
+      return knowsUs || peers?.more === true ? [] : [{ address, name: host.name }];
     });
   }
 
@@ -529,18 +552,16 @@ export class Peers {
     const hosts = this.parts.heardHosts();
     const lacksUs = this.peersThatLackUs().map(({ address, name }) => {
       const ifindex = this.placed.find((each) => each.address === address)?.ifindex ?? 0;
-      const ours = this.parts.underlays.at(ifindex, 4)?.state.address ?? "ADDRESS";
+      const ours =
+        this.parts.underlays.at(ifindex, familyOfText(address))?.state.address ?? "ADDRESS";
       return `${address} (${name}) does not have this host as a peer: vnetd peer-add ${ours} there`;
     });
-    const forwarding = hosts.flatMap(({ name, addresses, peers }): ForwardingHost[] =>
-      peers === undefined || peers.more
-        ? []
-        : [{ name, addresses, prefixLength: peers.prefixLength, peers: peers.addresses }],
-    );
-    const others = missingPeerings(forwarding).map(
-      ({ at, lacks }) =>
-        `${at.addresses[0] ?? at.name} (${at.name}) does not have ${lacks} as a peer`,
-    );
+    const others = ([4, 6] as const)
+      .flatMap((family) => missingPeerings(forwardingBy(hosts, family)))
+      .map(
+        ({ at, lacks }) =>
+          `${at.addresses[0] ?? at.name} (${at.name}) does not have ${lacks} as a peer`,
+      );
     return [...lacksUs, ...others];
   }
 
@@ -549,25 +570,4 @@ export class Peers {
     const all = this.context.native.addressList().map(({ address }) => address);
     return new Set([...attached, ...all]);
   }
-}
-
-export function onSubnetOf({ state }: Underlay, address: string): boolean {
-  if (state.address === null || addressBytesFromText(address) === undefined) return false;
-  return sameSubnet(state.address, address, state.prefixLength);
-}
-
-function byAddress(hosts: readonly HeardHost[]): Map<string, HeardHost> {
-  return new Map(hosts.flatMap((host) => host.addresses.map((address) => [address, host])));
-}
-
-/** Members of each vnet get numbers from 0 on. */
-function numbered(
-  members: readonly UnicastMember[],
-): { handle: number; number: number; address: string; ifindex: number }[] {
-  const next = new Map<number, number>();
-  return members.map((member) => {
-    const number = next.get(member.handle) ?? 0;
-    next.set(member.handle, number + 1);
-    return { ...member, number };
-  });
 }

@@ -102,6 +102,13 @@ export const vnetdFamily = {
 } as const;
 export type VnetdFamily = (typeof vnetdFamily)[keyof typeof vnetdFamily];
 
+/** enum vnetd_forward; VNETD_ left out of the names */
+export const vnetdForward = {
+  FORWARD_IPV4: 1,
+  FORWARD_IPV6: 2,
+} as const;
+export type VnetdForward = (typeof vnetdForward)[keyof typeof vnetdForward];
+
 /** enum vnetd_peer_flags; VNETD_ left out of the names */
 export const vnetdPeerFlags = {
   PEER_USED: 1,
@@ -273,6 +280,7 @@ export const vnetdWire = {
   VUDP_HDR_LEN: 22,
   VARP_LEN: 43,
   VFWD_HDR_LEN: 32,
+  VFWD_IPV6_HDR_LEN: 52,
   VUDP_IPV4_OVERHEAD: 50,
   VUDP_IPV6_OVERHEAD: 70,
   ETHERIP_PROTOCOL: 97,
@@ -431,10 +439,11 @@ export interface VnetdMeta {
   relayIn: number;
   peers: number;
   unicastMembers: number;
+  forward: number;
 }
 
 export const VnetdMeta = {
-  size: 56,
+  size: 60,
   fields: {
     layout: { offset: 0, size: 4, type: "u32" },
     nextHandle: { offset: 4, size: 4, type: "u32" },
@@ -449,6 +458,7 @@ export const VnetdMeta = {
     relayIn: { offset: 44, size: 4, type: "u32" },
     peers: { offset: 48, size: 4, type: "u32" },
     unicastMembers: { offset: 52, size: 4, type: "u32" },
+    forward: { offset: 56, size: 4, type: "u32" },
   },
 } as const;
 
@@ -465,16 +475,17 @@ export function writeVnetdMeta(out: Buffer, value: VnetdMeta, offset = 0): void 
   out.writeUInt32LE(value.relayIn, offset + 44);
   out.writeUInt32LE(value.peers, offset + 48);
   out.writeUInt32LE(value.unicastMembers, offset + 52);
+  out.writeUInt32LE(value.forward, offset + 56);
 }
 
 export function encodeVnetdMeta(value: VnetdMeta): Buffer {
-  const out = Buffer.alloc(56);
+  const out = Buffer.alloc(60);
   writeVnetdMeta(out, value);
   return out;
 }
 
 export function decodeVnetdMeta(buf: Buffer, offset = 0): VnetdMeta {
-  atLeast(buf, offset, 56, "vnetd_meta");
+  atLeast(buf, offset, 60, "vnetd_meta");
   return {
     layout: buf.readUInt32LE(offset),
     nextHandle: buf.readUInt32LE(offset + 4),
@@ -488,6 +499,7 @@ export function decodeVnetdMeta(buf: Buffer, offset = 0): VnetdMeta {
     relayIn: buf.readUInt32LE(offset + 44),
     peers: buf.readUInt32LE(offset + 48),
     unicastMembers: buf.readUInt32LE(offset + 52),
+    forward: buf.readUInt32LE(offset + 56),
   };
 }
 
@@ -2035,6 +2047,43 @@ export function decodeVnetdVfwdHdr(buf: Buffer, offset = 0): VnetdVfwdHdr {
     msg: decodeVnetdMsgHdr(buf, offset),
     innerIp: Buffer.from(buf.subarray(offset + 4, offset + 24)),
     innerUdp: Buffer.from(buf.subarray(offset + 24, offset + 32)),
+  };
+}
+
+/** struct vnetd_vfwd_ipv6_hdr */
+export interface VnetdVfwdIpv6Hdr {
+  msg: VnetdMsgHdr;
+  innerIp: Uint8Array;
+  innerUdp: Uint8Array;
+}
+
+export const VnetdVfwdIpv6Hdr = {
+  size: 52,
+  fields: {
+    msg: { offset: 0, size: 4, type: "vnetd_msg_hdr" },
+    innerIp: { offset: 4, size: 40, type: "u8", count: 40 },
+    innerUdp: { offset: 44, size: 8, type: "u8", count: 8 },
+  },
+} as const;
+
+export function writeVnetdVfwdIpv6Hdr(out: Buffer, value: VnetdVfwdIpv6Hdr, offset = 0): void {
+  writeVnetdMsgHdr(out, value.msg, offset);
+  putBytes(out, value.innerIp, offset + 4, 40, "innerIp");
+  putBytes(out, value.innerUdp, offset + 44, 8, "innerUdp");
+}
+
+export function encodeVnetdVfwdIpv6Hdr(value: VnetdVfwdIpv6Hdr): Buffer {
+  const out = Buffer.alloc(52);
+  writeVnetdVfwdIpv6Hdr(out, value);
+  return out;
+}
+
+export function decodeVnetdVfwdIpv6Hdr(buf: Buffer, offset = 0): VnetdVfwdIpv6Hdr {
+  atLeast(buf, offset, 52, "vnetd_vfwd_ipv6_hdr");
+  return {
+    msg: decodeVnetdMsgHdr(buf, offset),
+    innerIp: Buffer.from(buf.subarray(offset + 4, offset + 44)),
+    innerUdp: Buffer.from(buf.subarray(offset + 44, offset + 52)),
   };
 }
 

@@ -71,6 +71,8 @@ export interface PathChange extends Place {
 export interface MemberPath extends Place {
   path: number;
   mtuBytes: number;
+  /** what its hellos by this path say: it may use multicast by one and not by another */
+  capabilities: number;
   heardMs: number;
 }
 
@@ -78,7 +80,6 @@ export interface Member {
   handle: number;
   hostId: string;
   bootNonce: string;
-  capabilities: number;
   name: string;
   software: string;
   paths: MemberPath[];
@@ -220,6 +221,11 @@ export class Members {
     return [...this.vnets.values()].flatMap(({ members }) => [...members.values()]);
   }
 
+  /** The host whose path this is. */
+  at(handle: number, place: Place): Member | undefined {
+    return this.vnets.get(handle)?.owners.get(placeKey(place));
+  }
+
   /** What tells the host behind an address from others; the same for all its paths. */
   hostKeyOf(handle: number, address: string): string | undefined {
     for (const { hostId, bootNonce, paths } of this.ofVnet(handle))
@@ -292,9 +298,9 @@ export class Members {
   }
 
   private enter(vnet: VnetMembers, hello: HeardHello, nowMs: number): PathChange[] {
-    const path = { ...placeOf(hello), path: 0, mtuBytes: hello.mtuBytes, heardMs: nowMs };
-    const { handle, hostId, bootNonce, capabilities, name, software } = hello;
-    const host = { handle, hostId, bootNonce, capabilities, name, software };
+    const path = pathOf(hello, 0, nowMs);
+    const { handle, hostId, bootNonce, name, software } = hello;
+    const host = { handle, hostId, bootNonce, name, software };
     const member = { ...host, paths: [path], primary: path };
     vnet.members.set(memberKey(hello), member);
     vnet.owners.set(placeKey(path), member);
@@ -303,13 +309,12 @@ export class Members {
   }
 
   private refresh(member: Member, hello: HeardHello, nowMs: number): HeardResult {
-    const { capabilities, name, software } = hello;
+    const { capabilities, mtuBytes, name, software } = hello;
     const path = member.paths.find((p) => placeKey(p) === placeKey(hello));
     const changed =
-      member.capabilities !== capabilities ||
-      (path !== undefined && path.mtuBytes !== hello.mtuBytes);
-    Object.assign(member, { capabilities, name, software });
-    if (path !== undefined) Object.assign(path, { heardMs: nowMs, mtuBytes: hello.mtuBytes });
+      path !== undefined && (path.capabilities !== capabilities || path.mtuBytes !== mtuBytes);
+    Object.assign(member, { name, software });
+    if (path !== undefined) Object.assign(path, { heardMs: nowMs, mtuBytes, capabilities });
     return { isNew: false, refused: false, changes: changed ? this.changesOf(member) : [] };
   }
 
@@ -329,11 +334,11 @@ export class Members {
       primaryLeft = oldest === member.primary;
     }
     const number = freeNumber(member.paths);
-    const path = { ...placeOf(hello), path: number, mtuBytes: hello.mtuBytes, heardMs: nowMs };
+    const path = pathOf(hello, number, nowMs);
     member.paths.push(path);
     vnet.owners.set(placeKey(path), member);
-    const { capabilities, name, software } = hello;
-    Object.assign(member, { capabilities, name, software });
+    const { name, software } = hello;
+    Object.assign(member, { name, software });
     // The host has a new address where the primary is: follow it.
     const primary = carrierOf(member.primary);
     const follows = primary === carrierOf(path);
@@ -422,6 +427,11 @@ function placeOf({ address, ifindex }: Place): Place {
   return { address, ifindex };
 }
 
+function pathOf(hello: HeardHello, path: number, heardMs: number): MemberPath {
+  const { mtuBytes, capabilities } = hello;
+  return { ...placeOf(hello), path, mtuBytes, capabilities, heardMs };
+}
+
 function placeKey({ address, ifindex }: Place): string {
   return `${String(ifindex)} ${address}`;
 }
@@ -434,14 +444,14 @@ function freeNumber(paths: readonly MemberPath[]): number {
 }
 
 function changeOf(member: Member, path: MemberPath, other: MemberPath | undefined): PathChange {
-  const { handle, capabilities, hostId } = member;
+  const { handle, hostId } = member;
   return {
     ...placeOf(path),
     handle,
     member: true,
     secondary: member.primary !== path,
     mtuBytes: path.mtuBytes,
-    capabilities,
+    capabilities: path.capabilities,
     hostId,
     path: path.path,
     other: other === undefined ? undefined : placeOf(other),

@@ -12,6 +12,11 @@ const ethernetHeaderBytes = 14;
 /** what IP's length can say */
 export const largestPacketBytes = 65_535;
 
+/** What VFWD puts in front of a group packet (bpf/lib/vfwd.h, vfwd_overhead(), in the data plane). */
+export function vfwdOverheadBytes(family: Family): number {
+  return family === 4 ? vnetdWire.VFWD_HDR_LEN : vnetdWire.VFWD_IPV6_HDR_LEN;
+}
+
 /** Outer IP header up to the inner Ethernet header, that one included. */
 export function overheadBytes(family: Family, encapsulation: Encapsulation): number {
   const { VUDP_IPV4_OVERHEAD, VUDP_IPV6_OVERHEAD } = vnetdWire;

@@ -58,6 +58,7 @@ import {
   VnetdPeerStats,
   vnetdVarpWay,
   vnetdFamily,
+  vnetdForward,
   vnetdSecurity,
   vnetdUnderlayFlags,
   vnetdVnetFlags,
@@ -73,6 +74,7 @@ import type {
   Native,
   TestRunOptions,
 } from "../../src/native/contract.js";
+import { isMappedIpv4 } from "../../src/base/address.js";
 import { loadNative } from "../../src/native/load.js";
 import { macBytes, macText, vnetBytes } from "./bytes.js";
 import {
@@ -352,6 +354,11 @@ export class BpfLab {
     return this.ifindexes[device];
   }
 
+  /** of the device's place, of the lab's family, in underlay_list */
+  place(device: "ul0" | "ul1" = "ul0"): number {
+    return placeIndex(device, isIpv6(this.form) ? 6 : 4);
+  }
+
   mac(device: Device): string {
     return this.macs[device];
   }
@@ -443,7 +450,11 @@ export class BpfLab {
     relayIn: 0,
     peers: 0,
     unicastMembers: 0,
+    forward: 0,
   };
+  /** 16 bytes each: whom group frames go to by unicast */
+  private peerAddresses: Buffer[] = [];
+  private memberAddresses: Buffer[] = [];
 
   private meta(change: Partial<VnetdMeta>): void {
     Object.assign(this.metaNow, change);
@@ -477,10 +488,11 @@ export class BpfLab {
       this.native.mapUpdate(this.map("peers"), u32(number), Buffer.alloc(VnetdPeer.size));
       this.native.mapUpdate(this.map("peer_stats"), u32(number), Buffer.alloc(VnetdPeerStats.size));
     }
+    this.peerAddresses = peers.map(({ address }) => addressIn(this.form, addressBytes(address)));
     peers.forEach((peer, at) => {
       const { PEER_USED, PEER_SEND, PEER_UNICAST } = vnetdPeerFlags;
       const record = {
-        addr: addressBytes(peer.address),
+        addr: this.peerAddresses[at]!,
         ifindex: this.ifindex(peer.device ?? "ul0"),
         flags:
           PEER_USED |
@@ -491,7 +503,15 @@ export class BpfLab {
       this.native.mapUpdate(this.map("peers"), u32(at + 1), encodeVnetdPeer(record));
       this.native.mapUpdate(this.map("peer_ids"), record.addr, u32(at + 1));
     });
-    this.meta({ peers: peers.length === 0 ? 0 : peers.length + 1 });
+    this.meta({ peers: peers.length === 0 ? 0 : peers.length + 1, forward: this.forward() });
+  }
+
+  private forward(): number {
+    const { FORWARD_IPV4, FORWARD_IPV6 } = vnetdForward;
+    return [...this.peerAddresses, ...this.memberAddresses].reduce(
+      (families, address) => families | (isMappedIpv4(address) ? FORWARD_IPV4 : FORWARD_IPV6),
+      0,
+    );
   }
 
   peerStats(number: number): VnetdPeerStatsRecord {
@@ -500,14 +520,15 @@ export class BpfLab {
 
   /** The members of a vnet that are sent group frames by unicast. */
   unicastMembers(vnet: LabVnet, addresses: readonly string[]): void {
-    addresses.forEach((address, number) => {
+    this.memberAddresses = addresses.map((text) => addressIn(this.form, addressBytes(text)));
+    this.memberAddresses.forEach((addr, number) => {
       this.native.mapUpdate(
         this.map("unicast_members"),
         encodeVnetdMemberKey({ handle: vnet.handle, number }),
-        encodeVnetdMember({ addr: addressBytes(address), ifindex: this.ifindex("ul0"), port: 0 }),
+        encodeVnetdMember({ addr, ifindex: this.ifindex("ul0"), port: 0 }),
       );
     });
-    this.meta({ unicastMembers: addresses.length });
+    this.meta({ unicastMembers: addresses.length, forward: this.forward() });
   }
 
   /** A new vnet behind vn0; the id, 4 if none is given, now means this one. */

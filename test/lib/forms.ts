@@ -8,6 +8,7 @@
  * fit to the byte.
  */
 import { internetChecksum, ipv4Bytes, ipv4Text, ipv6Bytes, mappedBytes } from "./bytes.js";
+import type { ParsedFrame } from "./packet-parse.js";
 import { VNETD_PORT } from "./packet.js";
 
 export const FORMS = ["udp4", "udp6", "etherip4", "etherip6"] as const;
@@ -79,6 +80,11 @@ export function packetIn(form: Form, packet: Buffer): Buffer | undefined {
     rest = rest.subarray(12);
     length -= 12;
   }
+  if (isIpv6(form) && protocol === UDP) {
+    const forwarded = vfwdIn(rest);
+    length += forwarded.length - rest.length;
+    rest = forwarded;
+  }
   const header = isIpv6(form)
     ? ipv6Header(packet, { protocol, length })
     : ipv4Header(packet, { protocol, length });
@@ -109,6 +115,34 @@ function ipv4Header(packet: Buffer, { protocol, length }: Header): Buffer {
   out.writeUInt16BE(0, 12);
   out.writeUInt16BE(internetChecksum(out.subarray(2)), 12);
   return out;
+}
+
+/** What VFWD forwards was a group packet of the same family: its inner header is rewritten as well. */
+function vfwdIn(datagram: Buffer): Buffer {
+  const isVfwd =
+    datagram.length >= 8 + 32 && datagram.readUInt16BE(2) === VNETD_PORT && datagram[9] === 3;
+  if (!isVfwd) return datagram;
+  const header = datagram.subarray(12, 32);
+  const ip = Buffer.alloc(40);
+  ip[0] = 0x60;
+  header.copy(ip, 2, 4, 6);
+  ip.writeUInt16BE(Math.max(0, header.readUInt16BE(2) - 20), 4);
+  ip[6] = header[9]!;
+  ip[7] = header[8]!;
+  const source = header.subarray(12, 16);
+  if (source.some((byte) => byte !== 0)) ipv6For(source).copy(ip, 8);
+  ipv6For(header.subarray(16)).copy(ip, 24);
+  const out = Buffer.concat([datagram.subarray(0, 12), ip, datagram.subarray(32)]);
+  out.writeUInt16BE(datagram.readUInt16BE(4) + 20, 4);
+  return out;
+}
+
+/** Source and destination of an outer packet as the tables have them, and its TTL or hop limit. */
+export function endsOf({ ipv4, ipv6 }: ParsedFrame): { src: string; dst: string; ttl: number } {
+  if (ipv4 !== undefined) return { src: ipv4.src, dst: ipv4.dst, ttl: ipv4.ttl };
+  if (ipv6 === undefined) throw new Error("not IP");
+  const { src, dst, hopLimit: ttl } = ipv6;
+  return { src: addressText(ipv6Bytes(src)), dst: addressText(ipv6Bytes(dst)), ttl };
 }
 
 /** text of the table's IPv4 address, in the form */

@@ -322,7 +322,9 @@ function parseMessageAt(cursor: Cursor): ParsedMessage {
     };
   }
   if (id === 3) {
-    const innerIp = Buffer.from(cursor.take(20, "VFWD inner IPv4 header"));
+    // an original that relays leaves the version 0
+    const isIpv6 = (cursor.bytes[cursor.offset] ?? 0) >> 4 === 6;
+    const innerIp = Buffer.from(cursor.take(isIpv6 ? 40 : 20, "VFWD inner IP header"));
     const innerUdp = Buffer.from(cursor.take(8, "VFWD inner UDP header"));
     return { kind: "vfwd", opcode, innerIp, innerUdp, inner: Buffer.from(cursor.rest()) };
   }

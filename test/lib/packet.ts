@@ -116,6 +116,8 @@ export interface VfwdOptions {
   group?: string;
   /** as an original relays: version, lengths and TTL of the inner header are zero */
   relayed?: boolean;
+  /** of the group packet; 0: none */
+  ipId?: number;
 }
 export interface Tlv {
   type: number;
@@ -411,11 +413,12 @@ export class PacketBuilder {
   /** the message header, and the inner IPv4 and UDP headers as an original writes them */
   vfwd(options: VfwdOptions = {}): PacketBuilder {
     const { opcode = 0, source = "0.0.0.0", group = VNETD_GROUP, relayed = false } = options;
+    const { ipId: id = 0 } = options;
     const zeroed = relayed ? { version: 0, headerWords: 0, totalLength: 0, ttl: 0 } : {};
     return this.with({
       encode: (body) => Buffer.concat([Buffer.from([0, 3, opcode >> 8, opcode & 0xff]), body]),
     })
-      .ipv4({ src: source, dst: group, checksum: 0, ...zeroed })
+      .ipv4({ src: source, dst: group, checksum: 0, id, ...zeroed })
       .udp({ checksum: 0, ...(relayed ? { length: 0 } : {}) });
   }
 

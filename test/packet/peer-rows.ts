@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Forwarding to peers and from them: rows for a lab in which forwarding() is on. What leaves by
- * clones is in peers.test.ts, with real frames.
+ * Forwarding to peers and from them: rows for a lab in which forwarding() is on, of UDP over IPv4 or
+ * IPv6. What leaves by clones is in peers.test.ts, with real frames.
  */
 import { expect } from "vitest";
 import { vnetdControlOp, vnetdMark, vnetdNexthopFlags } from "../../src/generated/layouts.js";
-import { expectBytes, hex, macBytes, mappedBytes } from "../lib/bytes.js";
+import { expectBytes, hex, ipv6Bytes, macBytes, mappedBytes } from "../lib/bytes.js";
 import { REASSEMBLY_PORT, REASSEMBLY_SECRET } from "../lib/bpf-lab.js";
 import {
   BROADCAST_MAC,
@@ -15,13 +15,28 @@ import {
   packet,
   type PacketBuilder,
 } from "../lib/packet.js";
+import { endsOf, fragmentIpv6, isIpv6, packetIn, type Form } from "../lib/forms.js";
 import { parseFrame } from "../lib/packet-parse.js";
-import { GUEST_A, GUEST_B, PEER, THIRD, US, fromPeer, innerFrame, type Row } from "./rows.js";
+import {
+  GUEST_A,
+  GUEST_B,
+  PEER,
+  THIRD,
+  US,
+  fromPeer,
+  groupMac,
+  innerFrame,
+  type Row,
+  type RowContext,
+} from "./rows.js";
 
 /** a host of another subnet, and the peer there */
 export const FAR = "10.66.9.3";
 export const FAR_PEER = "10.66.9.1";
 export const FAR_MAC = "aa:00:00:00:04:09";
+
+/** of what is sent to the group here: the original's, and no more than the link where IPv6 says so */
+export const groupTtl = (form: Form): number => (isIpv6(form) ? 1 : 64);
 
 /** different in each row, so that no row's frame is a copy of another's */
 let frames = 0;
@@ -35,6 +50,7 @@ export interface Forwarded {
   group?: string;
   from?: string;
   relayed?: boolean;
+  ipId?: number;
 }
 
 export const vfwd = ({ from = FAR_PEER, ...rest }: Forwarded = {}): PacketBuilder =>
@@ -50,11 +66,16 @@ const takenOut = (source = FAR): PacketBuilder =>
     .ipv4({ src: source, dst: VNETD_GROUP, ttl: 64 })
     .udp({ checksum: 0 });
 const FORWARDED = vnetdMark.MARK_SEGMENTED | vnetdMark.MARK_FORWARDED;
+/** a mark of the lab's own place */
+const marked =
+  (mark: number) =>
+  ({ lab }: RowContext): number =>
+    mark | lab.place();
 
 const relayIn: Omit<Row, "description" | "input" | "verdict"> = {
   program: "vnetd_relay",
   setup: setPeers,
-  mark: vnetdMark.MARK_RELAY_IN,
+  mark: marked(vnetdMark.MARK_RELAY_IN),
   direction: "decap",
   reasonsKnowVnet: false,
   forwarded: 0,
@@ -68,7 +89,7 @@ const heard: Row[] = [
     input: far().payload(fresh().build()),
     verdict: "redirect",
     forwarded: 0,
-    check: ({ mark }) => expect(mark).toBe(vnetdMark.MARK_RELAY_IN),
+    check: ({ lab, mark }) => expect(mark).toBe(vnetdMark.MARK_RELAY_IN | lab.place()),
   },
   {
     description: "vfwd_not_peer: a peer's neighbour",
@@ -119,14 +140,15 @@ const inside: Row[] = [
     const frame = fresh();
     return {
       ...relayIn,
+      ...("relayed" in options ? { forms: ["udp4"] } : {}),
       description: `what is inside is taken out: ${description}`,
       input: vfwd(options).vudp({ vnet: "4" }).payload(frame.build()),
       verdict: "redirect",
       check: ({ output, mark, lab }) => {
-        expect(mark).toBe(FORWARDED);
+        expect(mark).toBe(FORWARDED | lab.place());
         const out = parseFrame(output);
-        expect(out).toMatchObject({ dst: VNETD_GROUP_MAC, src: "02:00:0a:42:01:01" });
-        expect(out.ipv4).toMatchObject({ src: source, dst: VNETD_GROUP, ttl: 64 });
+        expect(out).toMatchObject({ dst: groupMac(lab.form), src: "02:00:0a:42:01:01" });
+        expect(endsOf(out)).toEqual({ src: source, dst: VNETD_GROUP, ttl: groupTtl(lab.form) });
         expect(out.udp).toMatchObject({ src: 1798, dst: 1798, checksum: 0 });
         if (out.message?.kind !== "vudp") throw new Error("not VUDP");
         expectBytes(out.message.frame, frame.build());
@@ -162,6 +184,7 @@ const inside: Row[] = [
     input[at] = value;
     return {
       ...relayIn,
+      forms: ["udp4"],
       description: `${reason}: ${description}`,
       input,
       verdict: "drop",
@@ -176,12 +199,13 @@ const inside: Row[] = [
       ["vfwd_not_group", "another group", vfwd({ group: "224.10.0.2" }).vudp({ vnet: "4" })],
       ["vfwd_not_group", "a host", vfwd({ group: PEER }).vudp({ vnet: "4" })],
       ["bad_source_address", "multicast", vfwd({ source: "224.1.2.3" }).vudp({ vnet: "4" })],
-      ["bad_source_address", "loopback", vfwd({ source: "127.0.0.1" }).vudp({ vnet: "4" })],
-      ["bad_source_address", "0/8", vfwd({ source: "0.1.2.3" }).vudp({ vnet: "4" })],
+      ["bad_source_address", "loopback", vfwd({ source: "127.0.0.1" }).vudp({ vnet: "4" }), "udp4"],
+      ["bad_source_address", "0/8", vfwd({ source: "0.1.2.3" }).vudp({ vnet: "4" }), "udp4"],
       ["own_echo", "this host's own", vfwd({ source: US }).vudp({ vnet: "4" })],
     ] as const
-  ).map(([reason, description, outer]): Row => ({
+  ).map(([reason, description, outer, form]): Row => ({
     ...relayIn,
+    ...(form === undefined ? {} : { forms: [form] }),
     description: `${reason}: inside VFWD, ${description}`,
     input:
       reason === "vfwd_nested"
@@ -195,7 +219,6 @@ const inside: Row[] = [
 ];
 
 interface CopyOptions extends Omit<Forwarded, "from"> {
-  ipId?: number;
   /** default: one of ours, from a port of its flow */
   sender?: "ours" | "original";
 }
@@ -204,22 +227,23 @@ interface CopyOptions extends Omit<Forwarded, "from"> {
 const again = (
   before: readonly (CopyOptions & { drop?: boolean })[],
   last: CopyOptions,
-): Pick<Row, "setup" | "input"> => {
+): Pick<Row, "setup" | "input" | "forms"> => {
   const frame = fresh().build();
-  const build = ({ ipId = 0, sender = "ours", ...rest }: CopyOptions): Buffer => {
+  const build = ({ sender = "ours", ...rest }: CopyOptions): Buffer => {
     const bytes = vfwd({ source: FAR, ...rest })
       .vudp({ vnet: "4" })
       .payload(frame)
       .build();
-    bytes.writeUInt16BE(ipId, 14 + 32 + 4);
     if (sender === "ours") bytes.writeUInt16BE(50_001, 14 + 32 + 20);
     return bytes;
   };
   return {
+    ...([...before, last].some(({ relayed }) => relayed) ? { forms: ["udp4"] } : {}),
     setup: (context) => {
       setPeers(context);
+      const mark = marked(vnetdMark.MARK_RELAY_IN)(context);
       for (const { drop = false, ...each } of before) {
-        const run = context.lab.run("vnetd_relay", build(each), { mark: vnetdMark.MARK_RELAY_IN });
+        const run = context.lab.run("vnetd_relay", build(each), { mark });
         expect(run.verdict).toBe(drop ? "drop" : "redirect");
       }
     },
@@ -389,7 +413,7 @@ const sent: Row[] = [
     encapsulated: { to: VNETD_GROUP, ttl: 1, frame: broadcast },
     learned: { [GUEST_A]: "local" },
     events: ({ vnet }) => [{ kind: "local-new", handle: vnet.handle, mac: GUEST_A }],
-    check: ({ mark }) => expect(mark).toBe(vnetdMark.MARK_RELAY),
+    check: ({ lab, mark }) => expect(mark).toBe(vnetdMark.MARK_RELAY | lab.place()),
   },
   {
     description: "with peers the group gets the packet all the same",
@@ -430,7 +454,7 @@ const stale: Row[] = (
   program: "vnetd_relay",
   setup: setPeers,
   input,
-  mark,
+  mark: mark === 0 ? 0 : marked(mark),
   verdict: "drop",
   reasons: ["stale_pass"],
   reasonsKnowVnet: false,
@@ -441,7 +465,7 @@ const whole: Row[] = [
     description: "a whole packet leaves by its device",
     program: "vnetd_relay",
     input: packet().eth().ipv4({ src: US, dst: PEER }).udp().payload(100),
-    mark: vnetdMark.MARK_RELAY_OUT,
+    mark: marked(vnetdMark.MARK_RELAY_OUT),
     verdict: "redirect",
     forwarded: 0,
     check: ({ mark }) => expect(mark).toBe(0),
@@ -450,7 +474,7 @@ const whole: Row[] = [
     description: "one that does not fit leaves in clones, a fragment each",
     program: "vnetd_relay",
     input: packet().eth().ipv4({ src: US, dst: PEER }).udp().payload(1600),
-    mark: vnetdMark.MARK_RELAY_OUT,
+    mark: marked(vnetdMark.MARK_RELAY_OUT),
     verdict: "drop",
   },
 ];
@@ -498,6 +522,109 @@ const fragments: Row[] = [
   })),
 ];
 
+/** the lab's family is IPv6: what differs there */
+const inner6 = (description: string, reason: string, change: (inner: Buffer) => void): Row => {
+  const input = packetIn("udp6", far().payload(fresh().build()).build())!;
+  change(input.subarray(14 + 40 + 8 + 4));
+  return { ...relayIn, forms: ["udp6"], description, input, verdict: "drop", reasons: [reason] };
+};
+const source6 = (text: string) => (inner: Buffer) => void ipv6Bytes(text).copy(inner, 8);
+const first6 = (outer: PacketBuilder): Buffer =>
+  fragmentIpv6(packetIn("udp6", outer.payload(largeFrame.build()).build())!, 1500)[0]!;
+const atomic6 = (outer: PacketBuilder): Buffer => {
+  const [whole] = fragmentIpv6(packetIn("udp6", outer.build())!, 9000);
+  return whole!;
+};
+
+const overIpv6: Row[] = [
+  inner6("vfwd_bad_inner: IPv4 inside", "vfwd_bad_inner", (inner) => (inner[0] = 0x45)),
+  inner6("vfwd_bad_inner: version 0 inside", "vfwd_bad_inner", (inner) => (inner[0] = 0)),
+  inner6("vfwd_bad_inner: extension headers inside", "vfwd_bad_inner", (inner) => (inner[6] = 0)),
+  inner6("bad_source_address: ::1 inside", "bad_source_address", source6("::1")),
+  inner6("bad_source_address: IPv4 inside", "bad_source_address", source6("::ffff:a42:903")),
+  inner6(
+    "bad_source_address: link-local, of another link",
+    "bad_source_address",
+    source6("fe80::1"),
+  ),
+  {
+    ...relayIn,
+    forms: ["udp6"],
+    description: "what is inside is taken out: with a fragment header, and whole",
+    input: atomic6(far().payload(fresh().build())),
+    verdict: "redirect",
+    check: ({ output, lab }) => {
+      const out = parseFrame(output);
+      expect(endsOf(out)).toEqual({ src: FAR, dst: VNETD_GROUP, ttl: 1 });
+      expect(out.ipv6?.nextHeader).toBe(17);
+      expect(Number(lab.peerStats(1).heardFrames)).toBe(1);
+    },
+  },
+  {
+    description:
+      "a first fragment of VFWD over IPv6 goes to the stack in a form that brings it back",
+    forms: ["udp6"],
+    program: "vnetd_decap",
+    setup: setPeers,
+    input: first6(far({ ipId: 0x1234 })),
+    verdict: "pass",
+    check: ({ output, input }) => {
+      // Ethernet, IPv6, the fragment header
+      const front = 14 + 40 + 8;
+      const header = Buffer.concat([
+        input.subarray(front, front + 2),
+        Buffer.from([REASSEMBLY_PORT >> 8, REASSEMBLY_PORT & 0xff]),
+        input.subarray(front + 4, front + 6),
+        // of the place with number 2
+        hex("0000 08000000 012000 00"),
+        REASSEMBLY_SECRET,
+        hex("0000 0800"),
+        // the original source, the number, the source port, and what is left
+        ipv6Bytes("fd66::a42:903"),
+        hex("1234 0706 00000000000000000000"),
+      ]);
+      expectBytes(
+        output,
+        Buffer.concat([input.subarray(0, front), header, input.subarray(front + 60)]),
+      );
+    },
+  },
+  ...(
+    [
+      ["vfwd_not_peer", far({ from: "10.66.9.2" })],
+      ["vfwd_not_group", far({ group: "224.10.0.2" })],
+      ["vfwd_nested", vfwd().vfwd().vudp({ vnet: "4" })],
+      ["vfwd_bad_inner", vfwd().varp({ vnet: "4", vmac: FAR_MAC })],
+    ] as const
+  ).map(([reason, outer]): Row => ({
+    description: `a first fragment of VFWD over IPv6 is refused as a whole packet would be: ${reason}`,
+    forms: ["udp6"],
+    program: "vnetd_decap",
+    setup: setPeers,
+    input: first6(outer),
+    verdict: "drop",
+    reasons: [reason],
+    reasonsKnowVnet: false,
+    events: () => (reason === "vfwd_not_peer" ? [{ kind: "not-peer", address: "10.66.9.2" }] : []),
+  })),
+];
+
+/** EtherIP is relayed by nobody, and says so where nobody hears it */
+const etherip: Row[] = [
+  {
+    description: "no_receiver: a vnet that uses EtherIP, although there are peers",
+    program: "vnetd_encap",
+    vnet: { etherip: true },
+    underlay: { noGroup: true },
+    setup: setPeers,
+    input: broadcast,
+    verdict: "drop",
+    reasons: ["no_receiver"],
+    learned: { [GUEST_A]: "local" },
+    events: ({ vnet }) => [{ kind: "local-new", handle: vnet.handle, mac: GUEST_A }],
+  },
+];
+
 export const PEER_ROWS: Row[] = [
   ...heard,
   ...inside,
@@ -507,5 +634,7 @@ export const PEER_ROWS: Row[] = [
   ...stale,
   ...whole,
   ...fragments,
+  ...overIpv6,
+  ...etherip,
 ];
 export { broadcast, macBytes };

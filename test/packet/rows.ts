@@ -247,7 +247,7 @@ export function expectEncapsulated(
   return outer;
 }
 
-function groupMac(form: Form): string {
+export function groupMac(form: Form): string {
   if (!isIpv6(form)) return VNETD_GROUP_MAC;
   return `33:33:${macText(ipv6Bytes(textIn(form, VNETD_GROUP)).subarray(12))}`;
 }

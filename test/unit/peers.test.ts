@@ -2,6 +2,7 @@
 /** Peers: what they stand for, which peerings are missing, whether multicast works, and VFWD. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { parseAddress } from "../../src/base/address.js";
 import { parsePeer } from "../../src/base/peer.js";
 import { MulticastPolicy } from "../../src/varp/multicast-policy.js";
 import { missingPeerings, sameSubnet, type ForwardingHost } from "../../src/varp/peer-mesh.js";
@@ -30,6 +31,7 @@ describe("a peer's text", () => {
     "::",
     "::1",
     "ff02::1",
+    "fe80::1",
     "300.1.1.1",
     "1.2.3",
     "a b",
@@ -243,20 +245,37 @@ describe("whether multicast works", () => {
 describe("VFWD", () => {
   it("is what an original sends for a message of its own", () => {
     const [forwarded, toGroup] = datagramsOf("routed-peer-fwd-br1");
-    const target = { group: Uint8Array.of(224, 10, 0, 1), port: 1798 };
+    const target = { group: parseAddress("224.10.0.1"), port: 1798 };
     expectBytes(encodeVfwd(toGroup!.payload, target), forwarded!.payload);
   });
 
-  it("of any length that fits", () => {
-    const target = { group: Uint8Array.of(224, 10, 0, 1), port: 1798 };
+  it("over IPv6 has an IPv6 packet inside", () => {
+    const message = Buffer.from("01020304", "hex");
+    const out = encodeVfwd(message, { group: parseAddress("ff12::8000:706"), port: 1798 });
+    const expected =
+      "00030000" +
+      // version, payload length, UDP, hop limit; from nobody to the group
+      "60000000000c1140" +
+      "00000000000000000000000000000000ff120000000000000000000080000706" +
+      "07060706000c0000" +
+      "01020304";
+    expectBytes(out, Buffer.from(expected, "hex"));
+  });
+
+  it.each([
+    { group: "224.10.0.1", header: 32, lengthAt: 6, length: 28, udpAt: 28, most: 65_475 },
+    { group: "ff12::8000:706", header: 52, lengthAt: 8, length: 8, udpAt: 48, most: 65_475 },
+  ])("of any length that fits, to $group", ({ header, lengthAt, length, udpAt, ...rest }) => {
+    const target = { group: parseAddress(rest.group), port: 1798 };
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 2000 }), (message) => {
         const out = encodeVfwd(Buffer.from(message), target);
-        expect(out.length).toBe(32 + message.length);
-        expect(out.readUInt16BE(6)).toBe(28 + message.length);
-        expect(out.readUInt16BE(28)).toBe(8 + message.length);
+        expect(out.length).toBe(header + message.length);
+        expect(out.readUInt16BE(lengthAt)).toBe(length + message.length);
+        expect(out.readUInt16BE(udpAt)).toBe(8 + message.length);
       }),
     );
-    expect(() => encodeVfwd(Buffer.alloc(65_500), target)).toThrow(RangeError);
+    expect(encodeVfwd(Buffer.alloc(rest.most), target).length).toBe(header + rest.most);
+    expect(() => encodeVfwd(Buffer.alloc(rest.most + 1), target)).toThrow(RangeError);
   });
 });
