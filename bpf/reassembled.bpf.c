@@ -191,6 +191,24 @@ SUBPROGRAM __u32 reassembled_heard(struct __sk_buff *skb, const struct received 
 	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
 }
 
+/*
+ * The rest is bpf/decap.bpf.c's, by the segmenting pair: headers that were put in front of a packet
+ * are taken for its Ethernet header, and cannot be taken off, until it is received anew.
+ */
+static __always_inline __u32 as_group_packet(struct __sk_buff *skb, const struct received *r,
+					     int *action)
+{
+	__u32 zero = 0;
+	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
+
+	if (!m || !m->segment_out)
+		return VNETD_DROP_BAD_SUPERFRAME;
+	skb->mark = VNETD_MARK_SEGMENTED | VNETD_MARK_FORWARDED |
+		    (r->underlay->index & VNETD_MARK_INDEX);
+	*action = bpf_redirect(m->segment_out, 0);
+	return VNETD_OK;
+}
+
 /* The address that the packet came from. False where it did not come through the VXLAN device. */
 static __always_inline bool sender_of(struct __sk_buff *skb, struct bpf_tunnel_key *key,
 				      union address *sender)
@@ -214,7 +232,7 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 		__be16 type;
 		__u8 eth[ETH_HLEN];
 	} VNETD_PACKED in;
-	__u32 zero = 0, reason, slot, front = ETH_HLEN;
+	__u32 zero = 0, reason, slot;
 	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
 	struct bpf_tunnel_key key = {};
 
@@ -242,12 +260,16 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 		reason = reassembled_group(skb, r) ?: reassembled_heard(skb, r);
 		if (reason)
 			return reason;
-		front = room_of(form_of(r->underlay, VNETD_ENCAP_UDP));
+		if (v->traffic)
+			v->traffic->fragmented[VNETD_DIR_DECAP] += 1;
+		/* counted when it comes back */
+		v->traffic = NULL;
+		return as_group_packet(skb, r, action);
 	}
 	reason = learn_remote(skb, r, in.eth + ETH_ALEN, v);
 	if (reason)
 		return reason;
-	reason = strip(skb, front, in.eth, v->len);
+	reason = strip(skb, ETH_HLEN, in.eth, v->len);
 	if (reason)
 		return reason;
 	if (v->traffic)

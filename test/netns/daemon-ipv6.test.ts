@@ -6,15 +6,11 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AttachedDevice, HostInfo, StatusInfo, VarpEntry } from "../../src/api/contract.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
-import { quickHello, startDaemon } from "./world.js";
+import { addAddress, quickHello, startDaemon } from "./world.js";
 
 /** 1500 bytes that may be fragmented */
 const pingLarge = "ping -M dont -c 3 -i 0.05 -W 1 -s 1472";
 const group6 = "ff12::8000:706";
-/** no duplicate address detection: a test need not wait for it */
-async function addAddress(host: Host, address: string): Promise<void> {
-  await host.exec(`ip addr add ${address} dev eth0 nodad`);
-}
 const attached = async (host: Host): Promise<AttachedDevice[]> =>
   (await host.vnetdJson<StatusInfo>(["status"])).attached;
 const hosts = (host: Host): Promise<HostInfo[]> => host.vnetdJson<HostInfo[]>(["hosts"]);

@@ -4,9 +4,18 @@
  * and hosts that find it out. And peers that are names.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { addressToText, type Family } from "../../src/base/address.js";
 import type { AttachedDevice, HostInfo, PeerInfo, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, type Capture, type Guest, type Host } from "../lib/lab.js";
-import { quickHello, routedHost, routedSubnets, startDaemon } from "./world.js";
+import {
+  Names,
+  configFor,
+  quickHello,
+  routedHost,
+  routedSubnets,
+  startDaemon,
+  underlayAddress,
+} from "./world.js";
 
 const status = (host: Host): Promise<StatusInfo> => host.vnetdJson<StatusInfo>(["status"]);
 const device = async (host: Host): Promise<AttachedDevice> => (await status(host)).attached[0]!;
@@ -18,7 +27,11 @@ const knows = async (host: Host, count: number): Promise<boolean> =>
   (await host.vnetdJson<HostInfo[]>(["hosts"])).length === count;
 
 const destinations = ({ packets }: Capture): string[] =>
-  packets.map(({ data }) => [...data.subarray(30, 34)].join("."));
+  packets.map(({ data }) =>
+    data.readUInt16BE(12) === 0x86dd
+      ? addressToText(data.subarray(38, 54))
+      : [...data.subarray(30, 34)].join("."),
+  );
 
 /** Whether the bridge of the LAN carries what goes to a multicast address. */
 async function carryMulticast(lab: Lab, hosts: readonly Host[], on: boolean): Promise<void> {
@@ -44,45 +57,78 @@ async function broadcastOnce(guests: readonly Guest[], from: number): Promise<vo
   expect(captures.map(({ packets }) => packets.length)).toEqual(guests.map(() => sent));
 }
 
-async function hostsAndGuests(
+/** Clouds answer neighbour discovery in the network's place, where no multicast passes. */
+async function knowNeighbours(hosts: readonly Host[]): Promise<void> {
+  for (const [at, other] of hosts.entries()) {
+    const mac = await other.mac("eth0");
+    const address = underlayAddress(6, 1, at + 1);
+    for (const host of hosts.filter((each) => each !== other))
+      await host.exec(`ip -6 neigh replace ${address} lladdr ${mac} nud permanent dev eth0`);
+  }
+}
+
+interface Site {
+  hosts: Host[];
+  guests: Guest[];
+}
+
+/** Three hosts on a LAN without multicast, each with a guest in vnet 4, all peers of one another. */
+async function siteWithoutMulticast(
   lab: Lab,
-  names: readonly string[],
+  families: readonly Family[],
   config: string,
-): Promise<{ hosts: Host[]; guests: Guest[] }> {
+): Promise<Site> {
   const hosts: Host[] = [];
   const guests: Guest[] = [];
-  for (const [at, name] of names.entries()) {
-    const host = await lab.host(name, { underlay: `10.66.1.${at + 1}/24` });
+  await routedSubnets(lab, 1, families);
+  for (const [at, name] of ["a", "b", "c"].entries()) {
+    const host = await routedHost(lab, name, { subnet: 1, number: at + 1, families });
     hosts.push(host);
     await startDaemon(host, { config });
     await host.vnetd(["vnet-create", "-b", "br4", "4"]);
-    guests.push(await host.guest(`g${name}`, { bridge: "br4", address: `10.4.0.${at + 1}/24` }));
+    const address = `10.4.0.${at + 1}/24`;
+    guests.push(await host.guest(`g${name}`, { bridge: "br4", address, mtuBytes: 1500 }));
+  }
+  if (families.includes(6)) await knowNeighbours(hosts);
+  await carryMulticast(lab, hosts, false);
+  for (const host of hosts) await host.vnetd(["attach", "eth0"]);
+  for (const host of hosts) {
+    for (const [at, other] of hosts.entries()) {
+      if (other === host) continue;
+      for (const family of families)
+        await host.vnetd(["peer-add", underlayAddress(family, 1, at + 1)]);
+    }
   }
   return { hosts, guests };
 }
 
-describe("multicast: off, and all others are peers", () => {
+const SITES: [string, readonly Family[]][] = [
+  ["IPv4", [4]],
+  ["IPv6", [6]],
+  ["both families", [4, 6]],
+];
+/** what `peers` shows of the two others */
+const allWays = (families: readonly Family[], way: string): string =>
+  [...families, ...families].map(() => way).join();
+
+describe.each(SITES)("multicast: off, and all others are peers, by %s", (_what, families) => {
   let lab: Lab;
   let hosts: Host[];
   let guests: Guest[];
 
   beforeAll(async () => {
     lab = await Lab.create();
-    const config = `${quickHello}multicast: off\n`;
-    ({ hosts, guests } = await hostsAndGuests(lab, ["a", "b", "c"], config));
-    await carryMulticast(lab, hosts, false);
-    for (const host of hosts) await host.vnetd(["attach", "eth0"]);
-    for (const [at, host] of hosts.entries()) {
-      for (const other of [1, 2, 3])
-        if (other !== at + 1) await host.vnetd(["peer-add", `10.66.1.${other}`]);
-    }
+    const config = `${configFor(families)}multicast: off\n`;
+    ({ hosts, guests } = await siteWithoutMulticast(lab, families, config));
   });
   afterAll(() => lab.close());
 
   it("the hosts find one another", async () => {
     for (const host of hosts) await eventually(() => knows(host, 2), { timeoutMs: 10_000 });
     for (const host of hosts)
-      await eventually(async () => (await ways(host)).join() === "unicast,unicast");
+      await eventually(async () => (await ways(host)).join() === allWays(families, "unicast"), {
+        timeoutMs: 10_000,
+      });
   });
 
   it("guests reach one another; each hears a broadcast once", async () => {
@@ -95,20 +141,39 @@ describe("multicast: off, and all others are peers", () => {
     await broadcastOnce(guests, 2);
   });
 
+  it("TCP, and frames of 1500 bytes", async () => {
+    const { stdout } = await guests[0]!.exec("ping -M dont -c 3 -i 0.05 -W 2 -s 1472 10.4.0.2");
+    expect(stdout).toMatch(/3 received/);
+    const { bytes } = await guests[0]!.iperf3(guests[2]!, { address: "10.4.0.3", seconds: 1 });
+    expect(bytes).toBeGreaterThan(1e6);
+    const heard = await guests[1]!.capture("eth0", "icmp and ether broadcast");
+    await guests[0]!.tryExec("ping -b -c 2 -i 0.2 -W 1 -s 1472 10.4.0.255");
+    await eventually(() => heard.packets.length >= 2, { what: "large broadcasts" });
+    await heard.stop();
+    expect(heard.packets).toHaveLength(2);
+  });
+
   it("as plain VUDP, to the members of the vnet only, and nothing to the group", async () => {
     await hosts[1]!.vnetd(["vnet-delete", "4"]);
     await eventually(async () => {
       const known = await hosts[0]!.vnetdJson<HostInfo[]>(["hosts"]);
       return known.some((each) => !each.vnets.some((id) => id.endsWith(":0004")));
     });
-    const vudp = await hosts[0]!.capture(
-      "eth0",
-      "src 10.66.1.1 and udp port 1798 and udp[8:2] = 2 and udp[28:2] = 4",
-    );
+    const captures: Capture[] = [];
+    for (const family of families) {
+      const vudp =
+        family === 4
+          ? "udp[8:2] = 2 and udp[28:2] = 4"
+          : "ip6[6] = 17 and ip6[48:2] = 2 and ip6[68:2] = 4";
+      const filter = `src ${underlayAddress(family, 1, 1)} and udp port 1798 and ${vudp}`;
+      captures.push(await hosts[0]!.capture("eth0", filter));
+    }
     await broadcastOnce([guests[0]!, guests[2]!], 0);
-    await vudp.stop();
-    expect(vudp.packets.length).toBeGreaterThan(0);
-    expect(new Set(destinations(vudp))).toEqual(new Set(["10.66.1.3"]));
+    for (const capture of captures) await capture.stop();
+    // by one of the member's paths, if there are two
+    const all = new Set(captures.flatMap(destinations));
+    expect(all.size).toBe(1);
+    expect(families.map((family) => underlayAddress(family, 1, 3))).toContain([...all][0]);
     await hosts[1]!.vnetd(["vnet-create", "-b", "br4", "4"]);
     await eventually(async () => (await guests[0]!.ping("10.4.0.2", { count: 1 })).lost === 0, {
       timeoutMs: 10_000,
@@ -119,7 +184,8 @@ describe("multicast: off, and all others are peers", () => {
     expect(await device(hosts[0]!)).toMatchObject({ groupWay: "unicast" });
     expect((await device(hosts[0]!)).groupWhy).toMatch(/configuration/);
     expect((await hosts[0]!.vnetd(["status"])).stdout).toMatch(/eth0 .*unicast +the configuration/);
-    expect((await hosts[0]!.exec("ip addr show dev eth0")).stdout).not.toContain("224.10.0.1");
+    const { stdout } = await hosts[0]!.exec("ip addr show dev eth0");
+    for (const group of ["224.10.0.1", "ff12::8000:706"]) expect(stdout).not.toContain(group);
   });
 
   it("without daemons as well", async () => {
@@ -132,20 +198,14 @@ describe("multicast: off, and all others are peers", () => {
   });
 });
 
-describe("multicast is found not to work", () => {
+describe.each(SITES.slice(0, 2))("multicast is found not to work, by %s", (_what, families) => {
   let lab: Lab;
   let hosts: Host[];
   let guests: Guest[];
 
   beforeAll(async () => {
     lab = await Lab.create();
-    ({ hosts, guests } = await hostsAndGuests(lab, ["a", "b", "c"], quickHello));
-    await carryMulticast(lab, hosts, false);
-    for (const host of hosts) await host.vnetd(["attach", "eth0"]);
-    for (const [at, host] of hosts.entries()) {
-      for (const other of [1, 2, 3])
-        if (other !== at + 1) await host.vnetd(["peer-add", `10.66.1.${other}`]);
-    }
+    ({ hosts, guests } = await siteWithoutMulticast(lab, families, configFor(families)));
   });
   afterAll(() => lab.close());
 
@@ -218,18 +278,10 @@ describe("a host without multicast, and a subnet with it", () => {
 describe("a peer that is a name", () => {
   let lab: Lab;
   let a: Host;
-  let hostsFile: string;
+  let names: Names;
 
-  const nameMeans = async (...addresses: string[]): Promise<void> => {
-    const lines = addresses.map((address) => `${address} peers.example`).join("\n");
-    await a.exec([
-      "sh",
-      "-c",
-      `printf '%s\n' '127.0.0.1 localhost' "$1" > ${hostsFile}`,
-      "sh",
-      lines,
-    ]);
-  };
+  const nameMeans = (...addresses: string[]): Promise<void> =>
+    names.set("peers.example", addresses);
   const addresses = async (): Promise<string[]> =>
     (await a.vnetdJson<PeerInfo[]>(["peers"])).flatMap((peer) =>
       peer.addresses.map(({ address }) => address),
@@ -239,23 +291,9 @@ describe("a peer that is a name", () => {
     lab = await Lab.create();
     await routedSubnets(lab, 2);
     a = await routedHost(lab, "a", { subnet: 1, number: 1 });
-    hostsFile = lab.file("hosts", "127.0.0.1 localhost\n");
-    // a resolver of the daemon's own: its /etc/hosts, and no name server that answers
-    const resolver = lab.file(
-      "resolv.conf",
-      "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-    );
-    const vnetd = new URL("../../bin/vnetd", import.meta.url).pathname;
-    const program = lab.file(
-      "vnetd",
-      `#!/bin/sh
-exec unshare -m sh -c 'mount --bind ${hostsFile} /etc/hosts
-mount --bind ${resolver} /etc/resolv.conf
-exec ${vnetd} "$@"' sh "$@"
-`,
-    );
-    await a.exec(["chmod", "+x", program]);
+    names = new Names(lab, a);
     await nameMeans("10.66.2.1", "10.66.2.2", "10.66.1.1", "2001:db8::7");
+    const { program } = names;
     await startDaemon(a, { config: `${quickHello}resolveSeconds: 1\n`, program });
     await a.vnetd(["attach", "eth0"]);
     await a.vnetd(["peer-add", "Peers.Example"]);
@@ -268,7 +306,9 @@ exec ${vnetd} "$@"' sh "$@"
     const [peer] = await a.vnetdJson<PeerInfo[]>(["peers"]);
     expect(peer).toMatchObject({ peer: "peers.example", problem: "" });
     expect(peer!.addresses.filter(({ way }) => way === "vfwd")).toHaveLength(2);
+    // which this host does not have, and need not
     expect(peer!.addresses.find(({ address }) => address.includes(":"))?.problem).toMatch(/IPv6/);
+    expect((await status(a)).problems).toEqual([]);
   });
 
   it("addresses that come and go are followed", async () => {
@@ -317,6 +357,7 @@ describe("what peer-add refuses", () => {
     ["10.66.1.1", "BAD_PEER"],
     ["a b", "BAD_PEER"],
     ["127.0.0.1", "BAD_PEER"],
+    ["fe80::1", "BAD_PEER"],
   ])("%s: %s", async (peer, code) => {
     const { code: exit, stderr } = await a.tryVnetd(["peer-add", peer, "--json"]);
     expect(exit).toBe(1);

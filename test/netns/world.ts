@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Labs that the end-to-end tests begin with: hosts with a daemon each, attached to one LAN. */
+import { chmodSync } from "node:fs";
+import type { Family } from "../../src/base/address.js";
 import { type Host } from "../lib/lab.js";
 import type { DaemonOptions, Lab } from "../lib/lab.js";
 
@@ -38,13 +40,42 @@ export async function startDaemon(host: Host, options: DaemonOptions = {}): Prom
   });
 }
 
-/** Subnet n is LAN lan(n-1), 10.66.n.0/24, with the router at .254. */
-export async function routedSubnets(lab: Lab, count: number): Promise<Host> {
-  const underlay: Record<string, string> = {};
-  for (let subnet = 1; subnet <= count; subnet++)
-    underlay[`lan${subnet - 1}`] = `10.66.${subnet}.254/24`;
-  const router = await lab.host("router", { underlay });
+/** Where a host is on a routed subnet. */
+export const underlayAddress = (family: Family, subnet: number, number: number): string =>
+  family === 4 ? `10.66.${subnet}.${number}` : `fd66:0:0:${subnet}::${number.toString(16)}`;
+
+const withPrefix = (family: Family, subnet: number, number: number): string =>
+  `${underlayAddress(family, subnet, number)}/${family === 4 ? 24 : 64}`;
+
+/** Another address of a device; no duplicate address detection: a test need not wait for it. */
+export async function addAddress(host: Host, address: string, device = "eth0"): Promise<void> {
+  const nodad = address.includes(":") ? ["nodad"] : [];
+  await host.exec(["ip", "address", "add", address, "dev", device, ...nodad]);
+}
+
+const ROUTER = 254;
+
+/**
+ * Subnet n is LAN lan(n-1), 10.66.n.0/24 or fd66:0:0:n::/64 or both, with a router that forwards no
+ * multicast at .254 or ::fe.
+ */
+export async function routedSubnets(
+  lab: Lab,
+  count: number,
+  [first = 4, ...more]: readonly Family[] = [4],
+): Promise<Host> {
+  const subnets = Array.from({ length: count }, (_, index) => index + 1);
+  const router = await lab.host("router", {
+    underlay: Object.fromEntries(
+      subnets.map((subnet) => [`lan${subnet - 1}`, withPrefix(first, subnet, ROUTER)]),
+    ),
+  });
+  for (const family of more) {
+    for (const subnet of subnets)
+      await addAddress(router, withPrefix(family, subnet, ROUTER), `eth${subnet - 1}`);
+  }
   await router.sysctl("net.ipv4.ip_forward", 1);
+  await router.sysctl("net.ipv6.conf.all.forwarding", 1);
   return router;
 }
 
@@ -52,13 +83,65 @@ export async function routedSubnets(lab: Lab, count: number): Promise<Host> {
 export async function routedHost(
   lab: Lab,
   name: string,
-  { subnet, number }: { subnet: number; number: number },
+  {
+    subnet,
+    number,
+    families = [4],
+  }: { subnet: number; number: number; families?: readonly Family[] },
 ): Promise<Host> {
+  const [first = 4, ...more] = families;
   const host = await lab.host(name, {
-    underlay: { [`lan${subnet - 1}`]: `10.66.${subnet}.${number}/24` },
+    underlay: { [`lan${subnet - 1}`]: withPrefix(first, subnet, number) },
   });
-  await host.exec(["ip", "route", "add", "default", "via", `10.66.${subnet}.254`]);
+  for (const family of more) await addAddress(host, withPrefix(family, subnet, number));
+  for (const family of families) {
+    const via = underlayAddress(family, subnet, ROUTER);
+    await host.exec(["ip", `-${family}`, "route", "add", "default", "via", via]);
+  }
   return host;
+}
+
+/** The configuration that makes a daemon use all of these. */
+export const configFor = (families: readonly Family[]): string =>
+  families.length > 1 ? `${quickHello}underlay: both\n` : quickHello;
+
+/** What names mean to one host's daemon: an /etc/hosts of its own, and no name server that answers. */
+export class Names {
+  /** to be started in place of bin/vnetd */
+  readonly program: string;
+  private readonly hostsFile: string;
+
+  constructor(
+    lab: Lab,
+    private readonly host: Host,
+  ) {
+    this.hostsFile = lab.file(`${host.name}-hosts`, "127.0.0.1 localhost\n");
+    const resolver = lab.file(
+      `${host.name}-resolv.conf`,
+      "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+    );
+    const vnetd = new URL("../../bin/vnetd", import.meta.url).pathname;
+    this.program = lab.file(
+      `${host.name}-vnetd`,
+      `#!/bin/sh
+exec unshare -m sh -c 'mount --bind ${this.hostsFile} /etc/hosts
+mount --bind ${resolver} /etc/resolv.conf
+exec ${vnetd} "$@"' sh "$@"
+`,
+    );
+    chmodSync(this.program, 0o755);
+  }
+
+  async set(name: string, addresses: readonly string[]): Promise<void> {
+    const lines = addresses.map((address) => `${address} ${name}`).join("\n");
+    await this.host.exec([
+      "sh",
+      "-c",
+      `printf '%s\n' '127.0.0.1 localhost' "$1" > ${this.hostsFile}`,
+      "sh",
+      lines,
+    ]);
+  }
 }
 
 /** The API's socket, spoken to directly. */

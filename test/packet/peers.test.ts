@@ -533,6 +533,23 @@ describe.each(FORMS)("%s", (form: Form) => {
         const whole = wholeOf(all);
         expectVfwd(to(whole, FAR_PEER)[0]!, { source: PEER, message });
       });
+
+      it("and to the guest, as it was: from this subnet, and from afar once", () => {
+        for (const src of [PEER, FAR]) {
+          lab!.underlay({ relay: true });
+          vnet = lab!.vnet();
+          const frame = fresh(FAR_MAC, 1500);
+          const outer = fromPeer({ dst: VNETD_GROUP, src, id: 5 })
+            .vudp({ vnet: "4" })
+            .payload(frame);
+          const fragments = cut(outer.build());
+          const copies = src === FAR ? [...fragments, ...fragments] : fragments;
+          expect(guestHearsFragments(copies)).toEqual([frame]);
+          expect(lab!.learned(vnet, FAR_MAC)?.host).toBe(src);
+          expect(lab!.traffic(vnet)).toMatchObject({ decapFrames: 1, floodedFrames: 1 });
+          expect(lab!.traffic(vnet).fragmentedIn).toBe(1);
+        }
+      });
     });
   });
 });
