@@ -209,8 +209,15 @@ export class Members {
 
   tick(nowMs: number): PathChange[] {
     const { helloMs } = this.options;
+    const isExpired = ({ heardMs }: MemberPath): boolean =>
+      nowMs - heardMs > expiryIntervals * helloMs;
     return this.forEachMember((member) => {
-      const expired = member.paths.filter((p) => nowMs - p.heardMs > expiryIntervals * helloMs);
+      if (member.paths.every((path) => isExpired(path))) return this.lose(member);
+      // One path alone: not while the others are about to go with it.
+      const newestMs = Math.max(...member.paths.map(({ heardMs }) => heardMs));
+      const expired = member.paths.filter(
+        (path) => isExpired(path) && newestMs - path.heardMs > helloMs,
+      );
       const changes = this.removePaths(member, expired);
       const stale = nowMs - member.primary.heardMs > staleIntervals * helloMs;
       return stale && member.paths.length > 0 ? [...changes, ...this.elect(member)] : changes;
@@ -360,6 +367,16 @@ export class Members {
     }
     const elected = gone.includes(member.primary) ? this.elect(member) : this.changesOf(member);
     return [...changes, ...elected];
+  }
+
+  /**
+   * It says hello no more, and may forward frames all the same, with no daemon: its paths still lead
+   * to one host, so that nothing of it comes twice. A path that is gone is not heard.
+   */
+  private lose(member: Member): PathChange[] {
+    const changes = this.changesOf(member).map((change) => ({ ...change, member: false }));
+    this.removePaths(member, member.paths);
+    return changes;
   }
 
   private removeMember(vnet: VnetMembers, member: Member): void {

@@ -10,7 +10,14 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HostInfo, PeerInfo, StatusInfo, VarpEntry } from "../../src/api/contract.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
-import { quickHello, routedHost, routedSubnets, startDaemon, underlayAddress } from "./world.js";
+import {
+  quickHello,
+  routedHost,
+  routedSubnets,
+  startDaemon,
+  timesHeard,
+  underlayAddress,
+} from "./world.js";
 
 describe.each([4, 6] as const)("over IPv%d", (family) => {
   let lab: Lab;
@@ -60,25 +67,8 @@ describe.each([4, 6] as const)("over IPv%d", (family) => {
   }, 120_000);
   afterAll(() => lab.close());
 
-  /** How often each guest's device saw ARP requests for an address that nobody has. */
-  async function heardOnce(from: number, target: string): Promise<number[]> {
-    const captures = await Promise.all(
-      guests.map((guest) => guest.capture("eth0", `arp[6:2] = 1 and arp[24:4] = ${hexOf(target)}`)),
-    );
-    const sender = guests[from - 1]!;
-    await sender.tryExec(["ping", "-c", "1", "-W", "1", target]);
-    await eventually(() => captures.every((each) => each.packets.length > 0), {
-      what: "every guest to hear the broadcast",
-    });
-    await Promise.all(captures.map((each) => each.stop()));
-    const sent = captures[from - 1]!.packets.length;
-    return captures.map((each) => each.packets.length / sent);
-  }
-  const hexOf = (address: string): string =>
-    `0x${address
-      .split(".")
-      .map((part) => Number(part).toString(16).padStart(2, "0"))
-      .join("")}`;
+  const heardOnce = (from: number, target: string): Promise<number[]> =>
+    timesHeard(guests, from - 1, target);
 
   const place = async (host: Host, mac: string): Promise<string | undefined> =>
     (await host.vnetdJson<VarpEntry[]>(["varp"])).find((entry) => entry.vmac === mac)?.address;

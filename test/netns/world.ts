@@ -2,7 +2,7 @@
 /** Labs that the end-to-end tests begin with: hosts with a daemon each, attached to one LAN. */
 import { chmodSync } from "node:fs";
 import type { Family } from "../../src/base/address.js";
-import { type Host } from "../lib/lab.js";
+import { eventually, type Guest, type Host } from "../lib/lab.js";
 import type { DaemonOptions, Lab } from "../lib/lab.js";
 
 /** canonical text of a short id */
@@ -99,6 +99,28 @@ export async function routedHost(
     await host.exec(["ip", `-${family}`, "route", "add", "default", "via", via]);
   }
   return host;
+}
+
+/** How often each guest heard an ARP request for an address that nobody has, for each that one sent. */
+export async function timesHeard(
+  guests: readonly Guest[],
+  from: number,
+  target: string,
+): Promise<number[]> {
+  const wanted = target
+    .split(".")
+    .map((part) => Number(part).toString(16).padStart(2, "0"))
+    .join("");
+  const filter = `arp[6:2] = 1 and arp[24:4] = 0x${wanted}`;
+  const captures = await Promise.all(guests.map((guest) => guest.capture("eth0", filter)));
+  await guests[from]!.tryExec(["ping", "-c", "1", "-W", "1", target]);
+  await eventually(() => captures.every(({ packets }) => packets.length > 0), {
+    timeoutMs: 10_000,
+    what: "every guest to hear the broadcast",
+  });
+  await Promise.all(captures.map((each) => each.stop()));
+  const sent = captures[from]!.packets.length;
+  return captures.map(({ packets }) => packets.length / sent);
 }
 
 /** The configuration that makes a daemon use all of these. */

@@ -114,6 +114,26 @@ describe("members", () => {
     expect(hops.flags.size).toBe(0);
   });
 
+  it("that fall silent by all paths at about the same time stay known as one host", () => {
+    hear(lan0, 0);
+    hear({ ...lan1, capabilities: 257 }, 900);
+    // one of the two alone is not taken out a moment before the other
+    expect(members.tick(3500).every(({ member }) => member)).toBe(true);
+    expect(members.list()[0]?.paths).toHaveLength(2);
+    const changes = members.tick(3901);
+    expect(members.size).toBe(0);
+    expect(changes.map(({ member, secondary, hostId }) => [member, secondary, hostId])).toEqual([
+      [false, true, "b"],
+      [false, false, "b"],
+    ]);
+    expect(changes.map(({ path, other }) => [path, other?.ifindex])).toEqual([
+      [0, 3],
+      [1, 2],
+    ]);
+    // what each said by its own path
+    expect(changes.map(({ capabilities }) => capabilities)).toEqual([1, 257]);
+  });
+
   it("change path at once when our device goes down, and back by themselves", () => {
     hear(lan0, 0);
     hear(lan1, 0);
