@@ -184,17 +184,29 @@ static __always_inline __u32 strip(struct __sk_buff *skb, __u32 offset, const __
 	return VNETD_OK;
 }
 
+/* longer than what this host would send in the vnet: another sends with less in front of it */
+static __always_inline bool is_giant(struct __sk_buff *skb, const struct received *r)
+{
+	return !skb->gso_size &&
+	       skb->len + overhead_of(form_of(r->underlay, r->vnet->encap)) > r->underlay->mtu;
+}
+
 /*
  * Straight into the vnetif; or, where packets come at wire size, out of the vnetif's veth peer, so
- * that the vnetif's GRO merges them. A vnetif that was moved into another namespace is not found
- * here (ENODEV) and is always reached through its peer.
+ * that the vnetif's GRO merges them. A veth takes no packet that is longer than the MTU of its other
+ * end, so such a one goes straight all the same. A vnetif that was moved into another namespace is
+ * not found here (ENODEV) and is always reached through its peer.
  */
 static __always_inline bool goes_by_peer(struct __sk_buff *skb, const struct received *r)
 {
+	bool merge = r->underlay->flags & VNETD_UNDERLAY_MERGE;
 	__u32 mtu = 0;
+	int fits;
 
-	return r->underlay->flags & VNETD_UNDERLAY_MERGE ||
-	       bpf_check_mtu(skb, r->vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV */;
+	if (merge && likely(!is_giant(skb, r)))
+		return true;
+	fits = bpf_check_mtu(skb, r->vnet->vnif, &mtu, 0, 0);
+	return fits == -19 /* ENODEV */ || (merge && fits != BPF_MTU_CHK_RET_FRAG_NEEDED);
 }
 
 static __always_inline int deliver(struct __sk_buff *skb, const struct received *r)

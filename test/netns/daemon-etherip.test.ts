@@ -170,11 +170,15 @@ describe("as a host's default", () => {
     a = await lab.host("a", { underlay: "10.66.1.1/24" });
     b = await lab.host("b", { underlay: "10.66.1.2/24" });
     await startDaemon(a, { config: etherip });
-    await startDaemon(b, { config: quick });
+    await startDaemon(b, { config: `${quick}merge: "on"\n` });
     for (const host of [a, b]) await host.vnetd(["attach", "eth0"]);
     await a.vnetd(["vnet-create", "97"]);
     await a.vnetd(["vnet-create", "-e", "udp", "98"]);
-    await a.vnetd(["vnet-create", "-b", "none", "99"]);
+    for (const [index, host] of [a, b].entries()) {
+      await host.vnetd(["vnet-create", "-b", "none", "99"]);
+      await host.exec(`ip addr add 10.99.0.${index + 1}/24 dev vnif0099`);
+      await host.exec("ip link set vnif0099 up");
+    }
     await b.vnetd(["vnet-create", "97"]);
     await b.vnetd(["vnet-create", "-e", "etherip", "98"]);
     for (const vnet of ["97", "98"] as const) {
@@ -205,12 +209,22 @@ describe("as a host's default", () => {
     const listed = await a.vnetdJson<VnetInfo[]>(["vnet-list"]);
     expect(listed.map(({ encapsulation }) => encapsulation)).toEqual(["etherip", "udp", "etherip"]);
     expect((await b.vnetdJson<StatusInfo>(["status"])).encapsulation).toBe("udp");
-    expect(await vnets(b)).toEqual({ "97": ["udp", 1436], "98": ["etherip", 1448] });
+    expect(await vnets(b)).toEqual({
+      "97": ["udp", 1436],
+      "98": ["etherip", 1448],
+      "99": ["udp", 1436],
+    });
   });
 
   it("is what packets on the wire have, and what the other host sends is taken", async () => {
     expect(await ways("97")).toEqual(["10.66.1.1: 97", "10.66.1.2: 17"]);
     expect(await ways("98")).toEqual(["10.66.1.1: 17", "10.66.1.2: 97"]);
+  });
+
+  it("lets a host send more than the other's interface says, and nothing of it is lost", async () => {
+    // 1448 bytes, which b answers in fragments
+    const large = { count: 5, intervalMs: 50, sizeBytes: 1420, dontFragment: true };
+    expect((await a.ping("10.99.0.2", large)).lost).toBe(0);
   });
 
   it("is for multicast: where there are peers, the vnets are named that do not reach them", async () => {
@@ -238,7 +252,11 @@ describe("as a host's default", () => {
     expect(await ways("97")).toEqual(["10.66.1.1: 17", "10.66.1.2: 17"]);
     await b.killDaemon("SIGTERM");
     await startDaemon(b, { config: etherip });
-    expect(await vnets(b)).toEqual({ "97": ["etherip", 1448], "98": ["etherip", 1448] });
+    expect(await vnets(b)).toEqual({
+      "97": ["etherip", 1448],
+      "98": ["etherip", 1448],
+      "99": ["etherip", 1448],
+    });
     expect(await mtuOf(b, "vnet0097")).toBe(1448);
     expect(await ways("97")).toEqual(["10.66.1.1: 17", "10.66.1.2: 97"]);
   });
