@@ -46,13 +46,14 @@ const folders = {
   wire: ["base", "generated"],
   varp: ["base", "generated", "wire"],
   config: ["base", "generated", "api/contract"],
+  keys: ["base", "varp"],
   native: ["base"],
   store: ["base", "config", "generated"],
   host: ["base", "generated", "native", "log"],
   dataplane: ["base", "generated", "native", "host", "log"],
   metrics: ["base", "generated", "config", "host", "log", "api/contract"],
 };
-const pure = ["base", "generated", "wire", "varp", "config"];
+const pure = ["base", "generated", "wire", "varp", "config", "keys"];
 
 const allNames = [
   "api",

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The suites of secure vnets, and the ESP keys of one direction of one generation.
+ *
+ * Each key is HKDF-SHA256 (RFC 5869) over an exchange's exporter, with an info that names all that the key is
+ * for: vnet, both hosts, direction (sender first), the receiver's SPI and the suite. So two SAs have
+ * different keys even if everything else of them were equal. Pure.
+ */
+import { hkdfSync } from "node:crypto";
+
+export type SecureLevel = "auth" | "conf";
+export type SuiteName = "sha1" | "gcm" | "gcm256";
+
+export interface Suite {
+  /** on the wire; 0 is none */
+  id: number;
+  level: SecureLevel;
+  name: SuiteName;
+  /** bytes of each: cipher, its salt (RFC 4106, RFC 4543), authenticator */
+  cipherBytes: number;
+  saltBytes: number;
+  authBytes: number;
+}
+
+const suite = (
+  id: number,
+  level: SecureLevel,
+  name: SuiteName,
+  [cipherBytes, saltBytes, authBytes]: readonly [number, number, number],
+): Suite => ({ id, level, name, cipherBytes, saltBytes, authBytes });
+
+/** In the numbers of the wire. Ids are never given to another suite. */
+export const suites: readonly Suite[] = [
+  suite(1, "auth", "sha1", [0, 0, 20]), // null, HMAC-SHA1-96
+  suite(2, "conf", "sha1", [16, 0, 20]), // AES-128-CBC, HMAC-SHA1-96
+  suite(3, "auth", "gcm", [16, 4, 0]), // AES-128-GMAC
+  suite(4, "conf", "gcm", [16, 4, 0]), // AES-128-GCM, ICV of 16 bytes
+  suite(5, "auth", "gcm256", [32, 4, 0]),
+  suite(6, "conf", "gcm256", [32, 4, 0]),
+];
+
+export function suiteOf(level: SecureLevel, name: SuiteName): Suite {
+  const found = suites.find((each) => each.level === level && each.name === name);
+  if (found === undefined) throw new Error(`there is no suite ${level} ${name}`);
+  return found;
+}
+
+/** The first is reserved (RFC 4303), 1 to 255 are IANA's. */
+export const leastSpi = 256;
+
+/** Wipe them when they are with the kernel. */
+export interface EspKeys {
+  cipher: Buffer;
+  salt: Buffer;
+  auth: Buffer;
+}
+
+export interface EspContext {
+  /** 16 bytes each */
+  vnet: Uint8Array;
+  sender: Uint8Array;
+  receiver: Uint8Array;
+  /** as the receiver chose it */
+  spi: number;
+  suite: Suite;
+}
+
+const label = Buffer.from("vnetd esp 1", "ascii");
+
+export function deriveEspKeys(exporter: Uint8Array, context: EspContext): EspKeys {
+  const { vnet, sender, receiver, spi, suite: chosen } = context;
+  const numbers = Buffer.alloc(5);
+  numbers.writeUInt32BE(spi, 0);
+  numbers.writeUInt8(chosen.id, 4);
+  // every part has a fixed length: no two contexts make the same info
+  const info = Buffer.concat([label, vnet, sender, receiver, numbers]);
+  const { cipherBytes, saltBytes, authBytes } = chosen;
+  const length = cipherBytes + saltBytes + authBytes;
+  const all = Buffer.from(hkdfSync("sha256", exporter, Buffer.alloc(0), info, length));
+  try {
+    return {
+      cipher: Buffer.from(all.subarray(0, cipherBytes)),
+      salt: Buffer.from(all.subarray(cipherBytes, cipherBytes + saltBytes)),
+      auth: Buffer.from(all.subarray(cipherBytes + saltBytes)),
+    };
+  } finally {
+    all.fill(0);
+  }
+}
+
+export function wipeEspKeys({ cipher, salt, auth }: EspKeys): void {
+  for (const part of [cipher, salt, auth]) part.fill(0);
+}
