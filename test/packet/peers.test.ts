@@ -409,6 +409,48 @@ describe.each(FORMS)("%s", (form: Form) => {
       });
     });
 
+    describe.runIf(form === "udp4")("a device with both families", () => {
+      const near6 = "fd66::a42:109";
+      beforeEach(() => {
+        const neighbour = ["replace", near6, "lladdr", "02:00:0a:42:01:09", "dev", "ul0"];
+        execFileSync("ip", ["neighbour", ...neighbour]);
+        lab!.peers([{ address: near6 }]);
+      });
+      afterEach(() => lab!.detach("ul0", 6));
+      const both = (frame: Buffer): Buffer[] =>
+        exchange({ device: "vn0", capture: "ul0w", frames: [{ bytes: frame }] }).filter(
+          (bytes) => bytes.readUInt16BE(12) === 0x0800 || [17, 44].includes(bytes[20]!),
+        );
+
+      it.each([100, 1500])(
+        "a peer by IPv6 has a frame of %d bytes although nothing goes to the IPv6 group",
+        (bytes) => {
+          lab!.underlay({ family: 6, noGroup: true });
+          const frame = fresh(GUEST_A, bytes);
+          const all = both(frame);
+          const [group, peer] = [0x0800, 0x86dd].map((type) =>
+            all.filter((each) => each.readUInt16BE(12) === type),
+          );
+          expect(group!.every((each) => (each[0]! & 1) === 1)).toBe(true);
+          expect(group).toHaveLength(bytes > 1436 ? 2 : 1);
+          const whole = peer!.length > 1 ? reassembleIpv6(peer!) : peer![0]!;
+          const out = parseFrame(whole);
+          expect(endsOf(out)).toEqual({ src: US, dst: PEER, ttl: 64 });
+          if (out.message?.kind !== "vfwd") throw new Error("not VFWD");
+          expectBytes(out.message.inner, vudp(frame));
+        },
+      );
+
+      it("where only that is heard, IPv4 is left alone, and nothing counts as lost", () => {
+        lab!.underlay({ noGroup: true });
+        lab!.underlay({ family: 6, noGroup: true });
+        const before = lab!.dropCounters();
+        expect(both(fresh()).map((bytes) => bytes.readUInt16BE(12))).toEqual([0x86dd]);
+        expect(lab!.dropCounters()).toEqual(before);
+        expect(lab!.traffic(vnet).encapFrames).toBe(1);
+      });
+    });
+
     describe("in", () => {
       const guestHears = (bytes: readonly Uint8Array[]): Buffer[] =>
         exchange({
