@@ -73,6 +73,10 @@ struct path_error {
 	};
 };
 
+_Static_assert(sizeof(((struct path_error *)0)->v4) == 56 &&
+		       sizeof(((struct path_error *)0)->v6) == 96,
+	       "as on the wire");
+
 VNETD_MAP(path_error, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct path_error, 1, 0);
 
 struct icmp_sum {

@@ -218,7 +218,12 @@ export const vnetCommands: readonly CommandSpec[] = [
     describe: "list the vnets as they run",
     options: [
       { name: "all", short: "a", flag: true, describe: "with the traffic since each was made" },
-      { name: "long", short: "l", flag: true, describe: "long ids, and MTU, MAC and handle" },
+      {
+        name: "long",
+        short: "l",
+        flag: true,
+        describe: "long ids, and encapsulation, MTU, MAC and handle",
+      },
     ],
     run: showVnets,
   },

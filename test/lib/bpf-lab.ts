@@ -88,6 +88,7 @@ import {
   type Form,
 } from "./forms.js";
 import { packet, VNETD_GROUP, VNETD_PORT } from "./packet.js";
+import { timeFactor } from "./processes.js";
 
 const OBJECT =
   process.env["VNETD_BPF_OBJECT"] ??
@@ -109,7 +110,7 @@ const DEVICES = [
   "sg1",
 ] as const;
 type Device = (typeof DEVICES)[number];
-const EVENT_TIMEOUT_MS = 2000;
+const EVENT_TIMEOUT_MS = 10_000 * timeFactor;
 export const REASSEMBLY_PORT = 4790;
 export const REASSEMBLY_SECRET = Buffer.from("02c0ffee000102c0ffee", "hex");
 
