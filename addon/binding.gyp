@@ -29,7 +29,11 @@
         "src/ring_buffer.cc",
         "src/route.cc",
         "src/udp_socket.cc",
-        "src/values.cc"
+        "src/values.cc",
+        "src/xfrm.cc",
+        "src/xfrm_monitor.cc",
+        "src/xfrm_policy.cc",
+        "src/xfrm_state.cc"
       ],
       "cflags!": ["-fno-exceptions"],
       "cflags_cc!": ["-fno-exceptions", "-std=gnu++17", "-std=gnu++20"],

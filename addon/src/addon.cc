@@ -85,6 +85,16 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<linkAddVxlan>(exports, "linkAddVxlan");
   publish<linkSet>(exports, "linkSet");
   publish<linkDelete>(exports, "linkDelete");
+  publish<linkAddXfrm>(exports, "linkAddXfrm");
+  publish<xfrmStateAdd>(exports, "xfrmStateAdd");
+  publish<xfrmStateUpdate>(exports, "xfrmStateUpdate");
+  publish<xfrmStateDelete>(exports, "xfrmStateDelete");
+  publish<xfrmStateGet>(exports, "xfrmStateGet");
+  publish<xfrmStateList>(exports, "xfrmStateList");
+  publish<xfrmPolicySet>(exports, "xfrmPolicySet");
+  publish<xfrmPolicyDelete>(exports, "xfrmPolicyDelete");
+  publish<xfrmPolicyList>(exports, "xfrmPolicyList");
+  publish<xfrmMonitor>(exports, "xfrmMonitor");
   publish<addressList>(exports, "addressList");
   publish<addressAdd>(exports, "addressAdd");
   publish<addressDelete>(exports, "addressDelete");

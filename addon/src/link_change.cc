@@ -289,6 +289,39 @@ Napi::Value linkAddVxlan(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value linkAddXfrm(const Napi::CallbackInfo& info) {
+  const Napi::Object options = toObject(info[0], "options");
+  NewLink xfrm{toDeviceName(options.Get("name"), "name"), {}, {}, {}};
+  if (const auto mtu = optionalProperty(options, "mtuBytes")) {
+    xfrm.mtuBytes = toMtu(*mtu, "mtuBytes");
+  }
+  const uint32_t ifId = toUint32(options.Get("ifId"), "ifId", 1);
+  std::optional<uint32_t> lower;
+  if (const auto value = optionalProperty(options, "lower")) lower = toIfindex(*value, "lower");
+  const auto alias = readAlias(options);
+
+  NetlinkRequest request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+  request.header<ifinfomsg>();
+  putNewLink(request, xfrm);
+  request.nest(IFLA_LINKINFO, [&] {
+    request.putText(IFLA_INFO_KIND, "xfrm");
+    request.nest(IFLA_INFO_DATA, [&] {
+      request.putU32(IFLA_XFRM_IF_ID, ifId);
+      if (lower) request.putU32(IFLA_XFRM_LINK, *lower);
+    });
+  });
+  try {
+    NetlinkSession().execute(request, xfrm.name);
+  } catch (SystemFailure& failure) {
+    if (failure.errnum == EOPNOTSUPP) {
+      failure.detail += "; the kernel lacks CONFIG_XFRM_INTERFACE (module xfrm_interface)";
+    }
+    throw;
+  }
+  orDelete(xfrm.name, [&] { completeLink(xfrm, alias); });
+  return info.Env().Undefined();
+}
+
 Napi::Value linkSet(const Napi::CallbackInfo& info) {
   const uint32_t ifindex = toIfindex(info[0], "ifindex");
   applyLinkChange(ifindex, readLinkChange(toObject(info[1], "change")));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** rtnetlink requests, answers and dumps; see netlink.h. */
+/** Netlink requests, answers and dumps; see netlink.h. */
 #include "netlink.h"
 
 #include <errno.h>
@@ -47,6 +47,15 @@ void checkDone(const nlmsghdr* message, const std::string& subject) {
   if (error != nullptr && *error < 0)
     failSystem(*error, subject, extendedAck(message, sizeof(int)));
 }
+
+/** Clears a buffer at the end, by whatever way that comes. */
+struct Wiper {
+  std::vector<uint8_t>& buffer;
+  bool wanted;
+  ~Wiper() {
+    if (wanted) explicit_bzero(buffer.data(), buffer.size());
+  }
+};
 
 }  // namespace
 
@@ -98,7 +107,8 @@ size_t receiveFromKernel(int fd, uint8_t* buffer, size_t capacity) {
   return sender.nl_pid == 0 ? static_cast<size_t>(length) : 0;
 }
 
-NetlinkSession::NetlinkSession() : socket_(mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC)) {
+NetlinkSession::NetlinkSession(int protocol)
+    : socket_(mnl_socket_open2(protocol, SOCK_CLOEXEC)), wipes_(protocol == NETLINK_XFRM) {
   if (socket_ == nullptr) failSystem(errno, "netlink socket");
   if (mnl_socket_bind(socket_, 0, MNL_SOCKET_AUTOPID) < 0) {
     const int error = errno;
@@ -119,6 +129,7 @@ NetlinkSession::Outcome NetlinkSession::exchange(NetlinkRequest& request,
   nlmsghdr* outgoing = request.message();
   if (mnl_socket_sendto(socket_, outgoing, outgoing->nlmsg_len) < 0) failSystem(errno, subject);
   std::vector<uint8_t> buffer(kReceiveBytes);
+  const Wiper wiper{buffer, wipes_};
   bool interrupted = false;
   for (;;) {
     const size_t received =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * rtnetlink requests, answers and dumps on top of libmnl.
+ * Requests of rtnetlink and xfrm, their answers and dumps, on top of libmnl.
  *
  * A session is one socket in the calling thread's network namespace, made for one operation. Only
  * messages that come from the kernel and answer our request are looked at; attributes are read
@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <string>
 
@@ -24,6 +25,10 @@ namespace vnetd {
 class NetlinkRequest {
  public:
   NetlinkRequest(uint16_t type, uint16_t flags);
+  /** keys may have been in it */
+  ~NetlinkRequest() { explicit_bzero(buffer_, sizeof buffer_); }
+  NetlinkRequest(const NetlinkRequest&) = default;
+  NetlinkRequest& operator=(const NetlinkRequest&) = default;
 
   /** the family's fixed header, zeroed; also used for the header inside VETH_INFO_PEER */
   template <typename Header>
@@ -55,7 +60,8 @@ class NetlinkSession {
  public:
   using OnMessage = std::function<void(const nlmsghdr*)>;
 
-  NetlinkSession();
+  /** NETLINK_ROUTE or NETLINK_XFRM */
+  explicit NetlinkSession(int protocol = NETLINK_ROUTE);
   ~NetlinkSession();
   NetlinkSession(const NetlinkSession&) = delete;
   NetlinkSession& operator=(const NetlinkSession&) = delete;
@@ -72,6 +78,8 @@ class NetlinkSession {
   Outcome exchange(NetlinkRequest& request, const std::string& subject, const OnMessage& onMessage);
 
   mnl_socket* socket_;
+  /** answers may hold keys */
+  bool wipes_;
 };
 
 /** Turns on extended acks in their short form. */

@@ -43,6 +43,7 @@ Napi::Value linkAt(const Napi::CallbackInfo& info);
 Napi::Value linkAddVeth(const Napi::CallbackInfo& info);
 Napi::Value linkAddBridge(const Napi::CallbackInfo& info);
 Napi::Value linkAddVxlan(const Napi::CallbackInfo& info);
+Napi::Value linkAddXfrm(const Napi::CallbackInfo& info);
 Napi::Value linkSet(const Napi::CallbackInfo& info);
 Napi::Value linkDelete(const Napi::CallbackInfo& info);
 // address.cc
@@ -50,6 +51,18 @@ Napi::Value addressList(const Napi::CallbackInfo& info);
 Napi::Value addressAdd(const Napi::CallbackInfo& info);
 Napi::Value addressDelete(const Napi::CallbackInfo& info);
 Napi::Value routeDeleteLocal(const Napi::CallbackInfo& info);
+// xfrm_state.cc
+Napi::Value xfrmStateAdd(const Napi::CallbackInfo& info);
+Napi::Value xfrmStateUpdate(const Napi::CallbackInfo& info);
+Napi::Value xfrmStateDelete(const Napi::CallbackInfo& info);
+Napi::Value xfrmStateGet(const Napi::CallbackInfo& info);
+Napi::Value xfrmStateList(const Napi::CallbackInfo& info);
+// xfrm_policy.cc
+Napi::Value xfrmPolicySet(const Napi::CallbackInfo& info);
+Napi::Value xfrmPolicyDelete(const Napi::CallbackInfo& info);
+Napi::Value xfrmPolicyList(const Napi::CallbackInfo& info);
+// xfrm_monitor.cc
+Napi::Value xfrmMonitor(const Napi::CallbackInfo& info);
 // route.cc
 Napi::Value routeGet(const Napi::CallbackInfo& info);
 // bridge_fdb.cc

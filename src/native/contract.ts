@@ -194,6 +194,150 @@ export type NetlinkEvent =
   /** the socket's buffer ran over (ENOBUFS): read everything again */
   | { type: "overrun" };
 
+export interface XfrmMark {
+  value: number;
+  mask: number;
+}
+
+export type XfrmMode = "transport" | "beet";
+
+/** By the kernel's name, e.g. "rfc4106(gcm(aes))". The key is wiped where it stands, whatever comes. */
+export interface XfrmAlgorithm {
+  name: string;
+  key: Uint8Array;
+}
+
+export interface XfrmStateId {
+  destination: string;
+  /** 256 and more */
+  spi: number;
+  /** marks and interface that packets must have for it: part of its identity */
+  mark?: XfrmMark;
+  ifId?: number;
+}
+
+/** An SA of ESP. */
+export interface XfrmState extends XfrmStateId {
+  source: string;
+  mode: XfrmMode;
+  reqid: number;
+  /** "cbc(aes)", or "ecb(cipher_null)" with an empty key; with authentication */
+  encryption?: XfrmAlgorithm;
+  /** "hmac(sha1)", 96 bits of whose ICV are sent */
+  authentication?: XfrmAlgorithm & { icvBits: number };
+  /** instead of the two: "rfc4106(gcm(aes))", "rfc4543(gcm(aes))"; the key ends with the salt of 4 bytes */
+  aead?: XfrmAlgorithm & { icvBits: number };
+  /** sequence numbers of 64 bits */
+  esn: boolean;
+  /** packets, up to 4096; 0 (without esn): none is checked */
+  replayWindow: number;
+  /** BEET: the addresses in the packet inside; left out: the outer ones */
+  inner?: { source: string; destination: string };
+  /** what packets are marked with behind it: those that were decrypted, and those that leave */
+  outputMark?: XfrmMark;
+  /** soft: an event; hard: it is deleted as well. Seconds since it was added */
+  limits?: {
+    softBytes?: number;
+    hardBytes?: number;
+    softPackets?: number;
+    hardPackets?: number;
+    softSeconds?: number;
+    hardSeconds?: number;
+  };
+}
+
+/** What the kernel says of an SA; its keys are never read. */
+export interface XfrmStateInfo {
+  source: string;
+  destination: string;
+  /** 50 ESP; others' may be of other protocols */
+  protocol: number;
+  spi: number;
+  reqid: number;
+  /** XfrmMode, "tunnel", or a number */
+  mode: string;
+  mark?: XfrmMark;
+  ifId?: number;
+  outputMark?: XfrmMark;
+  /** names, "" for none */
+  encryption: string;
+  authentication: string;
+  aead: string;
+  esn: boolean;
+  replayWindow: number;
+  packets: number;
+  bytes: number;
+  /** since 1970, by the kernel's clock; 0: never used */
+  addedSeconds: number;
+  usedSeconds: number;
+  sentSequence: number;
+  receivedSequence: number;
+  /** packets that were older than the window, that had come already, and whose ICV was wrong */
+  replayWindowErrors: number;
+  replayErrors: number;
+  integrityErrors: number;
+}
+
+export interface XfrmPolicyId {
+  direction: "in" | "out" | "fwd";
+  source: string;
+  /** left out: the whole address */
+  sourcePrefix?: number;
+  destination: string;
+  destinationPrefix?: number;
+  mark?: XfrmMark;
+  ifId?: number;
+}
+
+export interface XfrmTemplate {
+  source: string;
+  destination: string;
+  /** left out: any SA with the reqid, the newest first */
+  spi?: number;
+  reqid: number;
+  mode: XfrmMode;
+}
+
+export interface XfrmPolicy extends XfrmPolicyId {
+  /** the smallest goes first */
+  priority: number;
+  /** left out: packets are dropped. There is no policy that lets packets pass in clear. */
+  template?: XfrmTemplate;
+}
+
+export interface XfrmPolicyInfo extends Required<Omit<XfrmPolicyId, "mark" | "ifId">> {
+  mark?: XfrmMark;
+  ifId?: number;
+  priority: number;
+  action: "allow" | "block";
+  templates: (Omit<XfrmTemplate, "mode"> & { mode: string })[];
+}
+
+export interface XfrmLinkOptions {
+  name: string;
+  /** what ties SAs and policies to it; not 0 */
+  ifId: number;
+  /** ifindex of the underlying device; left out: by the routes */
+  lower?: number;
+  mtuBytes?: number;
+  alias?: string;
+}
+
+export type XfrmEvent =
+  /** a limit was reached; after a hard one the SA is gone */
+  | { type: "expire"; hard: boolean; state: XfrmStateInfo }
+  /** a packet met a policy, and there is no SA for it */
+  | {
+      type: "acquire";
+      source: string;
+      destination: string;
+      reqid: number;
+      mark?: XfrmMark;
+      ifId?: number;
+    }
+  /** events were lost: read everything again */
+  | { type: "overrun" };
+
 export interface Closable {
   close(): void;
 }
@@ -255,6 +399,8 @@ export interface Native {
   linkAddBridge(options: BridgeOptions): void;
   /** without a remote, an id and learning: programs read and write the tunnel's key ("external") */
   linkAddVxlan(options: VxlanOptions): void;
+  /** an xfrm interface; EOPNOTSUPP says what the kernel lacks */
+  linkAddXfrm(options: XfrmLinkOptions): void;
   linkSet(ifindex: number, change: LinkChange): void;
   linkDelete(ifindex: number): void;
   addressList(): AddressInfo[];
@@ -274,6 +420,24 @@ export interface Native {
    * throws EOPNOTSUPP naming the feature that did not change */
   featuresSet(device: string, features: Record<string, boolean>): void;
   featuresGet(device: string): Record<string, boolean>;
+
+  // ---- ESP (xfrm). What the kernel lacks is named in `detail`, by its configuration option.
+  /** EEXIST when there is one of that identity */
+  xfrmStateAdd(state: XfrmState): void;
+  /** changes the limits of an SA that is there (ESRCH); the kernel leaves its keys as they are */
+  xfrmStateUpdate(state: XfrmState): void;
+  /** false when it was not there */
+  xfrmStateDelete(id: XfrmStateId): boolean;
+  xfrmStateGet(id: XfrmStateId): XfrmStateInfo | undefined;
+  /** all of the namespace, others' too */
+  xfrmStateList(): XfrmStateInfo[];
+  /** adds it, or replaces the one of that identity in place */
+  xfrmPolicySet(policy: XfrmPolicy): void;
+  /** false when it was not there */
+  xfrmPolicyDelete(id: XfrmPolicyId): boolean;
+  xfrmPolicyList(): XfrmPolicyInfo[];
+  /** while one listens, the kernel asks for an SA that is missing, once in a while for each */
+  xfrmMonitor(onEvent: (event: XfrmEvent) => void): Closable;
 
   // ---- sockets and processes
   /** a bound, non-blocking UDP socket for dgram.Socket.bind({fd}) */

@@ -21,6 +21,21 @@ const extra = {
     const handle = nextHandle;
     return keep(native.netlinkMonitor((event) => process.send({ type: "event", handle, event })));
   },
+  xfrmEvents() {
+    const handle = nextHandle;
+    return keep(native.xfrmMonitor((event) => process.send({ type: "event", handle, event })));
+  },
+  /** adds an SA, and says what is left of the keys that were handed over */
+  xfrmAddAndShow(state) {
+    const parts = [state.encryption, state.authentication, state.aead];
+    const keys = parts.flatMap((part) => (part === undefined ? [] : [part.key]));
+    try {
+      native.xfrmStateAdd(state);
+      return { keys };
+    } catch (error) {
+      return { keys, error: error.message };
+    }
+  },
   ring(mapFd) {
     const handle = nextHandle;
     return keep(

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import type { Native, NativeError, NetlinkEvent } from "../../src/native/contract.js";
+import type { Native, NativeError, NetlinkEvent, XfrmState } from "../../src/native/contract.js";
 
 export const here = dirname(fileURLToPath(import.meta.url));
 export const addonPath = join(here, "../../build/addon/vnetd.node");
@@ -106,6 +106,8 @@ type Operations = {
 
 interface ExtraOperations {
   monitor(): Promise<number>;
+  xfrmEvents(): Promise<number>;
+  xfrmAddAndShow(state: XfrmState): Promise<{ keys: Uint8Array[]; error?: string }>;
   ring(mapFd: number): Promise<number>;
   stop(handle: number): Promise<void>;
   block(ifindex: number): Promise<void>;
