@@ -234,13 +234,34 @@ describe("hosts with both families", () => {
 
   it("are reached by hosts of either family alone", async () => {
     const c = await lab.host("c", { underlay: "10.66.1.3/24" });
-    await startDaemon(c, { config: quickHello });
-    await c.vnetd(["attach", "eth0"]);
-    await c.exec("ip addr add 10.4.0.3/24 dev vnif0004 && ip link set vnif0004 up");
-    expect((await attached(c)).map(({ address }) => address)).toEqual(["10.66.1.3"]);
+    const d = await lab.host("d");
+    await lab.connectHost(d, "eth0", "lan0", "fd66::4/64");
+    const alone = [
+      [c, "10.66.1.3", "10.4.0.3", "10.66.1.1"],
+      [d, "fd66::4", "10.4.0.4", "fd66::1"],
+    ] as const;
+    for (const [host, address, inVnet, ofA] of alone) {
+      await startDaemon(host, { config: quickHello });
+      await host.vnetd(["attach", "eth0"]);
+      await host.exec(`ip addr add ${inVnet}/24 dev vnif0004 && ip link set vnif0004 up`);
+      expect((await attached(host)).map((place) => place.address)).toEqual([address]);
+      await eventually(
+        async () => (await host.ping("10.4.0.1", { count: 1, waitMs: 200 })).received === 1,
+        { what: `${address} to reach a` },
+      );
+      const vmac = await a.mac("vnif0004");
+      const entries = await host.vnetdJson<VarpEntry[]>(["varp"]);
+      expect(entries.find((entry) => entry.vmac === vmac)?.address).toBe(ofA);
+    }
+    // each is one host to a, by the one path that it has
     await eventually(
-      async () => (await c.ping("10.4.0.1", { count: 1, waitMs: 200 })).received === 1,
-      { what: "c to reach a by IPv4" },
+      async () => {
+        const found = await hosts(a);
+        return alone.every(([, address]) =>
+          found.some(({ paths }) => paths.length === 1 && paths[0]?.address === address),
+        );
+      },
+      { what: "c and d among a's hosts" },
     );
   });
 });

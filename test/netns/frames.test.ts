@@ -78,6 +78,15 @@ const notIp: Record<string, Buffer> = {
     .eth({ src: VM_A, dst: VM_B, type: 0x88b7 })
     .payload(MTU_BYTES - 64)
     .build(),
+  // their packets are fragmented
+  "1500 bytes, which no packet of the LAN holds": packet()
+    .eth({ src: VM_A, dst: VM_B, type: 0x88b8 })
+    .payload(pattern(MTU_BYTES))
+    .build(),
+  "1500 bytes for all": packet()
+    .eth({ src: VM_A, dst: BROADCAST_MAC, type: 0x88b9 })
+    .payload(pattern(MTU_BYTES))
+    .build(),
   "IPv6 neighbour discovery's form": packet()
     .eth({ src: VM_A, dst: "33:33:ff:00:00:02" })
     .ipv6({ src: "fe80::1", dst: "ff02::1:ff00:2" })
