@@ -24,6 +24,7 @@ import {
   macOfLink,
   removeVnetif,
   renameVnetif,
+  peerMtuBytes,
   setMtu,
   type Vnetif,
 } from "../host/vnetif.js";
@@ -194,9 +195,11 @@ export class Vnets {
     this.underlayMtus = mtus.length === 0 ? noUnderlay : mtus;
     if (JSON.stringify(before) === JSON.stringify(this.underlayMtus)) return;
     const { native, log } = this.context;
+    const links = native.linkList();
     for (const { config, running } of this.list()) {
       try {
-        if (running?.vnif !== undefined) setMtu(native, running.vnif, this.vnifMtu(config));
+        if (running?.vnif !== undefined)
+          setMtu(native, running.vnif, this.portMtu(config, running.vnif, links));
         const bridge = config.bridge === null ? undefined : native.linkGet(config.bridge);
         if (bridge !== undefined && isOurs(bridge, config.id))
           setMtu(native, bridge, this.mtuOf(config));
@@ -223,7 +226,7 @@ export class Vnets {
   /**
    * A bridge drops a frame that is larger than a port's MTU without a word. So a vnetif that is a
    * port takes all that guests on an Ethernet send: what is too large is answered with ICMP, or
-   * sent in fragments, by bpf/oversize.bpf.c.
+   * sent in fragments, by bpf/oversize.bpf.c. Where another port takes more, so does it (portMtu()).
    */
   private vnifMtu(config: VnetConfig): number {
     const own = this.mtuOf(config);
@@ -232,7 +235,26 @@ export class Vnets {
     return Math.max(ethernetMtuBytes, Math.min(underlay, largestPacketBytes));
   }
 
-  /** Takes over what became of the devices: moved, back again, another MAC. */
+  /** The same, and no less than any other port of its bridge. */
+  private portMtu(config: VnetConfig, vnif: LinkInfo, links: readonly LinkInfo[]): number {
+    const least = this.vnifMtu(config);
+    if (config.bridge === null || vnif.master === 0) return least;
+    const ports = links.filter(({ master }) => master === vnif.master);
+    const others = ports.filter(({ ifindex }) => ifindex !== vnif.ifindex);
+    const largest = Math.max(least, ...others.map(({ mtuBytes }) => mtuBytes));
+    return Math.min(largest, peerMtuBytes);
+  }
+
+  /** A guest's port came, or was given a larger MTU. One that is smaller by hand stays. */
+  private followPorts(config: VnetConfig, vnif: LinkInfo, links: readonly LinkInfo[]): void {
+    const mtuBytes = this.portMtu(config, vnif, links);
+    if (mtuBytes <= Math.max(vnif.mtuBytes, this.vnifMtu(config))) return;
+    this.quietly(() => {
+      setMtu(this.context.native, vnif, mtuBytes);
+    });
+  }
+
+  /** Takes over what became of the devices: moved, back again, another MAC, larger ports beside it. */
   followLinks(links: readonly LinkInfo[]): void {
     const byIndex = new Map(links.map((link) => [link.ifindex, link]));
     for (const vnet of this.list()) {
@@ -246,6 +268,7 @@ export class Vnets {
       const renamed = vmac !== running.vmac;
       Object.assign(running, { peer, vnif, vmac });
       if (moved || renamed) this.tryToBringUp(vnet, running);
+      if (vnif !== undefined) this.followPorts(vnet.config, vnif, links);
     }
   }
 

@@ -135,7 +135,9 @@ function setUp(native: Native, spec: VnetifSpec, { vnif, peer, created }: Vnetif
     if (vnif === undefined) return setFeatures(native, peer.name, tsoOff);
     const change: LinkChange = {};
     if (vnif.alias !== aliasOf(spec.id)) change.alias = aliasOf(spec.id);
-    if (vnif.mtuBytes !== spec.mtuBytes) change.mtuBytes = spec.mtuBytes;
+    // one that was made larger for the ports beside it stays so
+    const mtuBytes = spec.isPort ? Math.max(spec.mtuBytes, vnif.mtuBytes) : spec.mtuBytes;
+    if (vnif.mtuBytes !== mtuBytes) change.mtuBytes = mtuBytes;
     if (spec.isPort && created) change.noIpv6LinkLocal = true;
     if (Object.keys(change).length > 0) native.linkSet(vnif.ifindex, change);
     setFeatures(native, peer.name, tsoOff);
