@@ -84,19 +84,26 @@ struct out_walk {
 	__be16 port;
 	/* who sent it is this host */
 	bool own;
+	/* a copy could not be made */
+	bool missed;
 	union address source;
 	union front front;
 };
 
-static __always_inline void leave_later(struct __sk_buff *skb,
+/* Below 0: the copy is lost. No mark stays on what other copies are made of. */
+static __always_inline long leave_later(struct __sk_buff *skb,
 					const struct vnetd_underlay *underlay)
 {
+	long err;
+
 	skb->mark = VNETD_MARK_RELAY_OUT | (underlay->index & VNETD_MARK_INDEX);
-	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	err = bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	skb->mark = VNETD_MARK_NONE;
+	return err;
 }
 
 /* The place by which an address is reached; NULL: it is of the other family, or that is down. */
-static __always_inline struct vnetd_underlay *way_to(const struct out_walk *walk, __u32 ifindex,
+static __always_inline struct vnetd_underlay *way_to(struct out_walk *walk, __u32 ifindex,
 						     const union address *addr)
 {
 	struct vnetd_underlay *underlay;
@@ -104,7 +111,10 @@ static __always_inline struct vnetd_underlay *way_to(const struct out_walk *walk
 	if (address_is_ipv4(addr) != (walk->family == VNETD_FAMILY_IPV4))
 		return NULL;
 	underlay = underlay_at(ifindex, walk->family);
-	return underlay && underlay->flags & VNETD_UNDERLAY_UP ? underlay : NULL;
+	if (underlay && underlay->flags & VNETD_UNDERLAY_UP)
+		return underlay;
+	walk->missed = true;
+	return NULL;
 }
 
 /* A copy leaves with other headers in front of it. */
@@ -126,9 +136,12 @@ static __always_inline int copy_to(struct out_walk *walk, const struct vnetd_und
 	__builtin_memcpy(&own, underlay->addr, sizeof(own));
 	front_build(&walk->front, is_ipv6, &spec, underlay->mac);
 	front_ports(&walk->front, is_ipv6, sport, dport ?: underlay->port);
-	if (front_store(walk->skb, &walk->front, is_ipv6))
+	if (front_store(walk->skb, &walk->front, is_ipv6)) {
+		walk->missed = true;
 		return -1;
-	leave_later(walk->skb, underlay);
+	}
+	if (leave_later(walk->skb, underlay) < 0)
+		walk->missed = true;
 	return 0;
 }
 
@@ -287,14 +300,14 @@ static __always_inline __u32 relay(struct __sk_buff *skb, const struct vnetd_und
 	if (m->unicast_members && walk.own)
 		to_members(skb, &walk, is_ipv6);
 	if (!m->peers)
-		return VNETD_OK;
+		return walk.missed ? VNETD_DROP_COPY_FAILED : VNETD_OK;
 	walk.room = vfwd_overhead(is_ipv6);
 	if (ip_len(is_ipv6) + walk.room + walk.len > 0xffff)
 		return VNETD_DROP_TOO_BIG;
 	if (bpf_skb_change_head(skb, walk.room, 0) || write_inside(skb, &inside, is_ipv6))
 		return VNETD_DROP_NO_MEMORY;
 	bpf_loop(m->peers, copy_to_peer, &walk, 0);
-	return VNETD_OK;
+	return walk.missed ? VNETD_DROP_COPY_FAILED : VNETD_OK;
 }
 
 /* The length of a packet that is whole; 0: it is none of ours. Its destination is a group's? */
@@ -353,6 +366,8 @@ struct in_walk {
 	/* the source is on the subnet of one of ours where multicast works */
 	bool heard_anyway;
 	bool own;
+	/* a copy could not be made */
+	bool missed;
 	union address source;
 	union front front;
 };
@@ -402,16 +417,22 @@ static long resend(__u32 index, void *context)
 {
 	struct in_walk *walk = context;
 	struct vnetd_underlay *underlay = underlay_by_index(index);
+	long err;
 
 	if (!underlay || underlay->family != walk->family || !sends_to_group(underlay) ||
 	    on_subnet(&walk->source, underlay))
 		return 0;
-	if (write_group_packet(walk, underlay))
+	if (write_group_packet(walk, underlay)) {
+		walk->missed = true;
 		return 1;
+	}
 	if (ip_len(walk->family == VNETD_FAMILY_IPV6) + walk->len > underlay->mtu)
-		leave_later(walk->skb, underlay);
+		err = leave_later(walk->skb, underlay);
 	else
-		bpf_clone_redirect(walk->skb, underlay->ifindex, 0);
+		err = bpf_clone_redirect(walk->skb, underlay->ifindex, 0);
+	/* above 0: that device's own loss, and counted by it */
+	if (err < 0)
+		walk->missed = true;
 	return 0;
 }
 
@@ -536,6 +557,8 @@ static __always_inline __u32 relay_in(struct __sk_buff *skb, struct vnetd_underl
 		return VNETD_DROP_NO_MEMORY;
 	walk.len = sizeof(struct udphdr) + message.len;
 	bpf_loop(VNETD_MAX_UNDERLAYS, resend, &walk, 0);
+	if (unlikely(walk.missed))
+		count_drop(0, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED, skb->len);
 
 	if (write_group_packet(&walk, underlay))
 		return VNETD_DROP_NO_MEMORY;
