@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DropInfo, StatusInfo, VnetInfo, VnifInfo } from "../../src/api/contract.js";
-import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
+import { Lab, eventually, type Background, type Guest, type Host } from "../lib/lab.js";
 import { longId, startDaemon } from "./world.js";
 
 let lab: Lab;
@@ -152,20 +152,49 @@ describe("a configuration that was changed", () => {
 });
 
 describe("systemd", () => {
-  it("hears STOPPING=1 also from a daemon that is stopped before it is ready", async () => {
-    await a.killDaemon();
-    const notify = `${lab.directory}/notify`;
-    const listener = a.spawn(
+  /** Prints what it hears, each with what is there at that moment: vnet 4's device, and metrics. */
+  async function listenerOn(host: Host, notify: string): Promise<Background> {
+    const listener = host.spawn(
       python(
         `import socket
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.bind("${notify}")
 print("listening", flush=True)
 while True:
-  print(s.recv(4096).decode(), flush=True)`,
+  said = [s.recv(4096).decode()]
+  if "vnif0004" in [name for _, name in socket.if_nameindex()]: said.append("vnif0004")
+  try:
+    socket.create_connection(("127.0.0.1", 11798), 10).close()
+    said.append("metrics")
+  except OSError: pass
+  print(*said, flush=True)`,
       ),
     );
     await listener.output(/listening/);
+    return listener;
+  }
+
+  it("hears READY=1 once, when all is there, and never from a daemon that does not start", async () => {
+    const host = await lab.host("notifying", { underlay: "10.66.1.9/24" });
+    const notify = `${lab.directory}/notify-ready`;
+    const listener = await listenerOn(host, notify);
+    await host.startDaemon({ env: { NOTIFY_SOCKET: notify } });
+    await listener.output(/READY=1/);
+    // the first has its directories
+    const refused = await host.spawnDaemon({ env: { NOTIFY_SOCKET: notify } }).end();
+    expect(refused.code).toBe(1);
+    await host.killDaemon();
+    await listener.output(/STOPPING=1/);
+    const heard = listener.stdout.trimEnd().split("\n").slice(1);
+    expect(heard[0]).toBe("READY=1 vnif0004 metrics");
+    expect(heard.map((line) => line.split(" ")[0])).toEqual(["READY=1", "STOPPING=1"]);
+    await listener.stop("SIGKILL");
+  });
+
+  it("hears STOPPING=1 also from a daemon that is stopped before it is ready", async () => {
+    await a.killDaemon();
+    const notify = `${lab.directory}/notify`;
+    const listener = await listenerOn(a, notify);
     const daemon = a.spawnDaemon({
       args: ["--metrics-listen", "off"],
       env: { NOTIFY_SOCKET: notify },
