@@ -167,6 +167,36 @@ describe("hosts with link-local addresses alone", () => {
   });
 });
 
+describe("hosts with a group of their own", () => {
+  const ownGroup = "ff15::97:1";
+
+  it("use that, and not the usual one", async () => {
+    const lab = await Lab.create();
+    await lab.lan("lan0");
+    const a = await lab.host("a");
+    const b = await lab.host("b");
+    for (const [index, host] of [a, b].entries()) {
+      await lab.connectHost(host, "eth0", "lan0", `fd66::${index + 1}/64`);
+      await startDaemon(host, { config: `${quickHello}group6: FF15:0::97:1\n` });
+      await host.vnetd(["attach", "eth0"]);
+    }
+    await addressVnet4([a, b]);
+    expect(await attached(a)).toMatchObject([{ address: "fd66::1", group: ownGroup, up: true }]);
+    const { stdout } = await b.exec("ip -6 -o addr show dev eth0");
+    expect(stdout).toMatch(/inet6 ff15::97:1\/128.*autojoin/);
+    expect(stdout).not.toContain(group6);
+    const toOwn = await b.capture("eth0", `udp port 1798 and src fd66::1 and dst ${ownGroup}`);
+    const toUsual = await b.capture("eth0", `udp and dst ${group6}`);
+    // ARP, by the group, and hellos
+    expect((await a.ping("10.4.0.2", { count: 3, intervalMs: 50 })).lost).toBe(0);
+    await eventually(() => toOwn.packets.length > 0, { what: "packets to the group" });
+    await eventually(async () => (await hosts(a)).length === 1, { what: "b's hello" });
+    for (const capture of [toOwn, toUsual]) await capture.stop();
+    expect(toUsual.packets).toEqual([]);
+    await lab.close();
+  });
+});
+
 describe("hosts with both families", () => {
   let lab: Lab;
   let a: Host;
