@@ -5,7 +5,8 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo, VarpEntry, VifInfo, HostInfo } from "../../src/api/contract.js";
-import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
+import { Lab, eventually, run, type Guest, type Host } from "../lib/lab.js";
+import { parseFrame } from "../lib/packet-parse.js";
 import { attachedHosts, longId, startDaemon } from "./world.js";
 
 let lab: Lab;
@@ -34,10 +35,18 @@ describe("vnet 4, which the daemon makes by itself", () => {
   });
 
   it("shows its packets on the underlay, both ways", async () => {
-    const capture = await a.capture("eth0", "udp port 1798");
+    // IPv4 and ICMP in the frame, which is behind 8 and 22 bytes: no hello of either host
+    const echoes = "udp port 1798 and udp[42:2] = 0x0800 and udp[53] = 1";
+    const capture = await a.capture("eth0", echoes);
     await a.ping("10.4.0.2", { count: 1 });
-    await eventually(() => capture.packets.length >= 2, { what: "packets" });
+    const ways = (): string[] =>
+      capture.packets.map(({ data }) => {
+        const { src, dst } = parseFrame(data, { transportChecksums: "skip" }).ipv4!;
+        return `${src} > ${dst}`;
+      });
+    await eventually(() => ways().length >= 2, { what: "the echo and its answer" });
     await capture.stop();
+    expect(ways()).toEqual(["10.66.1.1 > 10.66.1.2", "10.66.1.2 > 10.66.1.1"]);
   });
 
   it("carries TCP and UDP at speed", async () => {
@@ -156,6 +165,20 @@ describe("guests on bridges", () => {
       "vnet97",
     );
     expect(ports.map((port) => port.ifname).sort()).toEqual([ga.port, "vnif97"].sort());
+  });
+
+  it("are shown by the bridge tools, beside the vnetif", async () => {
+    const links = (await a.exec("bridge link")).stdout.split("\n");
+    for (const port of ["vnif97", ga.port]) {
+      const line = links.find((each) => each.includes(` ${port}`));
+      expect(line, port).toMatch(/ master vnet97 state forwarding /);
+    }
+    // brctl may look into /sys, which must be that of the namespace
+    const { stdout } = await run(["ip", "netns", "exec", a.netns, "brctl", "show", "vnet97"]);
+    const [, first, ...more] = stdout.trimEnd().split("\n");
+    expect(first).toMatch(/^vnet97\s/);
+    const ports = [first ?? "", ...more].map((line) => line.trim().split(/\s+/).at(-1));
+    expect(ports.sort()).toEqual([ga.port, "vnif97"].sort());
   });
 
   it("may be set to 1500: what is too large is answered, or goes in fragments", async () => {
