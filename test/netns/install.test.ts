@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readFileSync,
   realpathSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -84,6 +85,48 @@ describe("an installation", () => {
     await run([join(scripts, "install-tree"), "--from", tree, "--prefix", prefix]);
     const { stdout } = await run(["ls", "-A", join(prefix, "lib")]);
     expect(stdout.split("\n").filter(Boolean)).toEqual(["systemd", "vnetd"]);
+  });
+});
+
+describe("a directory for other machines", () => {
+  let dist: string;
+
+  beforeAll(async () => {
+    await run([join(scripts, "make-dist"), join(lab.directory, "made-here")], {
+      timeoutMs: 120_000,
+    });
+    // it is copied to another machine
+    dist = join(lab.directory, "another machine");
+    renameSync(join(lab.directory, "made-here"), dist);
+  }, 150_000);
+
+  it.each(["", "staged"])("installs itself (DESTDIR: %j)", async (staged) => {
+    const at = join(lab.directory, `from-dist${staged}`);
+    const destdir = staged === "" ? "" : join(lab.directory, "dist-staged");
+    await run([
+      ...[join(dist, "install.sh"), "--prefix", at],
+      ...(destdir === "" ? [] : ["--destdir", destdir]),
+    ]);
+    expect(existsSync(at)).toBe(destdir === "");
+    const lib = join(`${destdir}${at}`, "lib/vnetd");
+    const { version } = JSON.parse(readFileSync(join(lib, "package.json"), "utf8")) as {
+      version: string;
+    };
+    for (const name of ["vnetd", "vn"]) {
+      const { stdout } = await run([join(`${destdir}${at}`, "bin", name), "version"], {
+        cwd: "/",
+      });
+      expect(stdout).toContain(version);
+    }
+    const unit = readFileSync(`${destdir}${at}/lib/systemd/system/vnetd.service`, "utf8");
+    expect(unit).toContain(`ExecStart=${at}/bin/vnetd run\n`);
+  });
+
+  it("says how, and whether it has a Node", () => {
+    const readme = readFileSync(join(dist, "README"), "utf8");
+    expect(readme).toContain("./install.sh");
+    const hasNode = existsSync(join(dist, "tree/node/bin/node"));
+    expect(readme).toMatch(hasNode ? /^included\.$/m : /^not included: it needs Node >= 20\.$/m);
   });
 });
 
