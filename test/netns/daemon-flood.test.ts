@@ -4,13 +4,12 @@
  * and a guest that sends from ever new MACs: pairs that talk lose nothing, another vnet learns and is
  * announced as ever, what is refused is counted, and the daemon answers all the while.
  */
-import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo, VarpEntry, VnetState } from "../../src/api/contract.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
 import { timeFactor } from "../lib/processes.js";
-import { attachedHosts, callApi, longId } from "./world.js";
+import { attachedHosts, backlogDrops, callApi, longId } from "./world.js";
 import { python } from "../lib/wire.js";
 
 let lab: Lab;
@@ -78,13 +77,6 @@ for n in range(count):
     s.sendto(ip + source + socket.inet_aton(to) + udp + message, (to, 0))
 print("sent", count)
 `;
-
-/** packets that this machine's CPUs had no room for, between namespaces: not the data plane's */
-const backlogDrops = (): number =>
-  readFileSync("/proc/net/softnet_stat", "utf8")
-    .trimEnd()
-    .split("\n")
-    .reduce((sum, line) => sum + Number.parseInt(line.split(" ")[1] ?? "0", 16), 0);
 
 async function api<T>(host: Host, method: string): Promise<T> {
   const answer = await callApi(host, `${JSON.stringify({ v: 1, id: 1, method, params: {} })}\n`);

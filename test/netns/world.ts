@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Labs that the end-to-end tests begin with: hosts with a daemon each, attached to one LAN. */
-import { chmodSync } from "node:fs";
+import { chmodSync, readFileSync } from "node:fs";
 import type { Family } from "../../src/base/address.js";
 import { eventually, type Guest, type Host } from "../lib/lab.js";
 import type { DaemonOptions, Lab } from "../lib/lab.js";
@@ -165,6 +165,13 @@ exec ${vnetd} "$@"' sh "$@"
     ]);
   }
 }
+
+/** packets that this machine's CPUs had no room for, between namespaces: not the data plane's */
+export const backlogDrops = (): number =>
+  readFileSync("/proc/net/softnet_stat", "utf8")
+    .trimEnd()
+    .split("\n")
+    .reduce((sum, line) => sum + Number.parseInt(line.split(" ")[1] ?? "0", 16), 0);
 
 /** The API's socket, spoken to directly. */
 export { callApi } from "./api-call.js";
