@@ -24,15 +24,16 @@ import {
   macOfLink,
   removeVnetif,
   renameVnetif,
-  peerMtuBytes,
+  portMtu,
   setMtu,
   type Vnetif,
 } from "../host/vnetif.js";
 import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
 import { vnetdEncap, vnetdSecurity } from "../generated/layouts.js";
-import { guestMtuBytes, largestPacketBytes } from "../wire/overhead.js";
+import { guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import type { PlaceMtu } from "./underlays.js";
+import { keyProblem, securityUnavailable } from "./vnet-security.js";
 
 const noUnderlay: readonly PlaceMtu[] = [{ family: 4, mtuBytes: ethernetMtuBytes }];
 
@@ -199,7 +200,7 @@ export class Vnets {
     for (const { config, running } of this.list()) {
       try {
         if (running?.vnif !== undefined)
-          setMtu(native, running.vnif, this.portMtu(config, running.vnif, links));
+          setMtu(native, running.vnif, this.vnifMtu(config, running.vnif, links));
         const bridge = config.bridge === null ? undefined : native.linkGet(config.bridge);
         if (bridge !== undefined && isOurs(bridge, config.id))
           setMtu(native, bridge, this.mtuOf(config));
@@ -223,31 +224,14 @@ export class Vnets {
     return guestMtuBytes(this.underlayMtus, this.inUse(config).encapsulation);
   }
 
-  /**
-   * A bridge drops a frame that is larger than a port's MTU without a word. So a vnetif that is a
-   * port takes all that guests on an Ethernet send: what is too large is answered with ICMP, or
-   * sent in fragments, by bpf/oversize.bpf.c. Where another port takes more, so does it (portMtu()).
-   */
-  private vnifMtu(config: VnetConfig): number {
-    const own = this.mtuOf(config);
-    if (config.bridge === null) return own;
-    const underlay = Math.min(...this.underlayMtus.map(({ mtuBytes }) => mtuBytes));
-    return Math.max(ethernetMtuBytes, Math.min(underlay, largestPacketBytes));
-  }
-
-  /** The same, and no less than any other port of its bridge. */
-  private portMtu(config: VnetConfig, vnif: LinkInfo, links: readonly LinkInfo[]): number {
-    const least = this.vnifMtu(config);
-    if (config.bridge === null || vnif.master === 0) return least;
-    const ports = links.filter(({ master }) => master === vnif.master);
-    const others = ports.filter(({ ifindex }) => ifindex !== vnif.ifindex);
-    const largest = Math.max(least, ...others.map(({ mtuBytes }) => mtuBytes));
-    return Math.min(largest, peerMtuBytes);
+  private vnifMtu(config: VnetConfig, vnif?: LinkInfo, links: readonly LinkInfo[] = []): number {
+    if (config.bridge === null) return this.mtuOf(config);
+    return portMtu(Math.min(...this.underlayMtus.map(({ mtuBytes }) => mtuBytes)), vnif, links);
   }
 
   /** A guest's port came, or was given a larger MTU. One that is smaller by hand stays. */
   private followPorts(config: VnetConfig, vnif: LinkInfo, links: readonly LinkInfo[]): void {
-    const mtuBytes = this.portMtu(config, vnif, links);
+    const mtuBytes = this.vnifMtu(config, vnif, links);
     if (mtuBytes <= Math.max(vnif.mtuBytes, this.vnifMtu(config))) return;
     this.quietly(() => {
       setMtu(this.context.native, vnif, mtuBytes);
@@ -276,7 +260,7 @@ export class Vnets {
     const { native } = this.context;
     const { id, places } = vnet;
     if (vnet.security !== "none") {
-      throw securityUnavailable(vnet, this.keyProblem(vnet.key), places.security);
+      throw securityUnavailable(vnet, keyProblem(this.context.keys, vnet.key), places.security);
     }
     const present = this.vnets.get(id);
     if (present !== undefined && !present.builtIn) {
@@ -298,17 +282,6 @@ export class Vnets {
           place: places.bridge,
         },
       );
-    }
-  }
-
-  /** Why the vnet's key cannot be had, if it cannot. */
-  private keyProblem(key: string | null): VnetdError | undefined {
-    try {
-      this.context.keys.read(key);
-      return undefined;
-    } catch (error) {
-      if (error instanceof VnetdError) return error;
-      throw error;
     }
   }
 
@@ -400,7 +373,7 @@ export class Vnets {
     if (security !== "none") {
       // What older maps know of it must not go on in clear: the programs drop what is not "none".
       if (known !== undefined) table.setSecurity(known, securityLevels[security]);
-      throw securityUnavailable(config, this.keyProblem(config.key));
+      throw securityUnavailable(config, keyProblem(this.context.keys, config.key));
     }
     if (known === undefined && this.isForeign(id)) {
       throw new VnetdError(
@@ -595,19 +568,6 @@ export class Vnets {
       this.context.log.warn(String(error));
     }
   }
-}
-
-function securityUnavailable(
-  { security }: VnetConfig,
-  keyProblem: VnetdError | undefined,
-  place?: Place,
-): VnetdError {
-  const why = keyProblem === undefined ? "" : `; besides, ${keyProblem.message}`;
-  const remedy = keyProblem?.hint === undefined ? "" : ` As to the key: ${keyProblem.hint}`;
-  return new VnetdError("SECURITY_UNAVAILABLE", `security "${security}" is not built yet${why}`, {
-    hint: `Only (security none) can be had; vnetd never sends in clear what was to be protected.${remedy}`,
-    ...(place === undefined ? {} : { place }),
-  });
 }
 
 /** One for each vnet: a probe that is found in another vnet than its own is no loop. */

@@ -183,6 +183,24 @@ export function setFeatures(native: Native, device: string, wanted: Record<strin
   if (changes.length > 0) native.featuresSet(device, Object.fromEntries(changes));
 }
 
+/**
+ * A bridge drops a frame that is larger than a port's MTU without a word. So a vnetif that is a port
+ * takes all that guests on an Ethernet send, and what the largest port beside it takes: what is too
+ * large for the underlay is answered with ICMP, or sent in fragments, by bpf/oversize.bpf.c.
+ */
+export function portMtu(
+  underlayBytes: number,
+  vnif: LinkInfo | undefined,
+  links: readonly LinkInfo[],
+): number {
+  const bridge = vnif?.master ?? 0;
+  const beside = links.filter(
+    ({ master, ifindex }) => bridge !== 0 && master === bridge && ifindex !== vnif?.ifindex,
+  );
+  const others = beside.map(({ mtuBytes }) => mtuBytes);
+  return Math.min(Math.max(ethernetMtuBytes, underlayBytes, ...others), peerMtuBytes);
+}
+
 export function setMtu(native: Native, link: LinkInfo, mtuBytes: number): void {
   if (link.mtuBytes === mtuBytes) return;
   kernel(`MTU of ${link.name}`, () => native.linkSet(link.ifindex, { mtuBytes }));
