@@ -19,6 +19,30 @@ import {
   underlayAddress,
 } from "./world.js";
 
+const DATAGRAMS = 20;
+/** (first number, count): datagrams of 1300 bytes for all that begin with their numbers, as one (UDP_SEGMENT) */
+const sendAtOnce = `
+import socket, sys
+first, count = int(sys.argv[1]), int(sys.argv[2])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+s.setsockopt(17, 103, 1300)
+s.sendto(b"".join((first + n).to_bytes(4, "big") + bytes(1296) for n in range(count)), ("10.4.0.255", 7778))
+`;
+/** says the numbers of datagrams of the right length */
+const receive = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 7778))
+print("listening", flush=True)
+while True:
+    data = s.recv(65536)
+    assert len(data) == 1300, len(data)
+    print("got", int.from_bytes(data[:4], "big"), flush=True)
+`;
+const range = (first: number, count: number): number[] =>
+  Array.from({ length: count }, (_, n) => first + n);
+
 describe.each([4, 6] as const)("over IPv%d", (family) => {
   let lab: Lab;
   let a: Host;
@@ -36,6 +60,7 @@ describe.each([4, 6] as const)("over IPv%d", (family) => {
     family === 4
       ? "udp port 1798 and udp[8:2] = 3 and udp[74:2] = 0x0800 and udp[85] = 1"
       : "udp port 1798 and ip6[48:2] = 3 and ip6[134:2] = 0x0800 and ip6[145] = 1";
+  const FORWARDED = `udp port 1798 and ${family === 4 ? "udp[8:2]" : "ip6[48:2]"} = 3`;
   const macOf = (number: number): string => `aa:00:00:00:04:0${number}`;
   const ipOf = (number: number): string => `10.4.0.${number}`;
 
@@ -125,6 +150,43 @@ describe.each([4, 6] as const)("over IPv%d", (family) => {
       expect(stdout).toMatch(/3 received/);
       const { bytes } = await guests[2]!.iperf3(guests[3]!, { address: ipOf(4), seconds: 1 });
       expect(bytes).toBeGreaterThan(1e6);
+    });
+
+    it("super-frames for all are segmented before VFWD, and every datagram arrives once", async () => {
+      const forwarded = await b.capture("eth0", `${FORWARDED} and greater 1300`);
+      const left = await guests[0]!.capture("eth0", "udp dst port 7778");
+      const receivers = guests.map((guest) => guest.spawn(["python3", "-c", receive]));
+      for (const receiver of receivers) await receiver.output(/listening/);
+      const numbers = receivers.map(
+        (receiver, at) => (): number[] =>
+          [...receiver.stdout.matchAll(/^got (\d+)$/gm)]
+            .map(([, number]) => Number(number))
+            // a guest hears itself
+            .filter((number) => Math.floor(number / 100) !== at)
+            .sort((x, y) => x - y),
+      );
+      // from a, which forwards what it sends itself, and from c, which a hears on the group
+      for (const at of [0, 2]) {
+        await guests[at]!.exec(["python3", "-c", sendAtOnce, String(100 * at), String(DATAGRAMS)]);
+        await eventually(
+          () => numbers.every((of, to) => to === at || of().includes(100 * at + DATAGRAMS - 1)),
+          { what: `the datagrams of guest ${at + 1}` },
+        );
+      }
+      // behind whatever comes twice
+      await guests[1]!.exec(["python3", "-c", sendAtOnce, "100", "1"]);
+      await eventually(() => numbers.every((of, to) => to === 1 || of().includes(100)), {
+        what: "the last datagram",
+      });
+      const sentBy = [range(0, DATAGRAMS), range(100, 1), range(200, DATAGRAMS), []];
+      for (const [to, of] of numbers.entries())
+        expect(of(), `guest ${to + 1}`).toEqual(sentBy.filter((_, at) => at !== to).flat());
+      await eventually(() => forwarded.packets.length >= 2 * DATAGRAMS, { what: "VFWD" });
+      for (const each of [forwarded, left]) await each.stop();
+      // the guest's device took them as one, and none of VFWD is larger than the underlay's MTU
+      expect(left.packets.some(({ wireLength }) => wireLength > 1300 * DATAGRAMS)).toBe(true);
+      for (const { wireLength } of forwarded.packets) expect(wireLength).toBeLessThanOrEqual(1514);
+      for (const receiver of receivers) await receiver.stop("SIGKILL");
     });
 
     it("a guest moves to the other subnet and is followed", async () => {
