@@ -280,7 +280,7 @@ static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struc
 	if (e->fast && !e->to.underlay)
 		return FAST_NOT_MINE;
 	if (unlikely(!e->to.underlay) && !e->other_family && !e->piece) {
-		if (is_ip(skb) && carries_itself(skb))
+		if (is_ip(skb) && carries_itself(skb, v->handle))
 			return VNETD_DROP_CARRIES_ITSELF;
 		reason = probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
 		if (unlikely(reason))

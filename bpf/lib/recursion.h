@@ -5,7 +5,10 @@
  * Where a vnet is bridged to the LAN that carries it, what its hosts send to the group comes back into
  * the vnet by that bridge. Encapsulated again it would go to the group, come back, and so on: each
  * frame without end. So what looks like a packet of vnet hosts, from the subnet of an attached
- * device, goes no further. A vnet on top of a vnet has hosts with other addresses and is not meant.
+ * device, goes no further. Nor does what a forwarder sends to the group of that subnet for a host
+ * elsewhere, which is told from others by what is known of its source: it said hello, or this vnet has
+ * heard of it. A vnet on top of a vnet has hosts with other addresses, which nobody here knows as hosts,
+ * and is not meant, though its group and port may be the same.
  */
 #ifndef VNETD_RECURSION_H
 #define VNETD_RECURSION_H
@@ -20,24 +23,44 @@ struct recursion_walk {
 	/* EtherIP of vnet, which has none either */
 	bool etherip;
 	bool found;
+	/* of the vnet that it is in */
+	__u32 handle;
 };
+
+_Static_assert(offsetof(struct vnetd_nexthop_key, addr) -
+			       offsetof(struct vnetd_nexthop_key, ifindex) ==
+		       offsetof(struct vnetd_host_path_key, addr),
+	       "a next hop's key ends as a path's");
+
+static __always_inline bool is_host(const struct recursion_walk *walk, __u32 ifindex)
+{
+	struct vnetd_nexthop_key key = { .handle = walk->handle, .ifindex = ifindex };
+
+	__builtin_memcpy(key.addr, &walk->source, sizeof(key.addr));
+	/* behind the handle it is a vnetd_host_path_key: the stack has no room for both */
+	return bpf_map_lookup_elem(&nexthop_ids, &key) ||
+	       bpf_map_lookup_elem(&host_paths, &key.ifindex);
+}
 
 static long is_packet_of(__u32 index, void *context)
 {
 	struct recursion_walk *walk = context;
 	struct vnetd_underlay *underlay = underlay_by_index(index);
+	bool to_group;
 
 	if (!underlay)
 		return 0;
+	to_group = same_words(walk->destination.words, (const void *)underlay->group);
 	if (!on_subnet(&walk->source, underlay) &&
-	    !(underlay->family == VNETD_FAMILY_IPV6 && is_link_local(&walk->source)))
+	    !(underlay->family == VNETD_FAMILY_IPV6 && is_link_local(&walk->source)) &&
+	    !(to_group && is_host(walk, underlay->ifindex)))
 		return 0;
 	if (walk->etherip)
 		walk->found = true;
 	else if (walk->port)
 		walk->found = walk->port == underlay->port;
 	else
-		walk->found = same_words(walk->destination.words, (const void *)underlay->group);
+		walk->found = to_group;
 	return walk->found;
 }
 
@@ -87,9 +110,9 @@ static __always_inline __u32 recursion_headers(struct __sk_buff *skb, struct rec
 }
 
 /* Only for IP frames that go to the group: a host's MAC that is known lives elsewhere. */
-CHECKED_ONCE int carries_itself(struct __sk_buff *skb)
+CHECKED_ONCE int carries_itself(struct __sk_buff *skb, __u32 handle)
 {
-	struct recursion_walk walk = {};
+	struct recursion_walk walk = { .handle = handle };
 	__u32 offset = 0, protocol;
 	bool later = false;
 	__be16 word = 0;

@@ -2,12 +2,15 @@
 /** From a vnet onto the underlay: rows for vnetd_encap and vnetd_encap_fast. */
 import { expect } from "vitest";
 import {
+  encodeVnetdHostPath,
+  encodeVnetdHostPathKey,
   vnetdControlOp,
   vnetdFdbFlags,
   vnetdMark,
   vnetdSecurity,
 } from "../../src/generated/layouts.js";
 import { hex, macBytes, mappedBytes } from "../lib/bytes.js";
+import { addressIn } from "../lib/forms.js";
 import {
   BROADCAST_MAC,
   ETHER_TYPE,
@@ -16,6 +19,7 @@ import {
   type Ipv4Options,
   type PacketBuilder,
 } from "../lib/packet.js";
+import { forgetPath } from "./path-mtu-rows.js";
 import {
   GUEST_A,
   GUEST_B,
@@ -172,6 +176,57 @@ const carriesItself: Row[] = Object.entries(outerPackets).map(([kind, { frame, d
   events: localNew,
 }));
 
+/** What a forwarder sent to the group for a host elsewhere, and the LAN's bridge brought into the vnet. */
+const ELSEWHERE = "10.66.7.7";
+const elsewhere = {
+  "to the group": lanPacket(ELSEWHERE).udp({ dst: 1798 }),
+  "the second fragment of one": lanPacket(ELSEWHERE, VNETD_GROUP, {
+    fragmentOffset: 1480,
+    protocol: 17,
+  }).payload(30),
+};
+const knownElsewhere: Record<string, (context: RowContext) => void> = {
+  "whose frames this vnet has": ({ lab, vnet }) =>
+    void lab.control(vnetdControlOp.CTL_LEARN, vnet, {
+      mac: macBytes(GUEST_B),
+      addr: mappedBytes(ELSEWHERE),
+    }),
+  "that said hello": ({ lab }) => {
+    const addr = addressIn(lab.form, mappedBytes(ELSEWHERE));
+    const key = encodeVnetdHostPathKey({ ifindex: lab.ifindex("ul0"), addr });
+    const nothing = encodeVnetdHostPath({ mtu: 0, mtuUntilNs: 0n });
+    lab.native.mapUpdate(lab.map("host_paths"), key, nothing);
+  },
+};
+const resent: Row[] = [
+  ...Object.entries(elsewhere).map(([kind, frame]): Row => ({
+    description: `carried: a packet of nobody that is known, ${kind}`,
+    program: "vnetd_encap",
+    setup: (context) => forgetPath(context, ELSEWHERE),
+    input: frame,
+    verdict: "redirect",
+    encapsulated: { to: VNETD_GROUP, ttl: 1, frame },
+    flooded: 1,
+    learned,
+    events: localNew,
+  })),
+  ...Object.entries(knownElsewhere).flatMap(([who, setup]) =>
+    Object.entries(elsewhere).map(([kind, input]): Row => ({
+      description: `carries_itself: a packet of a host elsewhere ${who}, ${kind}`,
+      program: "vnetd_encap",
+      setup: (context) => {
+        forgetPath(context, ELSEWHERE);
+        setup(context);
+      },
+      input,
+      verdict: "drop",
+      reasons: ["carries_itself"],
+      learned,
+      events: localNew,
+    })),
+  ),
+];
+
 const groupFrames: Record<string, PacketBuilder> = {
   "ARP broadcast": packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).arp(),
   "IPv4 multicast": packet()
@@ -296,6 +351,7 @@ const drops: Row[] = [
     events: localNew,
   },
   ...carriesItself,
+  ...resent,
   {
     description: "copy_failed: one of two devices is gone, the other gets the frame",
     program: "vnetd_encap",
