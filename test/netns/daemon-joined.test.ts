@@ -4,8 +4,10 @@
  * manual of the original says, and nobody is alarmed. Two are in daemon-loops.test.ts.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { HostInfo } from "../../src/api/contract.js";
 import { Lab, eventually, timeFactor, type Host } from "../lib/lab.js";
 import { bridgeToLan, dropped, join, problems, say, sent, threeHosts } from "./troubles.js";
+import { attachedDaemon, quickHello, routedHost, routedSubnets } from "./world.js";
 
 let lab: Lab;
 let hosts: Host[];
@@ -54,6 +56,56 @@ describe("one bridge", () => {
       await onLan.tryExec("ip link delete eth0");
     }
   }, 60_000);
+});
+
+describe("one bridge on a subnet with a forwarder", () => {
+  let routed: Lab;
+  afterAll(() => routed.close());
+
+  it("what that sends to the group for a host elsewhere is not carried once more", async () => {
+    routed = await Lab.create();
+    await routedSubnets(routed, 2);
+    const forwarder = await routedHost(routed, "f", { subnet: 1, number: 1 });
+    const joined = await routedHost(routed, "j", { subnet: 1, number: 2 });
+    const elsewhere = await routedHost(routed, "e", { subnet: 2, number: 1 });
+    for (const host of [forwarder, joined, elsewhere]) {
+      await attachedDaemon(host, { config: `${quickHello}defaultVnets: false\n` });
+      await host.vnetd(["vnet-create", "97"]);
+    }
+    await forwarder.vnetd(["peer-add", "10.66.2.1"]);
+    await elsewhere.vnetd(["peer-add", "10.66.1.1"]);
+    const far = await elsewhere.guest("far", { bridge: "vnet0097", address: "10.0.0.1/24" });
+    const near = await joined.guest("near", { bridge: "vnet0097", address: "10.0.0.2/24" });
+    const knows = async (): Promise<boolean> =>
+      (await joined.vnetdJson<HostInfo[]>(["hosts"])).some(({ paths }) =>
+        paths.some(({ address }) => address === "10.66.2.1"),
+      );
+    await eventually(knows, { what: "the host elsewhere to be known", timeoutMs: 30_000 });
+    await bridgeToLan(joined);
+
+    const onPort = await joined.capture("eth1", "udp port 1798 and src 10.66.2.1 and greater 90");
+    // a frame in VUDP begins at udp[30], an IP packet's source in it is at udp[56]
+    const fromJoined = "udp port 1798 and src 10.66.1.2";
+    const again = await forwarder.capture("eth0", `${fromJoined} and udp[56:4] = 0x0a420201`);
+    await eventually(
+      async () => {
+        await say(far);
+        return onPort.packets.length >= 5;
+      },
+      { what: "the forwarder's packets at the bridge" },
+    );
+    const marker = await forwarder.capture("eth0", `${fromJoined} and udp[42:2] = 0x0806`);
+    await eventually(
+      async () => {
+        await say(near);
+        return marker.packets.length > 0;
+      },
+      { what: "a frame behind them" },
+    );
+    for (const capture of [onPort, again, marker]) await capture.stop();
+    expect(again.packets).toEqual([]);
+    expect(await dropped(joined, "carries_itself", "97")).toBeGreaterThanOrEqual(5);
+  }, 120_000);
 });
 
 /** Waits until each host has sent probes in its vnets, as it does every second here. */
