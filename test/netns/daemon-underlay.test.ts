@@ -132,6 +132,53 @@ describe("a device that changes", () => {
   });
 });
 
+describe.each([4, 6] as const)("a jumbo underlay, over IPv%d", (family) => {
+  const [mtuBytes, headersBytes] = [9000 - (family === 4 ? 64 : 84), 28];
+  let a: Host;
+  let b: Host;
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    await lab.lan("lan0", { mtuBytes: 9000 });
+    const prefix = family === 4 ? "10.66.1." : "2001:db8:66::";
+    [a, b] = await Promise.all(
+      ["a", "b"].map((name, index) =>
+        lab.host(name, { underlay: `${prefix}${index + 1}/${family === 4 ? 24 : 64}` }),
+      ) as [Promise<Host>, Promise<Host>],
+    );
+    for (const host of [a, b]) {
+      await startDaemon(host, { config: quickHello });
+      await host.vnetd(["attach", "eth0"]);
+    }
+    await addressVnet4([a, b]);
+  });
+  afterAll(() => lab.close());
+
+  it("carries frames as large, in one packet each", async () => {
+    const [link] = await a.ip<{ mtu: number }[]>("link", "show", "vnif0004");
+    expect(link?.mtu).toBe(mtuBytes);
+    const outer = await b.capture("eth0", "greater 8990");
+    const ping = await a.ping("10.4.0.2", {
+      count: 3,
+      intervalMs: 50,
+      sizeBytes: mtuBytes - headersBytes,
+      dontFragment: true,
+    });
+    expect(ping.lost).toBe(0);
+    await eventually(() => outer.packets.length >= 6, { what: "packets of 9000 bytes both ways" });
+    await outer.stop();
+    expect(new Set(outer.packets.map(({ data }) => data.length))).toEqual(new Set([9014]));
+  });
+
+  it("carries TCP, and frames that are larger still", async () => {
+    expect((await a.iperf3(b, { address: "10.4.0.2", seconds: 1 })).bitsPerSecond).toBeGreaterThan(
+      50e6,
+    );
+    const larger = { count: 2, intervalMs: 50, sizeBytes: mtuBytes + 100 };
+    expect((await a.ping("10.4.0.2", larger)).lost).toBe(0);
+  });
+});
+
 describe("hosts that share two LANs", () => {
   let a: Host;
   let b: Host;
