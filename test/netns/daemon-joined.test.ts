@@ -92,7 +92,7 @@ describe("one bridge on a subnet with a forwarder", () => {
         await say(far);
         return onPort.packets.length >= 5;
       },
-      { what: "the forwarder's packets at the bridge" },
+      { what: "the forwarder's packets at the bridge", timeoutMs: 30_000 },
     );
     const marker = await forwarder.capture("eth0", `${fromJoined} and udp[42:2] = 0x0806`);
     await eventually(
@@ -100,7 +100,7 @@ describe("one bridge on a subnet with a forwarder", () => {
         await say(near);
         return marker.packets.length > 0;
       },
-      { what: "a frame behind them" },
+      { what: "a frame behind them", timeoutMs: 30_000 },
     );
     for (const capture of [onPort, again, marker]) await capture.stop();
     expect(again.packets).toEqual([]);
