@@ -56,6 +56,8 @@ import {
   VnetdPeer,
   vnetdPeerFlags,
   VnetdPeerStats,
+  VnetdSeen,
+  VnetdSeenKey,
   vnetdVarpWay,
   vnetdFamily,
   vnetdForward,
@@ -513,6 +515,18 @@ export class BpfLab {
       (families, address) => families | (isMappedIpv4(address) ? FORWARD_IPV4 : FORWARD_IPV6),
       0,
     );
+  }
+
+  /** What was seen was seen now: copies are apart for some milliseconds, runs on a slow machine longer. */
+  seenNow(): void {
+    const { count, keys, values } = this.native.mapDump(this.map("seen"));
+    for (let at = 0; at < count; at++) {
+      const value = Buffer.from(values.subarray(at * VnetdSeen.size, (at + 1) * VnetdSeen.size));
+      // CLOCK_MONOTONIC, as bpf_ktime_get_ns()
+      value.writeBigUInt64LE(process.hrtime.bigint(), VnetdSeen.fields.timeNs.offset);
+      const key = keys.subarray(at * VnetdSeenKey.size, (at + 1) * VnetdSeenKey.size);
+      this.native.mapUpdate(this.map("seen"), key, value);
+    }
   }
 
   peerStats(number: number): VnetdPeerStatsRecord {

@@ -227,7 +227,7 @@ interface CopyOptions extends Omit<Forwarded, "from"> {
 const again = (
   before: readonly (CopyOptions & { drop?: boolean })[],
   last: CopyOptions,
-): Pick<Row, "setup" | "input" | "forms"> => {
+): Pick<Row, "setup" | "justBefore" | "input" | "forms"> => {
   const frame = fresh().build();
   const build = ({ sender = "ours", ...rest }: CopyOptions): Buffer => {
     const bytes = vfwd({ source: FAR, ...rest })
@@ -244,9 +244,11 @@ const again = (
       const mark = marked(vnetdMark.MARK_RELAY_IN)(context);
       for (const { drop = false, ...each } of before) {
         const run = context.lab.run("vnetd_relay", build(each), { mark });
+        context.lab.seenNow();
         expect(run.verdict).toBe(drop ? "drop" : "redirect");
       }
     },
+    justBefore: ({ lab }) => lab.seenNow(),
     input: build(last),
   };
 };
