@@ -101,6 +101,7 @@ export class Controller {
       gone: (place) => this.hellos.carrierGone(place),
       mtus: (mtus) => this.vnets.setUnderlayMtus(mtus),
       groupFlags: (underlay) => this.peers.flagsOf(underlay),
+      espOf: () => 0,
     });
     const { vnets, underlays } = this;
     this.peers = new Peers(this.context, {

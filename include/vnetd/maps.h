@@ -53,6 +53,8 @@ enum vnetd_limits {
 	VNETD_MAX_SEEN = 16384,
 	/* hosts of the subnets that are known to forward */
 	VNETD_MAX_FORWARDERS = 256,
+	/* security associations by which this host receives */
+	VNETD_MAX_SPIS = 65536,
 	VNETD_RING_BYTES = 1 << 20,
 };
 
@@ -141,7 +143,14 @@ struct vnetd_vnet {
 	__u32 flood_burst;
 	/* enum vnetd_encap */
 	__u32 encap;
-	__u32 reserved[3];
+	/* of a secure vnet: what ESP adds to a packet, for bpf/lib/esp.h, esp_largest(): bytes of IP header, ESP
+	 * header, IV, BEET's reserve and ICV by family of the place, and the block that the rest is
+	 * padded to */
+	__u16 esp_fixed4;
+	__u16 esp_fixed6;
+	__u16 esp_block;
+	__u16 pad2;
+	__u32 reserved;
 };
 
 enum vnetd_flood {
@@ -231,7 +240,54 @@ struct vnetd_underlay {
 	__u8 family;
 	/* where it stands in underlay_list */
 	__u32 index;
-	__u32 reserved[3];
+	/* the device's xfrm interface, which secure vnets leave and arrive by; 0: there is none */
+	__u32 esp;
+	__u32 reserved[2];
+};
+
+/* ---- security associations ---------------------------------------------------------------- */
+
+/*
+ * What is sent by an SA is given to the xfrm interface between two addresses that name the SA: the
+ * kernel finds its policy by their hash, however many there are between two hosts, and BEET puts the real ones in
+ * their place. IPv4: from ESP_LOCAL4 to ESP_REMOTE4 + next hop. IPv6: of the words ESP_PREFIX6, 0,
+ * ifindex of the underlay device, and 0 or the next hop (RFC 6666: 100::/64 goes nowhere).
+ */
+enum vnetd_esp {
+	VNETD_ESP_LOCAL4 = 0xf0000001,
+	VNETD_ESP_REMOTE4 = 0xf1000000,
+	VNETD_ESP_PREFIX6 = 0x01000000,
+	/* identifier of the xfrm interface: this and the underlay device's ifindex; an SA's reqid: this and
+	 * the next hop */
+	VNETD_ESP_ID = 0x76000000,
+	VNETD_ESP_ID_MASK = 0xff000000,
+};
+
+/*
+ * map spis: HASH, the SPI (u32) of an SA by which this host receives -> this. The SA's output mark is its SPI: on
+ * the xfrm interface the mark says by which SA a packet came. Written by the daemon.
+ */
+struct vnetd_spi {
+	/* from whom alone its packets are taken */
+	__u8 source[16];
+	/* by which underlay device */
+	__u32 ifindex;
+	/* of which vnet */
+	__u32 handle;
+	__u32 slot;
+	/* who sends by it; believed only while that record's generation is this */
+	__u32 nexthop;
+	__u32 gen;
+	/* enum vnetd_security: what it was made for */
+	__u32 security;
+};
+
+/* map secure_members: HASH, vnetd_member_key -> this. A secure vnet's members, which group frames go to one
+ * by one, numbered from 0 on without a gap. Written by the daemon. */
+struct vnetd_secure_member {
+	/* the host's primary path */
+	__u32 nexthop;
+	__u32 gen;
 };
 
 /* ---- peers: hosts that multicast does not reach ------------------------------------------ */
@@ -346,6 +402,7 @@ struct vnetd_nexthop {
 	/* of the host's own device, as its hello says; 0: not known */
 	__u16 mtu;
 	__be16 port;
+	/* of the SA that a secure vnet's frames to it go by; 0: there is none, and they are dropped */
 	__u32 spi;
 	__u64 heard_ns;
 	/* the host that this is a path to, as its hello says */
@@ -494,6 +551,8 @@ enum vnetd_varp_way {
 	VNETD_WAY_DIRECT = 0,
 	/* inside VFWD, from a peer */
 	VNETD_WAY_FORWARDED = 1,
+	/* by an SA of the vnet: source is the address of the SA's host */
+	VNETD_WAY_SECURE = 2,
 };
 
 /* control: a VARP message as it arrived, at most VNETD_VARP_MAX_LEN bytes of it */
@@ -565,6 +624,9 @@ enum vnetd_control_op {
 	/* count a message of `mtu` bytes that the daemon did not take, or did not send: by handle (0:
 	 * no vnet), for the reason `result`, in the direction `path` */
 	VNETD_CTL_COUNT = 9,
+	/* find or make the next hop (vnet, addr, ifindex) and set the SPI that is sent by (0: none);
+	 * says its number and generation */
+	VNETD_CTL_KEYS = 10,
 };
 
 /*
@@ -592,6 +654,9 @@ struct vnetd_control {
 	__u8 host[16];
 	__u8 path;
 	__u8 pad[3];
+	__u32 spi;
+	/* answered by KEYS */
+	__u32 gen;
 };
 
 /* map sweeper: ARRAY of one, private to bpf/lib/sweep.h (it holds a bpf_timer).
@@ -620,7 +685,9 @@ VNETD_SIZE(vnetd_fdb_key, 12);
 VNETD_SIZE(vnetd_fdb_entry, 48);
 VNETD_SIZE(vnetd_event_varp, 48 + VNETD_VARP_MAX_LEN);
 VNETD_SIZE(vnetd_event_mac, 40);
-VNETD_SIZE(vnetd_control, 112);
+VNETD_SIZE(vnetd_control, 120);
+VNETD_SIZE(vnetd_spi, 40);
+VNETD_SIZE(vnetd_secure_member, 8);
 VNETD_SIZE(vnetd_event_peer, 24);
 VNETD_SIZE(vnetd_peer, 48);
 VNETD_SIZE(vnetd_member, 24);

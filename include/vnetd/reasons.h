@@ -100,6 +100,31 @@ enum vnetd_reason {
 	/* from the underlay: EtherIP */
 	VNETD_DROP_ETHERIP_FRAGMENT,
 
+	/* from a guest, of a secure vnet: there are no keys with that host, or with any */
+	VNETD_DROP_NO_KEYS,
+	/* from the underlay: ESP, before the kernel decrypts it … */
+	VNETD_DROP_ESP_SOURCE,
+	/* … and after: it came by no SA that is known, by another vnet's, by one of another level */
+	VNETD_DROP_ESP_UNKNOWN,
+	VNETD_DROP_ESP_OTHER_VNET,
+	VNETD_DROP_ESP_OTHER_LEVEL,
+	/* the source MAC is configured to live elsewhere */
+	VNETD_DROP_ESP_INNER_SOURCE,
+	/* what the kernel refused; taken from the SAs' statistics by the daemon */
+	VNETD_DROP_ESP_REPLAY,
+	VNETD_DROP_ESP_INTEGRITY,
+	/* VARP for a secure vnet that did not come by an SA; the daemon counts this and what follows */
+	VNETD_DROP_VARP_UNAUTHENTICATED,
+	/* messages by which hosts agree on keys (docs/security.md) */
+	VNETD_DROP_KEYS_MALFORMED,
+	VNETD_DROP_KEYS_NOT_FOR_US,
+	VNETD_DROP_KEYS_UNKNOWN_KEY,
+	VNETD_DROP_KEYS_BAD_MAC,
+	VNETD_DROP_KEYS_OTHER_SUITE,
+	VNETD_DROP_KEYS_NOT_FRESH,
+	VNETD_DROP_KEYS_NO_EXCHANGE,
+	VNETD_DROP_KEYS_TOO_MANY,
+
 	VNETD_REASON_COUNT,
 };
 

@@ -163,6 +163,13 @@ enum vnetd_tlv_type {
 	 * (IPv4 as ::ffff:a.b.c.d); n is 255 and there are none when they do not fit. Absent: no
 	 * peers */
 	VNETD_TLV_PEERS = 32,
+	/* a message by which two hosts of a secure vnet agree on keys (docs/security.md); nothing else is read of
+	 * the extension then */
+	VNETD_TLV_KEYS = 48,
+	/* 28 bytes, of a secure vnet's hello, the last TLV or TLVs: suite (1), 3 of zero, key id (8), and HMAC-SHA256
+	 * cut to 16 bytes of the whole VARP message up to the first of these TLVs and this TLV's first 12. One for
+	 * each key that the sender takes, the one that it would rather use first */
+	VNETD_TLV_AUTH = 49,
 };
 
 /*

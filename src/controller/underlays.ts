@@ -72,6 +72,8 @@ export interface UnderlayEvents {
   mtus(mtus: readonly PlaceMtu[]): void;
   /** flags of its record that follow from how group traffic goes */
   groupFlags(underlay: Underlay): number;
+  /** ifindex of the interface that secure vnets leave by; 0: there is none */
+  espOf(underlay: Underlay): number;
 }
 
 export class Underlays {
@@ -349,6 +351,7 @@ export class Underlays {
       port: config.port,
       prefixLen: state.prefixLength,
       index: this.indexOf(underlay),
+      esp: this.events.espOf(underlay),
     });
   }
 

@@ -120,5 +120,7 @@ function emptyRequest(): VnetdControl {
     otherAddr: new Uint8Array(16),
     host: new Uint8Array(16),
     path: 0,
+    spi: 0,
+    gen: 0,
   };
 }

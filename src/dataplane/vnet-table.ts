@@ -34,6 +34,15 @@ export interface VnetSettings {
   probeNonce: bigint;
   /** enum vnetd_encap */
   encap: number;
+  /** of a secure vnet: what ESP adds (src/wire/overhead.ts, espRoom()) */
+  esp?: EspRoom;
+}
+
+/** Bytes in front of and behind what ESP pads, by family, and the block that it is padded to. */
+export interface EspRoom {
+  fixed4: number;
+  fixed6: number;
+  block: number;
 }
 
 export class VnetTable {
@@ -91,6 +100,9 @@ export class VnetTable {
       floodBurst: settings.floodBurst,
       probeNonce: settings.probeNonce,
       encap: settings.encap,
+      espFixed4: settings.esp?.fixed4 ?? 0,
+      espFixed6: settings.esp?.fixed6 ?? 0,
+      espBlock: settings.esp?.block ?? 0,
     };
     this.maps.setVnet(slot, record);
     for (const ifindex of [settings.vnif, settings.vnifPeer]) {

@@ -51,6 +51,7 @@ export const vnetdLimits = {
   MAX_UNICAST_MEMBERS: 16384,
   MAX_SEEN: 16384,
   MAX_FORWARDERS: 256,
+  MAX_SPIS: 65536,
   RING_BYTES: 1048576,
 } as const;
 export type VnetdLimits = (typeof vnetdLimits)[keyof typeof vnetdLimits];
@@ -101,6 +102,16 @@ export const vnetdFamily = {
   FAMILY_IPV6: 6,
 } as const;
 export type VnetdFamily = (typeof vnetdFamily)[keyof typeof vnetdFamily];
+
+/** enum vnetd_esp; VNETD_ left out of the names */
+export const vnetdEsp = {
+  ESP_LOCAL4: 4026531841,
+  ESP_REMOTE4: 4043309056,
+  ESP_PREFIX6: 16777216,
+  ESP_ID: 1979711488,
+  ESP_ID_MASK: 4278190080,
+} as const;
+export type VnetdEsp = (typeof vnetdEsp)[keyof typeof vnetdEsp];
 
 /** enum vnetd_forward; VNETD_ left out of the names */
 export const vnetdForward = {
@@ -166,6 +177,7 @@ export type VnetdEventType = (typeof vnetdEventType)[keyof typeof vnetdEventType
 export const vnetdVarpWay = {
   WAY_DIRECT: 0,
   WAY_FORWARDED: 1,
+  WAY_SECURE: 2,
 } as const;
 export type VnetdVarpWay = (typeof vnetdVarpWay)[keyof typeof vnetdVarpWay];
 
@@ -180,6 +192,7 @@ export const vnetdControlOp = {
   CTL_HEARD: 7,
   CTL_PROBE: 8,
   CTL_COUNT: 9,
+  CTL_KEYS: 10,
 } as const;
 export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
 
@@ -266,7 +279,24 @@ export const vnetdReason = {
   DROP_VARP_LOCAL: 49,
   DROP_VARP_RATE: 50,
   DROP_ETHERIP_FRAGMENT: 51,
-  REASON_COUNT: 52,
+  DROP_NO_KEYS: 52,
+  DROP_ESP_SOURCE: 53,
+  DROP_ESP_UNKNOWN: 54,
+  DROP_ESP_OTHER_VNET: 55,
+  DROP_ESP_OTHER_LEVEL: 56,
+  DROP_ESP_INNER_SOURCE: 57,
+  DROP_ESP_REPLAY: 58,
+  DROP_ESP_INTEGRITY: 59,
+  DROP_VARP_UNAUTHENTICATED: 60,
+  DROP_KEYS_MALFORMED: 61,
+  DROP_KEYS_NOT_FOR_US: 62,
+  DROP_KEYS_UNKNOWN_KEY: 63,
+  DROP_KEYS_BAD_MAC: 64,
+  DROP_KEYS_OTHER_SUITE: 65,
+  DROP_KEYS_NOT_FRESH: 66,
+  DROP_KEYS_NO_EXCHANGE: 67,
+  DROP_KEYS_TOO_MANY: 68,
+  REASON_COUNT: 69,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -343,6 +373,8 @@ export const vnetdTlvType = {
   TLV_SOLICIT: 7,
   TLV_GOODBYE: 8,
   TLV_PEERS: 32,
+  TLV_KEYS: 48,
+  TLV_AUTH: 49,
 } as const;
 export type VnetdTlvType = (typeof vnetdTlvType)[keyof typeof vnetdTlvType];
 
@@ -417,6 +449,23 @@ export const reasonNames: readonly string[] = [
   "varp_local",
   "varp_rate",
   "etherip_fragment",
+  "no_keys",
+  "esp_source",
+  "esp_unknown",
+  "esp_other_vnet",
+  "esp_other_level",
+  "esp_inner_source",
+  "esp_replay",
+  "esp_integrity",
+  "varp_unauthenticated",
+  "keys_malformed",
+  "keys_not_for_us",
+  "keys_unknown_key",
+  "keys_bad_mac",
+  "keys_other_suite",
+  "keys_not_fresh",
+  "keys_no_exchange",
+  "keys_too_many",
 ];
 
 /** enum vnetd_direction -> label */
@@ -550,6 +599,9 @@ export interface VnetdVnet {
   floodPerSecond: number;
   floodBurst: number;
   encap: number;
+  espFixed4: number;
+  espFixed6: number;
+  espBlock: number;
 }
 
 export const VnetdVnet = {
@@ -572,7 +624,11 @@ export const VnetdVnet = {
     floodPerSecond: { offset: 80, size: 4, type: "u32" },
     floodBurst: { offset: 84, size: 4, type: "u32" },
     encap: { offset: 88, size: 4, type: "u32" },
-    reserved: { offset: 92, size: 12, type: "u32", count: 3 },
+    espFixed4: { offset: 92, size: 2, type: "u16" },
+    espFixed6: { offset: 94, size: 2, type: "u16" },
+    espBlock: { offset: 96, size: 2, type: "u16" },
+    pad2: { offset: 98, size: 2, type: "u16" },
+    reserved: { offset: 100, size: 4, type: "u32" },
   },
 } as const;
 
@@ -593,6 +649,9 @@ export function writeVnetdVnet(out: Buffer, value: VnetdVnet, offset = 0): void 
   out.writeUInt32LE(value.floodPerSecond, offset + 80);
   out.writeUInt32LE(value.floodBurst, offset + 84);
   out.writeUInt32LE(value.encap, offset + 88);
+  out.writeUInt16LE(value.espFixed4, offset + 92);
+  out.writeUInt16LE(value.espFixed6, offset + 94);
+  out.writeUInt16LE(value.espBlock, offset + 96);
 }
 
 export function encodeVnetdVnet(value: VnetdVnet): Buffer {
@@ -620,6 +679,9 @@ export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
     floodPerSecond: buf.readUInt32LE(offset + 80),
     floodBurst: buf.readUInt32LE(offset + 84),
     encap: buf.readUInt32LE(offset + 88),
+    espFixed4: buf.readUInt16LE(offset + 92),
+    espFixed6: buf.readUInt16LE(offset + 94),
+    espBlock: buf.readUInt16LE(offset + 96),
   };
 }
 
@@ -792,6 +854,7 @@ export interface VnetdUnderlay {
   prefixLen: number;
   family: number;
   index: number;
+  esp: number;
 }
 
 export const VnetdUnderlay = {
@@ -807,7 +870,8 @@ export const VnetdUnderlay = {
     prefixLen: { offset: 50, size: 1, type: "u8" },
     family: { offset: 51, size: 1, type: "u8" },
     index: { offset: 52, size: 4, type: "u32" },
-    reserved: { offset: 56, size: 12, type: "u32", count: 3 },
+    esp: { offset: 56, size: 4, type: "u32" },
+    reserved: { offset: 60, size: 8, type: "u32", count: 2 },
   },
 } as const;
 
@@ -822,6 +886,7 @@ export function writeVnetdUnderlay(out: Buffer, value: VnetdUnderlay, offset = 0
   out.writeUInt8(value.prefixLen, offset + 50);
   out.writeUInt8(value.family, offset + 51);
   out.writeUInt32LE(value.index, offset + 52);
+  out.writeUInt32LE(value.esp, offset + 56);
 }
 
 export function encodeVnetdUnderlay(value: VnetdUnderlay): Buffer {
@@ -843,6 +908,93 @@ export function decodeVnetdUnderlay(buf: Buffer, offset = 0): VnetdUnderlay {
     prefixLen: buf.readUInt8(offset + 50),
     family: buf.readUInt8(offset + 51),
     index: buf.readUInt32LE(offset + 52),
+    esp: buf.readUInt32LE(offset + 56),
+  };
+}
+
+/** struct vnetd_spi */
+export interface VnetdSpi {
+  source: Uint8Array;
+  ifindex: number;
+  handle: number;
+  slot: number;
+  nexthop: number;
+  gen: number;
+  security: number;
+}
+
+export const VnetdSpi = {
+  size: 40,
+  fields: {
+    source: { offset: 0, size: 16, type: "u8", count: 16 },
+    ifindex: { offset: 16, size: 4, type: "u32" },
+    handle: { offset: 20, size: 4, type: "u32" },
+    slot: { offset: 24, size: 4, type: "u32" },
+    nexthop: { offset: 28, size: 4, type: "u32" },
+    gen: { offset: 32, size: 4, type: "u32" },
+    security: { offset: 36, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdSpi(out: Buffer, value: VnetdSpi, offset = 0): void {
+  putBytes(out, value.source, offset, 16, "source");
+  out.writeUInt32LE(value.ifindex, offset + 16);
+  out.writeUInt32LE(value.handle, offset + 20);
+  out.writeUInt32LE(value.slot, offset + 24);
+  out.writeUInt32LE(value.nexthop, offset + 28);
+  out.writeUInt32LE(value.gen, offset + 32);
+  out.writeUInt32LE(value.security, offset + 36);
+}
+
+export function encodeVnetdSpi(value: VnetdSpi): Buffer {
+  const out = Buffer.alloc(40);
+  writeVnetdSpi(out, value);
+  return out;
+}
+
+export function decodeVnetdSpi(buf: Buffer, offset = 0): VnetdSpi {
+  atLeast(buf, offset, 40, "vnetd_spi");
+  return {
+    source: Buffer.from(buf.subarray(offset, offset + 16)),
+    ifindex: buf.readUInt32LE(offset + 16),
+    handle: buf.readUInt32LE(offset + 20),
+    slot: buf.readUInt32LE(offset + 24),
+    nexthop: buf.readUInt32LE(offset + 28),
+    gen: buf.readUInt32LE(offset + 32),
+    security: buf.readUInt32LE(offset + 36),
+  };
+}
+
+/** struct vnetd_secure_member */
+export interface VnetdSecureMember {
+  nexthop: number;
+  gen: number;
+}
+
+export const VnetdSecureMember = {
+  size: 8,
+  fields: {
+    nexthop: { offset: 0, size: 4, type: "u32" },
+    gen: { offset: 4, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdSecureMember(out: Buffer, value: VnetdSecureMember, offset = 0): void {
+  out.writeUInt32LE(value.nexthop, offset);
+  out.writeUInt32LE(value.gen, offset + 4);
+}
+
+export function encodeVnetdSecureMember(value: VnetdSecureMember): Buffer {
+  const out = Buffer.alloc(8);
+  writeVnetdSecureMember(out, value);
+  return out;
+}
+
+export function decodeVnetdSecureMember(buf: Buffer, offset = 0): VnetdSecureMember {
+  atLeast(buf, offset, 8, "vnetd_secure_member");
+  return {
+    nexthop: buf.readUInt32LE(offset),
+    gen: buf.readUInt32LE(offset + 4),
   };
 }
 
@@ -1823,10 +1975,12 @@ export interface VnetdControl {
   otherAddr: Uint8Array;
   host: Uint8Array;
   path: number;
+  spi: number;
+  gen: number;
 }
 
 export const VnetdControl = {
-  size: 112,
+  size: 120,
   fields: {
     eth: { offset: 0, size: 14, type: "u8", count: 14 },
     op: { offset: 14, size: 2, type: "u16" },
@@ -1846,6 +2000,8 @@ export const VnetdControl = {
     host: { offset: 92, size: 16, type: "u8", count: 16 },
     path: { offset: 108, size: 1, type: "u8" },
     pad: { offset: 109, size: 3, type: "u8", count: 3 },
+    spi: { offset: 112, size: 4, type: "u32" },
+    gen: { offset: 116, size: 4, type: "u32" },
   },
 } as const;
 
@@ -1867,16 +2023,18 @@ export function writeVnetdControl(out: Buffer, value: VnetdControl, offset = 0):
   putBytes(out, value.otherAddr, offset + 76, 16, "otherAddr");
   putBytes(out, value.host, offset + 92, 16, "host");
   out.writeUInt8(value.path, offset + 108);
+  out.writeUInt32LE(value.spi, offset + 112);
+  out.writeUInt32LE(value.gen, offset + 116);
 }
 
 export function encodeVnetdControl(value: VnetdControl): Buffer {
-  const out = Buffer.alloc(112);
+  const out = Buffer.alloc(120);
   writeVnetdControl(out, value);
   return out;
 }
 
 export function decodeVnetdControl(buf: Buffer, offset = 0): VnetdControl {
-  atLeast(buf, offset, 112, "vnetd_control");
+  atLeast(buf, offset, 120, "vnetd_control");
   return {
     eth: Buffer.from(buf.subarray(offset, offset + 14)),
     op: buf.readUInt16LE(offset + 14),
@@ -1895,6 +2053,8 @@ export function decodeVnetdControl(buf: Buffer, offset = 0): VnetdControl {
     otherAddr: Buffer.from(buf.subarray(offset + 76, offset + 92)),
     host: Buffer.from(buf.subarray(offset + 92, offset + 108)),
     path: buf.readUInt8(offset + 108),
+    spi: buf.readUInt32LE(offset + 112),
+    gen: buf.readUInt32LE(offset + 116),
   };
 }
 
