@@ -46,7 +46,7 @@ const folders = {
   wire: ["base", "generated"],
   varp: ["base", "generated", "wire"],
   config: ["base", "generated", "api/contract"],
-  keys: ["base", "varp"],
+  keys: ["base", "generated", "varp", "wire"],
   native: ["base"],
   store: ["base", "config", "generated"],
   host: ["base", "generated", "native", "log"],

@@ -167,8 +167,9 @@ enum vnetd_tlv_type {
 	 * the extension then */
 	VNETD_TLV_KEYS = 48,
 	/* 28 bytes, of a secure vnet's hello, the last TLV or TLVs: suite (1), 3 of zero, key id (8), and HMAC-SHA256
-	 * cut to 16 bytes of the whole VARP message up to the first of these TLVs and this TLV's first 12. One for
-	 * each key that the sender takes, the one that it would rather use first */
+	 * cut to 16 bytes of the whole VARP message up to the end of the extension, with the last 16 bytes
+	 * of each of these TLVs zero. One for each key that the sender takes, the one that it begins
+	 * with first */
 	VNETD_TLV_AUTH = 49,
 };
 

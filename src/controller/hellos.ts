@@ -48,7 +48,12 @@ export interface HelloParts {
 }
 
 /** Of a later version, or no hello at all, is nobody's mistake. */
-const malformed: ReadonlySet<HelloReason> = new Set(["truncated", "bad_tlv_length", "no_host_id"]);
+const malformed: ReadonlySet<HelloReason> = new Set([
+  "truncated",
+  "bad_tlv_length",
+  "no_host_id",
+  "auth_not_last",
+]);
 
 type HelloKind = "plain" | "solicit" | "goodbye";
 

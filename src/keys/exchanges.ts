@@ -68,6 +68,8 @@ const epochMs = 120_000;
 
 interface Peer {
   session: Session;
+  /** that exchanges with it begin with; undefined, or one that is no longer accepted: the first */
+  keyId: string | undefined;
   /** exchanges of the peer that were taken: each makes the challenges before it void */
   taken: number;
   lastTakenMs: number;
@@ -88,10 +90,20 @@ export class KeyExchanges {
     this.setKeys(keys);
   }
 
-  /** The first is what this host begins exchanges with; all are accepted. */
+  /**
+   * All are accepted, and exchanges with those who prefer none begin with the first. Traffic keys that came of one
+   * that is accepted no more stay until newKeys().
+   */
   setKeys(keys: readonly VnetKey[]): void {
     if (keys.length === 0) throw new Error("a secure vnet has a key");
     this.secrets = keys.map(({ id, secret }) => secretsOf(id, secret, this.context.vnet));
+    const accepted = new Set(keys.map(({ id }) => id));
+    for (const { session } of this.peers.values()) session.keysChanged(accepted);
+  }
+
+  /** What hellos of the vnet are marked and judged with (hello-auth.ts). */
+  get accepted(): readonly VnetSecrets[] {
+    return this.secrets;
   }
 
   get size(): number {
@@ -103,12 +115,36 @@ export class KeyExchanges {
     return this.peers.get(peer)?.session;
   }
 
-  /** Begins an exchange with a host that is known to be a member, unless one runs. */
-  start(peer: Buffer, nowMs: number): Outcome {
+  /**
+   * Begins an exchange with a host that is known to be a member, unless one runs: for first keys, and for new ones.
+   * `keyId`: as in preferKey().
+   */
+  start(peer: Buffer, nowMs: number, keyId?: string): Outcome {
     const name = peer.toString("hex");
     const found = this.peers.get(name) ?? this.newPeer(peer);
     if (found === undefined) return { peer: name, actions: [], notTaken: "too_many" };
-    return { peer: name, actions: found.session.start(nowMs, this.first()) };
+    if (keyId !== undefined) found.keyId = keyId;
+    return { peer: name, actions: found.session.start(nowMs, this.keyFor(found)) };
+  }
+
+  /**
+   * The key that exchanges with this peer begin with from now on, when it has a session: the one that it takes.
+   * One that does not wait for its confirmation yet begins anew with it, at the next tick or start.
+   */
+  preferKey(peer: string, keyId: string): void {
+    const found = this.peers.get(peer);
+    if (found !== undefined) found.keyId = keyId;
+  }
+
+  /** New traffic keys with every peer that there are some with, as soon as those that are being made are made. */
+  newKeys(nowMs: number): { peer: string; actions: KeyAction[] }[] {
+    return this.each((peer) => peer.session.renew(nowMs, this.keyFor(peer)));
+  }
+
+  /** With one peer: it has sent, or was sent, so much. */
+  renew(peer: string, nowMs: number): KeyAction[] {
+    const found = this.peers.get(peer);
+    return found === undefined ? [] : found.session.renew(nowMs, this.keyFor(found));
   }
 
   receive(bytes: Buffer, nowMs: number): Outcome {
@@ -129,13 +165,12 @@ export class KeyExchanges {
   }
 
   tick(nowMs: number): { peer: string; actions: KeyAction[] }[] {
-    return [...this.peers].flatMap(([peer, each]) => {
-      const actions = each.session.tick(nowMs, this.first());
+    const due = this.each((peer) => peer.session.tick(nowMs, this.keyFor(peer)));
+    for (const [name, { session, lastTakenMs }] of this.peers) {
       // not before its challenges are void, or what it has sent would be fresh again
-      const isOld = nowMs - each.lastTakenMs > 2 * epochMs;
-      if (each.session.isIdle && isOld) this.peers.delete(peer);
-      return actions.length === 0 ? [] : [{ peer, actions }];
-    });
+      if (session.isIdle && nowMs - lastTakenMs > 2 * epochMs) this.peers.delete(name);
+    }
+    return due;
   }
 
   /** The peer is a member no longer, or all of the vnet goes. */
@@ -205,16 +240,25 @@ export class KeyExchanges {
     return [{ kind: "send", message: encodeMessage(header, body, macKey) }];
   }
 
-  private first(): VnetSecrets {
-    const [first] = this.secrets;
-    if (first === undefined) throw new Error("a secure vnet has a key");
-    return first;
+  private keyFor({ keyId }: Peer): VnetSecrets {
+    const found = this.secrets.find((each) => each.keyId === keyId) ?? this.secrets[0];
+    if (found === undefined) throw new Error("a secure vnet has a key");
+    return found;
+  }
+
+  /** What is to be done for each peer, for which anything is. */
+  private each(step: (peer: Peer) => KeyAction[]): { peer: string; actions: KeyAction[] }[] {
+    return [...this.peers].flatMap(([name, peer]) => {
+      const actions = step(peer);
+      return actions.length === 0 ? [] : [{ peer: name, actions }];
+    });
   }
 
   private newPeer(peer: Buffer): Peer | undefined {
     if (this.peers.size >= this.limits.sessions) this.forgetOne();
     if (this.peers.size >= this.limits.sessions) return undefined;
-    const made = { session: new Session(this.context, peer), taken: 0, lastTakenMs: -Infinity };
+    const session = new Session(this.context, peer);
+    const made = { session, keyId: undefined, taken: 0, lastTakenMs: -Infinity };
     this.peers.set(peer.toString("hex"), made);
     return made;
   }

@@ -94,6 +94,20 @@ interface Generation {
   outKeys: EspKeys | undefined;
   sending: boolean;
   removeAtMs: number;
+  /** of the vnet's secret that it came of */
+  keyId: string;
+  madeMs: number;
+}
+
+/** What is sent with just now, for people. */
+export interface CurrentKeys {
+  spiIn: number;
+  spiOut: number;
+  keyId: string;
+  ageMs: number;
+  /** until they are changed by time, and until they are gone if they are not */
+  rekeyInMs: number;
+  hardInMs: number;
 }
 
 interface Repeated {
@@ -143,6 +157,8 @@ export class Session {
   private answered: Answered[] = [];
   private challenge: Buffer = Buffer.alloc(challengeBytes);
   private rekeyAtMs = Infinity;
+  /** new keys were asked for, of the secret with this id, and have not come yet */
+  private renewalKeyId: string | undefined;
 
   constructor(
     private readonly context: KeyContext,
@@ -163,11 +179,42 @@ export class Session {
     return this.generations.length === 0 && !this.exchange && !this.answer;
   }
 
+  /** undefined: there are none. */
+  currentKeys(nowMs: number): CurrentKeys | undefined {
+    const current = this.current();
+    if (current === undefined) return undefined;
+    const { spiIn, spiOut, keyId, madeMs, removeAtMs } = current;
+    const rekeyInMs = Math.max(0, this.rekeyAtMs - nowMs);
+    const hardInMs = Math.max(0, removeAtMs - nowMs);
+    return { spiIn, spiOut, keyId, ageMs: nowMs - madeMs, rekeyInMs, hardInMs };
+  }
+
   /** Begins an exchange, unless one runs: for first keys, and for new ones. */
   start(nowMs: number, secrets: VnetSecrets): KeyAction[] {
+    if (this.hasOtherKey(secrets)) this.dropExchange();
     if (this.exchange !== undefined || this.answer !== undefined) return [];
     this.exchange = this.newExchange(nowMs, secrets);
     return [{ kind: "send", message: this.exchange.message }];
+  }
+
+  /**
+   * Keys in place of those that there are, tried until they have come. What an exchange makes that runs already is new
+   * enough, if it is by the same secret.
+   */
+  renew(nowMs: number, secrets: VnetSecrets): KeyAction[] {
+    if (this.current() === undefined) return [];
+    this.renewalKeyId = secrets.keyId;
+    this.rekeyAtMs = nowMs + this.context.times.lastRetryMs;
+    return this.start(nowMs, secrets);
+  }
+
+  /**
+   * Others are accepted from now on: messages of an exchange that runs with one that is not would not be taken. What
+   * the peer may be sending with already is still received with.
+   */
+  keysChanged(accepted: ReadonlySet<string>): void {
+    const { exchange } = this;
+    if (exchange !== undefined && !accepted.has(exchange.secrets.keyId)) this.dropExchange();
   }
 
   /** An init that is authentic. Whether its exchange is known already decides if it must be fresh. */
@@ -207,7 +254,9 @@ export class Session {
 
   /** To be called again and again: what is due at this time. */
   tick(nowMs: number, secrets: VnetSecrets): KeyAction[] {
-    const actions = [...this.expire(nowMs), ...this.repeat(nowMs)];
+    const isOther = this.hasOtherKey(secrets);
+    const actions = this.expire(nowMs);
+    actions.push(...(isOther ? this.start(nowMs, secrets) : this.repeat(nowMs)));
     if (this.current() === undefined || nowMs < this.rekeyAtMs) return actions;
     this.rekeyAtMs = nowMs + this.context.times.lastRetryMs;
     return [...actions, ...this.start(nowMs, secrets)];
@@ -272,7 +321,8 @@ export class Session {
     const spiOut = read?.payload.length === 4 ? read.payload.readUInt32BE(0) : 0;
     if (read === undefined || spiOut < leastSpi) return undefined;
     const { finished } = read;
-    const made = this.newGeneration(finished, { spiIn: exchange.spiIn, spiOut }, nowMs);
+    const spis = { spiIn: exchange.spiIn, spiOut };
+    const made = this.newGeneration(finished, { ...spis, keyId: exchange.secrets.keyId }, nowMs);
     const confirm = finished.toResponder.encrypt(nonces.confirm, nothing);
     Object.assign(exchange, {
       phase: "confirm",
@@ -364,7 +414,8 @@ export class Session {
       return undefined;
     }
     const { toResponder, toInitiator } = noise.finished;
-    const { generation, action } = this.newGeneration(noise.finished, { spiIn, spiOut }, nowMs);
+    const made = { spiIn, spiOut, keyId: secrets.keyId };
+    const { generation, action } = this.newGeneration(noise.finished, made, nowMs);
     const header = this.headerOf(Buffer.from(message.exchangeId), secrets);
     const answer: Answer = {
       ...{ header, secrets, init: Buffer.from(message.bytes), toResponder, toInitiator },
@@ -408,7 +459,7 @@ export class Session {
 
   private newGeneration(
     { exporter }: Finished,
-    { spiIn, spiOut }: { spiIn: number; spiOut: number },
+    { spiIn, spiOut, keyId }: { spiIn: number; spiOut: number; keyId: string },
     nowMs: number,
   ): { generation: Generation; action: KeyAction } {
     const { vnet, own, suite, times } = this.context;
@@ -418,7 +469,8 @@ export class Session {
     const outKeys = deriveEspKeys(exporter, outward);
     exporter.fill(0);
     const removeAtMs = nowMs + times.hardMs;
-    const generation = { spiIn, spiOut, outKeys, sending: false, removeAtMs };
+    const made = { keyId, madeMs: nowMs, removeAtMs };
+    const generation = { spiIn, spiOut, outKeys, sending: false, ...made };
     this.generations.push(generation);
     return { generation, action: { kind: "receiveWith", spi: spiIn, keys } };
   }
@@ -441,6 +493,10 @@ export class Session {
     const { rekeyMs, jitter } = this.context.times;
     const random = this.context.random(4).readUInt32BE(0) / 0x1_0000_0000;
     this.rekeyAtMs = nowMs + rekeyMs * (1 + jitter * (2 * random - 1));
+    // they came of an exchange that ran when others were asked for
+    const isAwaited = this.renewalKeyId !== undefined && this.renewalKeyId !== generation.keyId;
+    if (isAwaited) this.rekeyAtMs = nowMs;
+    else this.renewalKeyId = undefined;
     return actions;
   }
 
@@ -527,6 +583,11 @@ export class Session {
   /** Only while nothing depends on it: a confirmation is repeated for as long as its keys live. */
   private hasGivenUp({ phase, tries }: Exchange): boolean {
     return phase === "init" && tries >= this.context.times.initTries;
+  }
+
+  /** An exchange that the peer has not answered, by another key than is to be used now. */
+  private hasOtherKey({ keyId }: VnetSecrets): boolean {
+    return this.exchange?.phase === "init" && this.exchange.secrets.keyId !== keyId;
   }
 
   private dropExchange(): void {

@@ -7,6 +7,9 @@
  * say more: an unknown magic or version means "no hello here", a TLV of an unknown type is skipped,
  * of a TLV that comes twice the first counts, and a TLV whose length does not fit makes the whole
  * extension malformed. Decoding returns a reason and never throws.
+ *
+ * The same extension carries the messages by which two hosts of a secure vnet agree on keys (keyMessageOf);
+ * and a secure vnet's hello ends with marks of who shares its key, which src/keys/hello-auth.ts makes and judges.
  */
 import { addressToText, parseAddress } from "../base/address.js";
 import {
@@ -33,6 +36,17 @@ export interface Hello {
   goodbye: boolean;
   /** of the sender; left out when it has none */
   peers?: HelloPeers;
+  /** of a secure vnet, one for each key that the sender takes, the one that it begins with first;
+   * not written by encodeHello (signHello does), and nothing of it is authentic yet */
+  auth?: HelloAuth[];
+}
+
+export interface HelloAuth {
+  suiteId: number;
+  /** 16 hex digits */
+  keyId: string;
+  /** 16 bytes */
+  mac: Buffer;
 }
 
 export interface HelloPeers {
@@ -45,7 +59,16 @@ export interface HelloPeers {
 }
 
 export type HelloReason =
-  "absent" | "other_magic" | "other_version" | "truncated" | "bad_tlv_length" | "no_host_id";
+  | "absent"
+  | "other_magic"
+  | "other_version"
+  | "truncated"
+  | "bad_tlv_length"
+  | "no_host_id"
+  /** something stands behind what vouches for the hello */
+  | "auth_not_last"
+  /** not a hello: keyMessageOf() reads it */
+  | "key_message";
 
 export type HelloDecoded = { ok: true; hello: Hello } | { ok: false; reason: HelloReason };
 
@@ -56,7 +79,19 @@ const addressBytes = 16;
 const morePeers = 0xff;
 const maxNameBytes = 63;
 const maxSoftwareBytes = 31;
+const keyIdBytes = 8;
+export const helloMacBytes = 16;
+/** of TLV_AUTH: suite, three of zero, key id, mac */
+const authMacAt = 4 + keyIdBytes;
+export const authTlvBytes = vnetdExt.TLV_HDR_LEN + authMacAt + helloMacBytes;
+/** of a message about keys; the longest that there is has 136 */
+const keyMessageBytes: [number, number] = [1, 256];
 type Tlvs = Map<number, Buffer>;
+
+interface Tlv {
+  type: number;
+  value: Buffer;
+}
 
 /** type -> the lengths that its value may have */
 const lengths = new Map<number, [number, number]>([
@@ -69,6 +104,8 @@ const lengths = new Map<number, [number, number]>([
   [vnetdTlvType.TLV_SOLICIT, [0, 0]],
   [vnetdTlvType.TLV_GOODBYE, [0, 0]],
   [vnetdTlvType.TLV_PEERS, [2, 2 + maxHelloPeers * addressBytes]],
+  [vnetdTlvType.TLV_KEYS, keyMessageBytes],
+  [vnetdTlvType.TLV_AUTH, [authMacAt + helloMacBytes, authMacAt + helloMacBytes]],
 ]);
 
 export function encodeHello(hello: Hello): Buffer {
@@ -87,7 +124,29 @@ export function encodeHello(hello: Hello): Buffer {
   if (hello.solicit) tlvs.push(tlv(vnetdTlvType.TLV_SOLICIT, Buffer.alloc(0)));
   if (hello.goodbye) tlvs.push(tlv(vnetdTlvType.TLV_GOODBYE, Buffer.alloc(0)));
   if (hello.peers !== undefined) tlvs.push(tlv(vnetdTlvType.TLV_PEERS, encodePeers(hello.peers)));
-  const body = Buffer.concat(tlvs);
+  return extensionOf(Buffer.concat(tlvs));
+}
+
+/** The extension around a message about keys, which goes to one host and is no hello. */
+export function encodeKeyMessage(message: Buffer): Buffer {
+  return extensionOf(tlv(vnetdTlvType.TLV_KEYS, message));
+}
+
+/** Longer by `tlvs`, which go behind its last one. */
+export function extendedBy(trailing: Buffer, tlvs: readonly Buffer[]): Buffer {
+  const body = trailing.subarray(VnetdExtHdr.size);
+  return extensionOf(Buffer.concat([body, ...tlvs]));
+}
+
+/** With a mac of zero, which is put in when all of the message is known. */
+export function encodeAuth(suiteId: number, keyId: string): Buffer {
+  const value = Buffer.alloc(authMacAt + helloMacBytes);
+  value.writeUInt8(suiteId, 0);
+  value.write(keyId, 4, "hex");
+  return tlv(vnetdTlvType.TLV_AUTH, value);
+}
+
+function extensionOf(body: Buffer): Buffer {
   const header = Buffer.alloc(VnetdExtHdr.size);
   writeVnetdExtHdr(header, {
     magic: vnetdExt.EXT_MAGIC,
@@ -97,19 +156,60 @@ export function encodeHello(hello: Hello): Buffer {
   return Buffer.concat([header, body]);
 }
 
+/** Where the extension ends: behind it stands nothing that is read. */
+export function extensionEnd(trailing: Buffer): number {
+  return VnetdExtHdr.size + decodeVnetdExtHdr(trailing).len;
+}
+
 export function decodeHello(trailing: Buffer): HelloDecoded {
-  if (trailing.length < VnetdExtHdr.size) return { ok: false, reason: "absent" };
-  const header = decodeVnetdExtHdr(trailing);
-  if (header.magic !== vnetdExt.EXT_MAGIC) return { ok: false, reason: "other_magic" };
-  if (header.version !== vnetdExt.EXT_VERSION) return { ok: false, reason: "other_version" };
-  const body = trailing.subarray(VnetdExtHdr.size);
-  if (body.length < header.len) return { ok: false, reason: "truncated" };
-  const tlvs = readTlvs(body.subarray(0, header.len));
-  if (tlvs === undefined) return { ok: false, reason: "bad_tlv_length" };
+  const read = readExtension(trailing);
+  if (typeof read === "string") return { ok: false, reason: read };
+  const tlvs = firstOfEach(read);
+  if (tlvs.has(vnetdTlvType.TLV_KEYS)) return { ok: false, reason: "key_message" };
   const hostId = tlvs.get(vnetdTlvType.TLV_HOST_ID);
   const bootNonce = tlvs.get(vnetdTlvType.TLV_BOOT_NONCE);
   if (hostId === undefined || bootNonce === undefined) return { ok: false, reason: "no_host_id" };
-  return { ok: true, hello: helloOf(hostId, bootNonce, tlvs) };
+  const auth = authOf(read);
+  if (auth === undefined) return { ok: false, reason: "auth_not_last" };
+  const hello = helloOf(hostId, bootNonce, tlvs);
+  return { ok: true, hello: auth.length === 0 ? hello : { ...hello, auth } };
+}
+
+/** The message about keys that the extension carries; undefined: it carries none, or is malformed. */
+export function keyMessageOf(trailing: Buffer): Buffer | undefined {
+  const read = readExtension(trailing);
+  if (typeof read === "string") return undefined;
+  return read.find(({ type }) => type === vnetdTlvType.TLV_KEYS)?.value;
+}
+
+function readExtension(trailing: Buffer): Tlv[] | HelloReason {
+  if (trailing.length < VnetdExtHdr.size) return "absent";
+  const header = decodeVnetdExtHdr(trailing);
+  if (header.magic !== vnetdExt.EXT_MAGIC) return "other_magic";
+  if (header.version !== vnetdExt.EXT_VERSION) return "other_version";
+  const body = trailing.subarray(VnetdExtHdr.size);
+  if (body.length < header.len) return "truncated";
+  return readTlvs(body.subarray(0, header.len)) ?? "bad_tlv_length";
+}
+
+function firstOfEach(tlvs: readonly Tlv[]): Tlvs {
+  const found: Tlvs = new Map();
+  for (const { type, value } of tlvs) if (!found.has(type)) found.set(type, value);
+  return found;
+}
+
+/** undefined: one of another type stands behind the first, where no mac would cover it. */
+function authOf(tlvs: readonly Tlv[]): HelloAuth[] | undefined {
+  const isAuth = ({ type }: Tlv): boolean => type === vnetdTlvType.TLV_AUTH;
+  const first = tlvs.findIndex(isAuth);
+  if (first < 0) return [];
+  const last = tlvs.slice(first);
+  if (!last.every(isAuth)) return undefined;
+  return last.map(({ value }) => ({
+    suiteId: value.readUInt8(0),
+    keyId: value.toString("hex", 4, authMacAt),
+    mac: Buffer.from(value.subarray(authMacAt)),
+  }));
 }
 
 function helloOf(hostId: Buffer, bootNonce: Buffer, tlvs: Tlvs): Hello {
@@ -147,8 +247,8 @@ function decodePeers(value: Buffer | undefined): HelloPeers | undefined {
   return { prefixLength, more: false, addresses };
 }
 
-function readTlvs(body: Buffer): Tlvs | undefined {
-  const tlvs: Tlvs = new Map();
+function readTlvs(body: Buffer): Tlv[] | undefined {
+  const tlvs: Tlv[] = [];
   let at = 0;
   while (at < body.length) {
     if (body.length - at < vnetdExt.TLV_HDR_LEN) return undefined;
@@ -157,7 +257,7 @@ function readTlvs(body: Buffer): Tlvs | undefined {
     if (body.length - at < len) return undefined;
     const bounds = lengths.get(type);
     if (bounds !== undefined && (len < bounds[0] || len > bounds[1])) return undefined;
-    if (bounds !== undefined && !tlvs.has(type)) tlvs.set(type, body.subarray(at, at + len));
+    tlvs.push({ type, value: body.subarray(at, at + len) });
     at += len;
   }
   return tlvs;

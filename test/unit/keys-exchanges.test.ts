@@ -240,6 +240,155 @@ describe("changing the vnet's secret", () => {
   });
 });
 
+describe("who uses which secret, while a vnet changes it", () => {
+  const [oldKey, newKey] = [keyOf("old"), keyOf("new")];
+  const usedBy = ({ exchanges }: KeyHost, peer: KeyHost, now = 0): string | undefined =>
+    exchanges.sessionOf(peer.hostId)?.currentKeys(now)?.keyId;
+
+  it("an exchange begins with the key that the peer takes, and so do those that follow", () => {
+    const a = new KeyHost("a", 0x0a, { keys: [newKey, oldKey] });
+    const b = new KeyHost("b", 0x0b, { keys: [oldKey] });
+    a.take(a.exchanges.start(b.id, 0, oldKey.id).actions);
+    settle([a, b], 0);
+    expect([usedBy(a, b), usedBy(b, a)]).toEqual([oldKey.id, oldKey.id]);
+    a.start(b, 60_000);
+    settle([a, b], 60_000);
+    expect(a.sentWith).toHaveLength(2);
+    // rekeying by time too
+    for (let now = 60_000; now < 60_000 + 1.2 * 3_600_000; now += 1000) {
+      a.tick(now);
+      settle([a, b], now);
+    }
+    expect([a.sentWith.length, usedBy(a, b), b.notTaken.length]).toEqual([
+      3,
+      oldKey.id,
+      b.notTaken.filter(({ notTaken }) => notTaken === "not_fresh").length,
+    ]);
+    b.exchanges.setKeys([newKey, oldKey]);
+    a.exchanges.preferKey(b.hostId, newKey.id);
+    a.start(b, 9_000_000);
+    settle([a, b], 9_000_000);
+    expect([usedBy(a, b), usedBy(b, a)]).toEqual([newKey.id, newKey.id]);
+  });
+
+  it("one that is preferred and not accepted is as none", () => {
+    const [a, b] = [new KeyHost("a", 0x0a), new KeyHost("b", 0x0b)];
+    a.take(a.exchanges.start(b.id, 0, newKey.id).actions);
+    settle([a, b], 0);
+    expect(usedBy(a, b)).toBe(keyOf("the key").id);
+    a.exchanges.preferKey("ff".repeat(16), newKey.id);
+    expect(a.exchanges.size).toBe(1);
+  });
+
+  it("a first message by a key that the peer does not take gives way to one by its own, at once", () => {
+    const a = new KeyHost("a", 0x0a, { keys: [newKey, oldKey] });
+    const b = new KeyHost("b", 0x0b, { keys: [oldKey] });
+    a.start(b, 0);
+    settle([a, b], 0);
+    expect(b.notTaken).toMatchObject([{ notTaken: "unknown_key", keyId: newKey.id }]);
+    a.exchanges.preferKey(b.hostId, oldKey.id);
+    a.tick(1);
+    settle([a, b], 1);
+    expect([usedBy(a, b), usedBy(b, a), a.spis.size]).toEqual([oldKey.id, oldKey.id, 1]);
+  });
+
+  it("a key that is accepted no more ends exchanges that need it, and takes no traffic keys away", () => {
+    const keys = [oldKey, newKey];
+    const [a, b] = [new KeyHost("a", 0x0a, { keys }), new KeyHost("b", 0x0b, { keys })];
+    a.start(b, 0);
+    settle([a, b], 0);
+    // once more, up to where a waits for b's acknowledgement, which does not come
+    a.start(b, 1000);
+    for (let round = 0; round < 3; round++) {
+      for (const message of a.outbox.splice(0)) b.receive(message, 1000);
+      for (const message of b.outbox.splice(0)) if (message[1] !== 4) a.receive(message, 1000);
+    }
+    expect([a.sentWith.length, b.sentWith.length]).toEqual([1, 2]);
+    for (const host of [a, b]) host.exchanges.setKeys([newKey]);
+    // b sends with keys of the exchange that a has given up: they are received with all the same
+    expect(a.receiving.get(b.sending!.spi)).toBe(b.sending!.key);
+    expect(b.receiving.get(a.sending!.spi)).toBe(a.sending!.key);
+    for (const { actions } of a.exchanges.newKeys(2000)) a.take(actions);
+    settle([a, b], 2000);
+    expect([usedBy(a, b), usedBy(b, a)]).toEqual([newKey.id, newKey.id]);
+    for (const host of [a, b]) host.tick(20_000);
+    expect([a.receiving.size, b.receiving.size]).toEqual([1, 1]);
+    expect(a.receiving.get(b.sending!.spi)).toBe(b.sending!.key);
+  });
+});
+
+describe("new keys, asked for", () => {
+  it("with all that there are keys with, and with one alone", () => {
+    const a = new KeyHost("a", 0x0a);
+    const others = [1, 2, 3].map((n) => new KeyHost(`p${n}`, n));
+    for (const peer of others) a.start(peer, 0);
+    settle([a, ...others], 0);
+    const unknown = new KeyHost("nobody", 0x0e);
+    a.start(unknown, 0);
+    a.outbox.length = 0;
+    const asked = a.exchanges.newKeys(1000);
+    expect(asked.map(({ peer }) => peer)).toEqual(others.map(({ hostId }) => hostId));
+    for (const { actions } of asked) a.take(actions);
+    settle([a, ...others], 1000);
+    for (const peer of others) {
+      expect(peer.sentWith).toHaveLength(2);
+      expect(a.exchanges.sessionOf(peer.hostId)?.currentKeys(2000)?.ageMs).toBe(1000);
+    }
+    a.take(a.exchanges.renew(others[0]!.hostId, 3000));
+    settle([a, ...others], 3000);
+    expect(others.map(({ sentWith }) => sentWith.length)).toEqual([3, 2, 2]);
+    expect(a.exchanges.renew("ff".repeat(16), 3000)).toEqual([]);
+  });
+
+  it("are tried until they come, though the first message and all that repeat it are lost", () => {
+    const [a, b] = pair();
+    a.start(b, 0);
+    settle([a, b], 0);
+    for (const { actions } of a.exchanges.newKeys(1000)) a.take(actions);
+    for (let now = 1000; now < 300_000; now += 500) {
+      a.tick(now);
+      a.outbox.length = 0;
+    }
+    expect(a.others).toContainEqual({ kind: "gaveUp" });
+    for (let now = 300_000; now < 400_000; now += 500) {
+      a.tick(now);
+      settle([a, b], now);
+    }
+    expect([a.sentWith.length, b.sentWith.length]).toEqual([2, 2]);
+  });
+
+  it("come of the secret that was asked for, though an exchange by another ran", () => {
+    const keys = [keyOf("old"), keyOf("new")];
+    const [a, b] = [new KeyHost("a", 0x0a, { keys }), new KeyHost("b", 0x0b, { keys })];
+    a.start(b, 0);
+    settle([a, b], 0);
+    b.start(a, 1000); // by the old one
+    for (let round = 0; round < 2; round++) {
+      for (const message of b.outbox.splice(0)) a.receive(message, 1000);
+      if (round === 0) for (const message of a.outbox.splice(0)) b.receive(message, 1000);
+    }
+    // a has answered, and is asked for keys of the new one
+    a.exchanges.setKeys([...keys].reverse());
+    a.exchanges.preferKey(b.hostId, keys[1]!.id);
+    for (const { actions } of a.exchanges.newKeys(1000)) a.take(actions);
+    settle([a, b], 1000);
+    a.tick(2000);
+    settle([a, b], 2000);
+    const used = [a.exchanges.sessionOf(b.hostId), b.exchanges.sessionOf(a.hostId)].map(
+      (session) => session?.currentKeys(2000)?.keyId,
+    );
+    expect(used).toEqual([keys[1]!.id, keys[1]!.id]);
+    // and with that it is done
+    const count = a.sentWith.length;
+    for (let now = 2000; now < 100_000; now += 1000) {
+      a.tick(now);
+      b.tick(now);
+      settle([a, b], now);
+    }
+    expect(a.sentWith).toHaveLength(count);
+  });
+});
+
 describe("bounds", () => {
   it("no more peers, and no more half-open exchanges, than the limits say; a member that fits goes on", () => {
     const b = new KeyHost("b", 0xfe, { limits: { sessions: 8, halfOpen: 4 } });

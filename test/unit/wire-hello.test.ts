@@ -2,7 +2,13 @@
 /** The hello extension: round trips, rules for what is unknown, and hostile input. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { decodeHello, encodeHello, type Hello } from "../../src/wire/hello.js";
+import {
+  decodeHello,
+  encodeHello,
+  encodeKeyMessage,
+  keyMessageOf,
+  type Hello,
+} from "../../src/wire/hello.js";
 
 const hello: Hello = {
   hostId: "000102030405060708090a0b0c0d0e0f",
@@ -183,6 +189,73 @@ describe("a hello", () => {
           return bytes.length <= 512 - 43 && decodeHello(bytes).ok;
         },
       ),
+    );
+  });
+});
+
+describe("what a secure vnet adds", () => {
+  const mark = (first: number): Buffer =>
+    tlv(
+      49,
+      Buffer.concat([Buffer.of(first, 0, 0, 0), Buffer.alloc(8, first), Buffer.alloc(16, 3)]),
+    );
+
+  it("marks by which a hello is judged, in their order, are read and are not written", () => {
+    const decoded = decodeHello(extension(Buffer.concat([identity, mark(4), mark(6)])));
+    const auth = [4, 6].map((suiteId) => ({
+      suiteId,
+      keyId: Buffer.alloc(8, suiteId).toString("hex"),
+      mac: Buffer.alloc(16, 3),
+    }));
+    expect(decoded).toMatchObject({ ok: true, hello: { auth } });
+    expect(decoded.ok && encodeHello(decoded.hello).includes(Buffer.alloc(16, 3))).toBe(false);
+  });
+
+  it.each([
+    ["bad_tlv_length", Buffer.concat([identity, tlv(49, Buffer.alloc(27))])],
+    ["bad_tlv_length", Buffer.concat([identity, tlv(49, Buffer.alloc(29))])],
+    ["auth_not_last", Buffer.concat([identity, mark(1), tlv(7, Buffer.alloc(0))])],
+    ["auth_not_last", Buffer.concat([identity, mark(1), tlv(999, Buffer.alloc(0)), mark(1)])],
+    ["auth_not_last", Buffer.concat([mark(1), identity])],
+    ["bad_tlv_length", Buffer.concat([identity, tlv(48, Buffer.alloc(0))])],
+    ["bad_tlv_length", Buffer.concat([identity, tlv(48, Buffer.alloc(257))])],
+  ])("is refused: %s", (reason, body) => {
+    expect(decodeHello(extension(body))).toEqual({ ok: false, reason });
+  });
+
+  it("a message about keys is no hello, and a hello holds none", () => {
+    const message = Buffer.from("a message about keys");
+    const bytes = encodeKeyMessage(message);
+    expect(keyMessageOf(bytes)).toEqual(message);
+    expect(keyMessageOf(Buffer.concat([bytes, Buffer.from("behind")]))).toEqual(message);
+    expect(decodeHello(bytes)).toEqual({ ok: false, reason: "key_message" });
+    const both = extension(Buffer.concat([identity, tlv(48, message)]));
+    expect([keyMessageOf(both), decodeHello(both)]).toEqual([
+      message,
+      { ok: false, reason: "key_message" },
+    ]);
+    expect(keyMessageOf(plain)).toBe(undefined);
+    for (let length = 0; length < bytes.length; length++)
+      expect(keyMessageOf(bytes.subarray(0, length))).toBe(undefined);
+    expect(43 + encodeKeyMessage(Buffer.alloc(136)).length).toBeLessThanOrEqual(512);
+  });
+
+  it("survives any bytes", () => {
+    const tlvs = fc.array(
+      fc.tuple(fc.constantFrom(1, 2, 48, 49, 50), fc.uint8Array({ maxLength: 40 })),
+      { maxLength: 8 },
+    );
+    fc.assert(
+      fc.property(tlvs, (all) => {
+        const body = Buffer.concat(all.map(([type, value]) => tlv(type, Buffer.from(value))));
+        decodeHello(extension(body));
+        keyMessageOf(extension(body));
+      }),
+    );
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => {
+        keyMessageOf(Buffer.from(bytes));
+      }),
     );
   });
 });
