@@ -60,6 +60,22 @@ static __always_inline __u32 control_nexthop(struct vnetd_control *c)
 	return VNETD_OK;
 }
 
+/* The SA by which a host is sent to: from now on, or no more. */
+static __always_inline __u32 control_keys(struct vnetd_control *c)
+{
+	__u32 reason = control_nexthop(c);
+	struct vnetd_nexthop *hop;
+
+	if (reason)
+		return reason;
+	hop = nexthop_by_id(c->nexthop);
+	if (!hop)
+		return VNETD_REFUSED_HOSTS_FULL;
+	hop->spi = c->spi;
+	c->gen = hop->gen;
+	return VNETD_OK;
+}
+
 /* Learning leaves the flags of a configured entry alone; who configures it changes them. */
 static __always_inline void control_mark(const struct fdb_news *news)
 {
@@ -203,6 +219,8 @@ static __always_inline __u32 control_run(struct __sk_buff *skb, struct vnetd_con
 		return control_forget(c);
 	case VNETD_CTL_NEXTHOP:
 		return control_nexthop(c);
+	case VNETD_CTL_KEYS:
+		return control_keys(c);
 	case VNETD_CTL_HEARD:
 		return control_heard(c);
 	case VNETD_CTL_PROBE:

@@ -411,9 +411,10 @@ function openContext(options: ControllerOptions): Context {
     nexthops: hosts,
   });
   const { maps } = generation;
-  const controlProgram = generation.programs["vnetd_control"];
-  if (controlProgram === undefined) throw new Error("the BPF object has no program vnetd_control");
-  const control = new Control(native, controlProgram);
+  const { vnetd_control: controlProgram, vnetd_send: sendProgram } = generation.programs;
+  if (controlProgram === undefined || sendProgram === undefined)
+    throw new Error("the BPF object has no program vnetd_control, or no vnetd_send");
+  const control = new Control(native, controlProgram, sendProgram);
   if (generation.fresh) {
     const nextHandle = carryOver(native, { generation, control, log });
     finishGeneration(native, generation, nextHandle);

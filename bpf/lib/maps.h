@@ -69,6 +69,9 @@ VNETD_MAP(peer_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct vnetd_peer_stats,
 VNETD_MAP(peer_heard, BPF_MAP_TYPE_ARRAY, __u32, __u64, VNETD_MAX_PEERS, 0);
 VNETD_MAP(unicast_members, BPF_MAP_TYPE_HASH, struct vnetd_member_key, struct vnetd_member,
 	  VNETD_MAX_UNICAST_MEMBERS, BPF_F_NO_PREALLOC);
+VNETD_MAP(spis, BPF_MAP_TYPE_HASH, __u32, struct vnetd_spi, VNETD_MAX_SPIS, BPF_F_NO_PREALLOC);
+VNETD_MAP(secure_members, BPF_MAP_TYPE_HASH, struct vnetd_member_key, struct vnetd_secure_member,
+	  VNETD_MAX_SECURE_MEMBERS, BPF_F_NO_PREALLOC);
 
 VNETD_RING(control);
 VNETD_RING(events);

@@ -82,6 +82,7 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->port = 0;
 	nexthop->spi = 0;
 	nexthop->flood_ns = 0;
+	nexthop->varp_ns = 0;
 	nexthop->heard_ns = now_ns();
 	__builtin_memset(nexthop->host, 0, sizeof(nexthop->host));
 	nexthop->other = 0;
@@ -215,6 +216,7 @@ static __always_inline void nexthop_release(__u32 id, struct vnetd_nexthop *next
 	}
 	nexthop->gen += 1;
 	nexthop->flags = 0;
+	nexthop->spi = 0;
 	nexthop->entries = 0;
 	nexthop->other = 0;
 	bpf_map_push_elem(&nexthop_free, &id, 0);

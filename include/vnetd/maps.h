@@ -55,6 +55,9 @@ enum vnetd_limits {
 	VNETD_MAX_FORWARDERS = 256,
 	/* security associations by which this host receives */
 	VNETD_MAX_SPIS = 65536,
+	/* members of all secure vnets, and of one */
+	VNETD_MAX_SECURE_MEMBERS = 65536,
+	VNETD_MAX_VNET_MEMBERS = 16384,
 	VNETD_RING_BYTES = 1 << 20,
 };
 
@@ -161,6 +164,11 @@ enum vnetd_flood {
 	VNETD_LOOP_HOLD_MS = 10000,
 	/* a host may send us this many times of what we may send */
 	VNETD_FLOOD_RECEIVE_FACTOR = 2,
+	/* of a secure vnet, messages that nobody has authenticated yet: all of them from hosts that are
+	 * known, all from others, a second and at once; and from one that is known */
+	VNETD_CLEAR_VARP_PER_SECOND = 500,
+	VNETD_CLEAR_VARP_PER_HOST = 20,
+	VNETD_CLEAR_VARP_HOST_BURST = 60,
 };
 
 /*
@@ -179,6 +187,9 @@ struct vnetd_floods {
 	__u64 told_ns[2];
 	/* budget of the events that say a probe came back */
 	__u64 events_ns;
+	/* of a secure vnet: VARP in clear from hosts that are known, and from others */
+	__u64 varp_known_ns;
+	__u64 varp_strangers_ns;
 };
 
 /* map vnet_counts: ARRAY, slot -> this. Changed atomically by the BPF programs alone; apart
@@ -421,7 +432,9 @@ struct vnetd_nexthop {
 	/* its budget of group frames, as in struct vnetd_floods */
 	__u64 flood_ns;
 	__u32 path_news;
-	__u32 reserved[3];
+	__u32 reserved;
+	/* of a secure vnet: its budget of VARP in clear */
+	__u64 varp_ns;
 };
 
 /* map host_paths: LRU_HASH, this -> vnetd_host_path: the way to each host that said hello, or that
@@ -672,7 +685,7 @@ VNETD_SIZE(vnetd_vfwd_ipv6_hdr, VNETD_VFWD_IPV6_HDR_LEN);
 VNETD_SIZE(vnetd_meta, 60);
 VNETD_SIZE(vnetd_vnet, 104);
 VNETD_SIZE(vnetd_vnet_counts, 16);
-VNETD_SIZE(vnetd_floods, 64);
+VNETD_SIZE(vnetd_floods, 80);
 VNETD_SIZE(vnetd_probe, 208);
 VNETD_SIZE(vnetd_event_loop, 240);
 VNETD_SIZE(vnetd_place, 8);

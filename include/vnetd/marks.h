@@ -5,6 +5,9 @@
  * A frame carries one of these only between two of our own programs, on devices that vnetd
  * made. It is cleared before the frame leaves to an underlay device, to a bridge or to a guest,
  * and a frame that comes from a guest with such a value is cleared before anything reads it.
+ *
+ * On an xfrm interface the mark of what the kernel has decrypted is the SPI of its SA (struct
+ * vnetd_spi), which is any number; it is cleared there in the same way.
  */
 #ifndef VNETD_MARKS_H
 #define VNETD_MARKS_H
@@ -32,6 +35,15 @@ enum vnetd_mark {
 	/* a frame that came out of a super-frame in the fragmenting pair and is to be sent as any other
 	 * (bpf/encap.bpf.c), but that the vnet's budget was charged for it already */
 	VNETD_MARK_PIECE = 0x764e6000,
+	/* a packet between the addresses that name an SA, of a frame that is not IP; the second pass
+	 * looks at it again and gives it to the xfrm interface (bpf/encap.bpf.c). Value: 0, or
+	 * VNETD_MARK_TO_ALL */
+	VNETD_MARK_SECURE_PASS = 0x764e7000,
+	VNETD_MARK_TO_ALL = 1,
+	/* a secure vnet's frame that is too large, on its way through the fragmenting pair, and back: nobody
+	 * wants to be told, so the kernel is to fragment it behind ESP. Value: the vnet's slot */
+	VNETD_MARK_SECURE_LARGE = 0x764eb000,
+	VNETD_MARK_SECURE_WHOLE = 0x764ec000,
 	/* with VNETD_MARK_SEGMENTED: a group packet that came inside VFWD, which is taken out */
 	VNETD_MARK_FORWARDED = 0x00000800,
 	VNETD_MARK_INDEX = 0x00000007,
@@ -47,6 +59,9 @@ enum vnetd_mark {
 	 * IPv4 id of the first */
 	VNETD_MARK_OTHER_FAMILY = 0x764f0000,
 	VNETD_MARK_OTHER_FAMILY_KIND = 0xffff0000,
+	/* all of the above begin with this */
+	VNETD_MARK_OURS = 0x764e0000,
+	VNETD_MARK_OURS_MASK = 0xfffe0000,
 };
 
 #endif

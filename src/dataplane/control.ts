@@ -14,6 +14,7 @@ import {
   vnetdNexthopFlags,
   vnetdProbeWire,
 } from "../generated/layouts.js";
+import { errnoName } from "../host/errno.js";
 import type { Native } from "../native/contract.js";
 
 const ethBytes = 14;
@@ -31,10 +32,30 @@ export interface DroppedMessage {
   bytes: number;
 }
 
+/** The SA by which a secure vnet's frames go to a host; it has a next hop from then on. */
+export interface KeysRequest {
+  slot: number;
+  handle: number;
+  /** of the underlay device */
+  ifindex: number;
+  addr: Uint8Array;
+  /** 0: there is none any more */
+  spi: number;
+}
+
+export interface KeysAnswer {
+  /** "ok", or the name of the reason why there is no next hop */
+  reason: string;
+  nexthop: number;
+  gen: number;
+}
+
 export class Control {
   constructor(
     private readonly native: Native,
     private readonly programFd: number,
+    /** the program vnetd_send */
+    private readonly sendFd: number,
   ) {}
 
   /** "ok", or the name of the reason why not. */
@@ -64,6 +85,28 @@ export class Control {
     const { CTL_COUNT: op } = vnetdControlOp;
     const request = { ...emptyRequest(), op, handle, result, mtu: bytes, path: direction };
     this.native.progTestRun(this.programFd, encodeVnetdControl(request));
+  }
+
+  /** Finds or makes the next hop, and sets the SPI that it is sent by. */
+  keys(request: KeysRequest): KeysAnswer {
+    const op = vnetdControlOp.CTL_KEYS;
+    const packet = encodeVnetdControl({ ...emptyRequest(), ...request, op });
+    const { data } = this.native.progTestRun(this.programFd, packet, { outSize: packet.length });
+    const { nexthop, gen } = decodeVnetdControl(data);
+    return { reason: resultOf(data), nexthop, gen };
+  }
+
+  /**
+   * Hands a packet to an xfrm interface: an Ethernet header, and an IP packet between the addresses that name
+   * an SA (enum vnetd_esp). False: it was not taken; the interface is not there, or no memory.
+   */
+  sendSecure(espIfindex: number, packet: Buffer): boolean {
+    try {
+      return this.native.progTestRun(this.sendFd, packet, { ifindex: espIfindex }).retval === 0;
+    } catch (error) {
+      if (errnoName(error) === "ENODEV") return false;
+      throw error;
+    }
   }
 
   startSweeper(): string {

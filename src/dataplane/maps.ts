@@ -20,6 +20,8 @@ import {
   decodeVnetdTableStats,
   decodeVnetdTraffic,
   decodeVnetdPlace,
+  decodeVnetdSecureMember,
+  decodeVnetdSpi,
   decodeVnetdUnderlay,
   decodeVnetdVnet,
   decodeVnetdVnetCounts,
@@ -32,6 +34,8 @@ import {
   encodeVnetdPeer,
   encodeVnetdPort,
   encodeVnetdPlace,
+  encodeVnetdSecureMember,
+  encodeVnetdSpi,
   encodeVnetdUnderlay,
   encodeVnetdVnet,
   VnetdDropCount,
@@ -42,6 +46,7 @@ import {
   VnetdMember,
   VnetdMemberKey,
   VnetdPeer as VnetdPeerLayout,
+  VnetdSpi as VnetdSpiLayout,
   VnetdTraffic,
   VnetdVnetCounts,
   vnetdLimits,
@@ -52,6 +57,8 @@ import {
   type VnetdPeer,
   type VnetdPeerStats,
   type VnetdPort,
+  type VnetdSecureMember,
+  type VnetdSpi,
   type VnetdTableStats,
   type VnetdPlace,
   type VnetdUnderlay,
@@ -254,6 +261,60 @@ export class Maps {
     }
     for (const key of old.keys()) {
       this.native.mapDelete(this.fd("unicast_members"), Buffer.from(key, "hex"));
+    }
+  }
+
+  // ---- security associations
+  spi(spi: number): VnetdSpi | undefined {
+    const value = this.native.mapLookup(this.fd("spis"), u32(spi));
+    return value === undefined ? undefined : decodeVnetdSpi(value);
+  }
+
+  setSpi(spi: number, record: VnetdSpi): void {
+    this.native.mapUpdate(this.fd("spis"), u32(spi), encodeVnetdSpi(record));
+  }
+
+  deleteSpi(spi: number): void {
+    this.native.mapDelete(this.fd("spis"), u32(spi));
+  }
+
+  spis(): Map<number, VnetdSpi> {
+    const { count, keys, values } = this.dump("spis");
+    return new Map(
+      range(count).map((at) => [
+        keys.readUInt32LE(at * 4),
+        decodeVnetdSpi(values, at * VnetdSpiLayout.size),
+      ]),
+    );
+  }
+
+  /** A secure vnet's, in the order of their numbers. */
+  secureMembers(handle: number): VnetdSecureMember[] {
+    const members: VnetdSecureMember[] = [];
+    for (let number = 0; number < vnetdLimits.MAX_VNET_MEMBERS; number += 1) {
+      const key = encodeVnetdMemberKey({ handle, number });
+      const value = this.native.mapLookup(this.fd("secure_members"), key);
+      if (value === undefined) break;
+      members.push(decodeVnetdSecureMember(value));
+    }
+    return members;
+  }
+
+  /**
+   * Exactly these. A program walks them from 0 on to the first that is missing, so what is new is written in that
+   * order before what is left over is deleted from the end.
+   */
+  setSecureMembers(handle: number, members: readonly VnetdSecureMember[]): void {
+    const before = this.secureMembers(handle);
+    members.forEach((member, number) => {
+      const old = before[number];
+      if (old?.nexthop === member.nexthop && old.gen === member.gen) return;
+      const key = encodeVnetdMemberKey({ handle, number });
+      this.native.mapUpdate(this.fd("secure_members"), key, encodeVnetdSecureMember(member));
+    });
+    for (let number = before.length - 1; number >= members.length; number -= 1) {
+      const key = encodeVnetdMemberKey({ handle, number });
+      this.native.mapDelete(this.fd("secure_members"), key);
     }
   }
 

@@ -52,6 +52,8 @@ export const vnetdLimits = {
   MAX_SEEN: 16384,
   MAX_FORWARDERS: 256,
   MAX_SPIS: 65536,
+  MAX_SECURE_MEMBERS: 65536,
+  MAX_VNET_MEMBERS: 16384,
   RING_BYTES: 1048576,
 } as const;
 export type VnetdLimits = (typeof vnetdLimits)[keyof typeof vnetdLimits];
@@ -83,6 +85,9 @@ export const vnetdFlood = {
   PROBES_PER_SECOND: 20,
   LOOP_HOLD_MS: 10000,
   FLOOD_RECEIVE_FACTOR: 2,
+  CLEAR_VARP_PER_SECOND: 500,
+  CLEAR_VARP_PER_HOST: 20,
+  CLEAR_VARP_HOST_BURST: 60,
 } as const;
 export type VnetdFlood = (typeof vnetdFlood)[keyof typeof vnetdFlood];
 
@@ -208,6 +213,10 @@ export const vnetdMark = {
   MARK_FRAGMENT_SHIFT: 6,
   MARK_PROBE: 1984843776,
   MARK_PIECE: 1984847872,
+  MARK_SECURE_PASS: 1984851968,
+  MARK_TO_ALL: 1,
+  MARK_SECURE_LARGE: 1984868352,
+  MARK_SECURE_WHOLE: 1984872448,
   MARK_FORWARDED: 2048,
   MARK_INDEX: 7,
   MARK_RELAY: 1984856064,
@@ -215,6 +224,8 @@ export const vnetdMark = {
   MARK_RELAY_OUT: 1984864256,
   MARK_OTHER_FAMILY: 1984888832,
   MARK_OTHER_FAMILY_KIND: 4294901760,
+  MARK_OURS: 1984823296,
+  MARK_OURS_MASK: 4294836224,
 } as const;
 export type VnetdMark = (typeof vnetdMark)[keyof typeof vnetdMark];
 
@@ -694,10 +705,12 @@ export interface VnetdFloods {
   loopSeenNs: bigint;
   toldNs: bigint[];
   eventsNs: bigint;
+  varpKnownNs: bigint;
+  varpStrangersNs: bigint;
 }
 
 export const VnetdFloods = {
-  size: 64,
+  size: 80,
   fields: {
     sentNs: { offset: 0, size: 8, type: "u64" },
     loopedNs: { offset: 8, size: 8, type: "u64" },
@@ -706,6 +719,8 @@ export const VnetdFloods = {
     loopSeenNs: { offset: 32, size: 8, type: "u64" },
     toldNs: { offset: 40, size: 16, type: "u64", count: 2 },
     eventsNs: { offset: 56, size: 8, type: "u64" },
+    varpKnownNs: { offset: 64, size: 8, type: "u64" },
+    varpStrangersNs: { offset: 72, size: 8, type: "u64" },
   },
 } as const;
 
@@ -717,16 +732,18 @@ export function writeVnetdFloods(out: Buffer, value: VnetdFloods, offset = 0): v
   out.writeBigUInt64LE(value.loopSeenNs, offset + 32);
   elements(value.toldNs, 2, "toldNs").forEach((element, i) => out.writeBigUInt64LE(element, offset + 40 + i * 8));
   out.writeBigUInt64LE(value.eventsNs, offset + 56);
+  out.writeBigUInt64LE(value.varpKnownNs, offset + 64);
+  out.writeBigUInt64LE(value.varpStrangersNs, offset + 72);
 }
 
 export function encodeVnetdFloods(value: VnetdFloods): Buffer {
-  const out = Buffer.alloc(64);
+  const out = Buffer.alloc(80);
   writeVnetdFloods(out, value);
   return out;
 }
 
 export function decodeVnetdFloods(buf: Buffer, offset = 0): VnetdFloods {
-  atLeast(buf, offset, 64, "vnetd_floods");
+  atLeast(buf, offset, 80, "vnetd_floods");
   return {
     sentNs: buf.readBigUInt64LE(offset),
     loopedNs: buf.readBigUInt64LE(offset + 8),
@@ -735,6 +752,8 @@ export function decodeVnetdFloods(buf: Buffer, offset = 0): VnetdFloods {
     loopSeenNs: buf.readBigUInt64LE(offset + 32),
     toldNs: Array.from({ length: 2 }, (_, i) => buf.readBigUInt64LE(offset + 40 + i * 8)),
     eventsNs: buf.readBigUInt64LE(offset + 56),
+    varpKnownNs: buf.readBigUInt64LE(offset + 64),
+    varpStrangersNs: buf.readBigUInt64LE(offset + 72),
   };
 }
 
@@ -1317,6 +1336,7 @@ export interface VnetdNexthop {
   sentNs: bigint;
   floodNs: bigint;
   pathNews: number;
+  varpNs: bigint;
 }
 
 export const VnetdNexthop = {
@@ -1342,7 +1362,8 @@ export const VnetdNexthop = {
     sentNs: { offset: 96, size: 8, type: "u64" },
     floodNs: { offset: 104, size: 8, type: "u64" },
     pathNews: { offset: 112, size: 4, type: "u32" },
-    reserved: { offset: 116, size: 12, type: "u32", count: 3 },
+    reserved: { offset: 116, size: 4, type: "u32" },
+    varpNs: { offset: 120, size: 8, type: "u64" },
   },
 } as const;
 
@@ -1366,6 +1387,7 @@ export function writeVnetdNexthop(out: Buffer, value: VnetdNexthop, offset = 0):
   out.writeBigUInt64LE(value.sentNs, offset + 96);
   out.writeBigUInt64LE(value.floodNs, offset + 104);
   out.writeUInt32LE(value.pathNews, offset + 112);
+  out.writeBigUInt64LE(value.varpNs, offset + 120);
 }
 
 export function encodeVnetdNexthop(value: VnetdNexthop): Buffer {
@@ -1396,6 +1418,7 @@ export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
     sentNs: buf.readBigUInt64LE(offset + 96),
     floodNs: buf.readBigUInt64LE(offset + 104),
     pathNews: buf.readUInt32LE(offset + 112),
+    varpNs: buf.readBigUInt64LE(offset + 120),
   };
 }
 
