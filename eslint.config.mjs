@@ -49,7 +49,7 @@ const folders = {
   keys: ["base", "generated", "varp", "wire"],
   native: ["base"],
   store: ["base", "config", "generated"],
-  host: ["base", "generated", "native", "log"],
+  host: ["base", "generated", "native", "log", "keys/esp-keys"],
   dataplane: ["base", "generated", "native", "host", "log"],
   metrics: ["base", "generated", "config", "host", "log", "api/contract"],
 };

@@ -36,7 +36,13 @@ void parseLinkInfo(const nlattr* info, Link& link) {
     if (type == IFLA_INFO_KIND) link.kind = attributeText(attribute);
     if (type == IFLA_INFO_DATA) data = attribute;
   });
-  if (link.kind == "bridge" && data != nullptr) parseBridgeData(data, link);
+  if (data == nullptr) return;
+  if (link.kind == "bridge") parseBridgeData(data, link);
+  if (link.kind == "xfrm") {
+    forEachNested(data, [&](uint16_t type, const nlattr* attribute) {
+      if (type == IFLA_XFRM_IF_ID) link.xfrmIfId = attributeU32(attribute);
+    });
+  }
 }
 
 void parseAttribute(uint16_t type, const nlattr* attribute, Link& link) {
@@ -111,6 +117,7 @@ Napi::Object linkObject(Napi::Env env, const Link& link) {
     bridge.Set("forwardDelayMs", Napi::Number::New(env, link.bridge->forwardDelayMs));
     object.Set("bridge", bridge);
   }
+  if (link.xfrmIfId) object.Set("xfrmIfId", Napi::Number::New(env, *link.xfrmIfId));
   return object;
 }
 

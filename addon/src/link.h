@@ -28,6 +28,7 @@ struct Link {
     uint32_t forwardDelayMs = 0;
   };
   std::optional<Bridge> bridge;
+  std::optional<uint32_t> xfrmIfId;
 };
 
 /** nothing for what is not a link's own message (a bridge port's, for one) */

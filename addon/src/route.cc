@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Asks the kernel by which device it would send to an address. */
+/** Asks the kernel by which device it would send to an address, and adds routes. */
 #include <errno.h>
 #include <linux/rtnetlink.h>
 
@@ -38,6 +38,32 @@ Napi::Value routeGet(const Napi::CallbackInfo& info) {
     if (!meansUnreachable(failure.errnum)) throw;
   }
   return Napi::Number::New(info.Env(), ifindex);
+}
+
+Napi::Value routeAdd(const Napi::CallbackInfo& info) {
+  const uint32_t ifindex = toIfindex(info[0], "ifindex");
+  const IpAddress address = toIpAddress(info[1], "address");
+  const uint32_t prefixLength = toUint32(info[2], "prefixLength", 0, address.maxPrefixLength());
+  NetlinkRequest request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+  auto* header = request.header<rtmsg>();
+  header->rtm_family = static_cast<uint8_t>(address.family);
+  header->rtm_dst_len = static_cast<uint8_t>(prefixLength);
+  header->rtm_table = RT_TABLE_MAIN;
+  header->rtm_protocol = RTPROT_STATIC;
+  header->rtm_scope = RT_SCOPE_LINK;
+  header->rtm_type = RTN_UNICAST;
+  request.put(RTA_DST, address.bytes.data(), address.length());
+  request.putU32(RTA_OIF, ifindex);
+  const std::string subject = ipText(address.family, address.bytes.data()) + "/" +
+                              std::to_string(prefixLength) + " by ifindex " +
+                              std::to_string(ifindex);
+  try {
+    NetlinkSession().execute(request, subject);
+  } catch (const SystemFailure& failure) {
+    if (failure.errnum != EEXIST) throw;
+    return Napi::Boolean::New(info.Env(), false);
+  }
+  return Napi::Boolean::New(info.Env(), true);
 }
 
 }  // namespace vnetd

@@ -94,6 +94,14 @@ void setXfrmKey(Napi::Object object, const XfrmKey& key) {
   if (key.ifId) object.Set("ifId", Napi::Number::New(env, *key.ifId));
 }
 
+IfIdFilter::IfIdFilter(Napi::Value value) {
+  if (!value.IsUndefined()) wanted_ = toXfrmMark(value, "ifId");
+}
+
+bool IfIdFilter::takes(const XfrmKey& key) const {
+  return !wanted_ || (key.ifId.value_or(0) & wanted_->m) == wanted_->v;
+}
+
 xfrm_selector xfrmSelector(const IpAddress& source, uint8_t sourcePrefix,
                            const IpAddress& destination, uint8_t destinationPrefix) {
   if (source.family != destination.family) failRange("both addresses must be of one family");

@@ -40,6 +40,16 @@ void putXfrmKey(NetlinkRequest& request, const XfrmKey& key);
 void parseXfrmKey(XfrmKey& key, uint16_t type, const nlattr* attribute);
 void setXfrmKey(Napi::Object object, const XfrmKey& key);
 
+/** Which interfaces' states or policies a list is to have: {value, mask}, or all. */
+class IfIdFilter {
+ public:
+  explicit IfIdFilter(Napi::Value value);
+  bool takes(const XfrmKey& key) const;
+
+ private:
+  std::optional<xfrm_mark> wanted_;
+};
+
 /** a selector for packets from one prefix to another, of any protocol */
 xfrm_selector xfrmSelector(const IpAddress& source, uint8_t sourcePrefix,
                            const IpAddress& destination, uint8_t destinationPrefix);

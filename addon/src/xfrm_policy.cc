@@ -176,12 +176,14 @@ Napi::Value xfrmPolicyDelete(const Napi::CallbackInfo& info) {
 
 Napi::Value xfrmPolicyList(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  const IfIdFilter filter(info[0]);
   NetlinkRequest request(XFRM_MSG_GETPOLICY, 0);
   std::vector<Policy> policies;
   xfrmSession().dump(
       request, [&] { policies.clear(); },
       [&](const nlmsghdr* message) {
-        if (auto policy = parsePolicy(message)) policies.push_back(std::move(*policy));
+        auto policy = parsePolicy(message);
+        if (policy && filter.takes(policy->key)) policies.push_back(std::move(*policy));
       });
   Napi::Array array = Napi::Array::New(env, policies.size());
   for (uint32_t i = 0; i < policies.size(); i++) array.Set(i, policyObject(env, policies[i]));

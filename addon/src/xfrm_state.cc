@@ -140,13 +140,29 @@ void putReplay(NetlinkRequest& request, xfrm_usersa_info& info, const Napi::Obje
   request.put(XFRMA_REPLAY_ESN_VAL, bytes.data(), bytes.size());
 }
 
-/** What an algorithm is called in the kernel's configuration. */
+/** What an algorithm is called in the kernel's configuration, and the modules that it is in. */
 std::string optionOf(const std::string& name) {
-  if (name.find("gcm(") != std::string::npos) return "CONFIG_CRYPTO_GCM and CONFIG_CRYPTO_AES";
-  if (name.find("cbc(") != std::string::npos) return "CONFIG_CRYPTO_CBC and CONFIG_CRYPTO_AES";
-  if (name.find("null") != std::string::npos) return "CONFIG_CRYPTO_NULL";
-  if (name.find("sha1") != std::string::npos) return "CONFIG_CRYPTO_HMAC and CONFIG_CRYPTO_SHA1";
+  if (name.find("gcm(") != std::string::npos) {
+    return "CONFIG_CRYPTO_GCM and CONFIG_CRYPTO_AES (modules gcm, aes_generic)";
+  }
+  if (name.find("cbc(") != std::string::npos) {
+    return "CONFIG_CRYPTO_CBC and CONFIG_CRYPTO_AES (modules cbc, aes_generic)";
+  }
+  if (name.find("null") != std::string::npos) {
+    return "CONFIG_CRYPTO_NULL (modules crypto_null, ecb)";
+  }
+  if (name.find("sha1") != std::string::npos) {
+    return "CONFIG_CRYPTO_HMAC and CONFIG_CRYPTO_SHA1 (modules hmac, sha1_generic)";
+  }
   return name;
+}
+
+/** What joins cipher and authenticator, and makes IVs; drbg's own default needs ecb. */
+std::string joiningOptions(bool isAead) {
+  const std::string random = "CONFIG_CRYPTO_DRBG_MENU";
+  if (isAead) return "CONFIG_CRYPTO_SEQIV or " + random + " (modules seqiv, drbg, ecb, ctr)";
+  return "CONFIG_CRYPTO_AUTHENC, CONFIG_CRYPTO_ECHAINIV or " + random +
+         " (modules authenc, authencesn, echainiv, drbg, ecb)";
 }
 
 /** Adds to what the kernel said what it lacks. */
@@ -155,8 +171,10 @@ std::string optionOf(const std::string& name) {
   std::string lacks;
   if (failure.errnum == ENOSYS) {
     for (const std::string& name : algorithms) {
-      lacks += (lacks.empty() ? "" : ", or ") + optionOf(name) + " (" + name + ")";
+      lacks += (lacks.empty() ? "" : ", or ") + optionOf(name) + " for " + name;
     }
+  } else if (failure.errnum == ENOENT) {
+    lacks = joiningOptions(algorithms.size() == 1);
   } else if (failure.errnum == EPROTONOSUPPORT || failure.errnum == EPROTO) {
     lacks = family == AF_INET ? "CONFIG_INET_ESP (module esp4)" : "CONFIG_INET6_ESP (module esp6)";
   }
@@ -356,12 +374,14 @@ Napi::Value xfrmStateGet(const Napi::CallbackInfo& info) {
 
 Napi::Value xfrmStateList(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  const IfIdFilter filter(info[0]);
   NetlinkRequest request(XFRM_MSG_GETSA, 0);
   std::vector<XfrmState> states;
   xfrmSession().dump(
       request, [&] { states.clear(); },
       [&](const nlmsghdr* message) {
-        if (auto state = parseState(message)) states.push_back(std::move(*state));
+        auto state = parseState(message);
+        if (state && filter.takes(state->key)) states.push_back(std::move(*state));
       });
   Napi::Array array = Napi::Array::New(env, states.size());
   for (uint32_t i = 0; i < states.size(); i++) array.Set(i, xfrmStateObject(env, states[i]));

@@ -33,8 +33,16 @@ export const reassemblyDevice = {
   alias: `${aliasPrefix}reassembly`,
 } as const;
 
+/** The alias of the xfrm interfaces, of which each underlay device has one (src/host/esp.ts). */
+export const espAlias = `${aliasPrefix}esp`;
+
+export function espNameOf(underlayIfindex: number): string {
+  return `vn-esp${String(underlayIfindex)}`;
+}
+
 export function isHelperAlias(alias: string | undefined): boolean {
-  return [...Object.values(helperPairs), reassemblyDevice].some((each) => each.alias === alias);
+  const devices = [...Object.values(helperPairs), reassemblyDevice, { alias: espAlias }];
+  return devices.some((each) => each.alias === alias);
 }
 
 /** The other end of the vnetif's veth pair: 14 characters, told apart by 44 bits of a hash. */

@@ -109,6 +109,8 @@ export interface LinkInfo {
   alias?: string;
   /** bridges only */
   bridge?: { stp: boolean; forwardDelayMs: number };
+  /** xfrm interfaces only: what ties SAs and policies to it */
+  xfrmIfId?: number;
 }
 
 export interface VethOptions {
@@ -413,6 +415,8 @@ export interface Native {
   /** ifindex of the device by which the kernel would send to the address (a local one: lo's);
    * 0: by none */
   routeGet(address: string): number;
+  /** adds `ADDRESS/PREFIX dev IFINDEX` to the main table; false when it was there already */
+  routeAdd(ifindex: number, address: string, prefixLength: number): boolean;
   /** without what was learned behind the ports `leaveOut`, which can be a lot */
   bridgeFdbList(leaveOut?: readonly number[]): BridgeFdbEntry[];
   netlinkMonitor(onEvent: (event: NetlinkEvent) => void): Closable;
@@ -429,13 +433,14 @@ export interface Native {
   /** false when it was not there */
   xfrmStateDelete(id: XfrmStateId): boolean;
   xfrmStateGet(id: XfrmStateId): XfrmStateInfo | undefined;
-  /** all of the namespace, others' too */
-  xfrmStateList(): XfrmStateInfo[];
+  /** all of the namespace, others' too; ifId: those with these bits in theirs */
+  xfrmStateList(ifId?: XfrmMark): XfrmStateInfo[];
   /** adds it, or replaces the one of that identity in place */
   xfrmPolicySet(policy: XfrmPolicy): void;
   /** false when it was not there */
   xfrmPolicyDelete(id: XfrmPolicyId): boolean;
-  xfrmPolicyList(): XfrmPolicyInfo[];
+  /** as xfrmStateList() */
+  xfrmPolicyList(ifId?: XfrmMark): XfrmPolicyInfo[];
   /** while one listens, the kernel asks for an SA that is missing, once in a while for each */
   xfrmMonitor(onEvent: (event: XfrmEvent) => void): Closable;
 

@@ -16,7 +16,21 @@ function keep(thing) {
   return handle;
 }
 
+/** the daemon's own class, as it was built, with this process's addon */
+let espHost;
+async function esp() {
+  const { EspHost } = await import("../../dist/src/host/esp.js");
+  espHost ??= new EspHost(native);
+  return espHost;
+}
+
 const extra = {
+  /** a method of EspHost; keys that were given it come back as they are afterwards */
+  async esp(method, ...parameters) {
+    const [, , , keys] = parameters;
+    const result = (await esp())[method](...parameters);
+    return method.startsWith("add") ? keys : result;
+  },
   monitor() {
     const handle = nextHandle;
     return keep(native.netlinkMonitor((event) => process.send({ type: "event", handle, event })));

@@ -366,6 +366,24 @@ describe("what the kernel knows of other places", () => {
     expect((await rejectionOf(ns.run.routeGet("10.9.0"))).message).toContain("address");
   });
 
+  test("a route by a device: made once, by either family", async () => {
+    await ns.run.linkAddVeth(veth);
+    const { ifindex } = await link("a-near");
+    await ns.run.linkSet(ifindex, { up: true });
+    for (const [address, prefix, within] of [
+      ["10.7.0.0", 16, "10.7.1.1"],
+      ["100::5:0:0", 96, "100::5:0:7"],
+    ] as const) {
+      expect(await ns.run.routeAdd(ifindex, address, prefix)).toBe(true);
+      expect(await ns.run.routeAdd(ifindex, address, prefix)).toBe(false);
+      expect(await ns.run.routeGet(within)).toBe(ifindex);
+    }
+    expect(await rejectionOf(ns.run.routeAdd(9999, "10.6.0.0", 16))).toMatchObject({
+      code: "ENODEV",
+      operation: "routeAdd",
+    });
+  });
+
   test("the other end of a veth, here and in another namespace", async () => {
     await ns.run.linkAddVeth(veth);
     const near = await link("a-near");

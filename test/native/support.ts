@@ -9,6 +9,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import type { EspHost } from "../../src/host/esp.js";
+import type { EspKeys } from "../../src/keys/esp-keys.js";
 import type { Native, NativeError, NetlinkEvent, XfrmState } from "../../src/native/contract.js";
 
 export const here = dirname(fileURLToPath(import.meta.url));
@@ -104,7 +106,17 @@ type Operations = {
   ) => Promise<ReturnType<Native[Name]>>;
 };
 
+/** EspHost (src/host/esp.ts); addIn and addOut give back the keys as they are afterwards */
+export type EspOperation = <Name extends EspMethod>(
+  method: Name,
+  ...parameters: Parameters<EspHost[Name]>
+) => Promise<Name extends "addIn" | "addOut" ? EspKeys : ReturnType<EspHost[Name]>>;
+type EspMethod = {
+  [Name in keyof EspHost]: EspHost[Name] extends (...parameters: never[]) => unknown ? Name : never;
+}[keyof EspHost];
+
 interface ExtraOperations {
+  esp: EspOperation;
   monitor(): Promise<number>;
   xfrmEvents(): Promise<number>;
   xfrmAddAndShow(state: XfrmState): Promise<{ keys: Uint8Array[]; error?: string }>;

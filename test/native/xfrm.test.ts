@@ -6,6 +6,7 @@
 import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { XfrmPolicy, XfrmState } from "../../src/native/contract.js";
+import { suites } from "../../src/keys/esp-keys.js";
 import { loadNative } from "../../src/native/load.js";
 import { errorOf, Namespace } from "./support.js";
 
@@ -143,6 +144,41 @@ test("an xfrm interface is made, or what the kernel lacks is named", async () =>
     return;
   }
   expect(await ns.run.linkGet("xf0")).toMatchObject({ kind: "xfrm", mtuBytes: 1400 });
+});
+
+describe("what secure vnets ask of a kernel", () => {
+  test("can be had, or is named by option and module; nothing is left", async () => {
+    const before = await ns.run.linkList();
+    const problem = await ns.run.esp("problem");
+    expect(await ns.run.xfrmStateList()).toEqual([]);
+    expect(await ns.run.linkList()).toEqual(before);
+    const sha1 = await ns.run.esp("problem", suites[1]);
+    if (problem === undefined) expect(sha1).toBeUndefined();
+    else expect(problem).toMatch(/it lacks CONFIG_\w+.*\(modules? \w+.*: modprobe -a \w+/);
+    // what one suite lacks all lack
+    for (const [option] of sha1?.matchAll(/CONFIG_\w+/g) ?? []) expect(problem).toContain(option);
+  });
+
+  test("is taken away where there was none of it", async () => {
+    await ns.run.esp("removeAll", new Set());
+    await ns.run.esp("removeDevice", 7);
+    expect(await ns.run.esp("stats")).toEqual([]);
+    expect(await ns.run.esp("policies")).toEqual([]);
+  });
+});
+
+test("lists of one interface's SAs and policies leave others' out", async () => {
+  const template = { ...ends, reqid: 7, mode: "beet" } as const;
+  for (const ifId of [0x76000005, 0x76000006, 0x75000005, undefined]) {
+    const id = { ...ends, direction: "out", ...(ifId === undefined ? {} : { ifId }) } as const;
+    await ns.run.xfrmPolicySet({ ...id, priority: 1, template });
+  }
+  const listed = async (value: number, mask: number) =>
+    (await ns.run.xfrmPolicyList({ value, mask })).map(({ ifId }) => ifId).sort();
+  expect(await listed(0x76000000, 0xff000000)).toEqual([0x76000005, 0x76000006]);
+  expect(await listed(0x76000006, 0xffffffff)).toEqual([0x76000006]);
+  expect(await ns.run.xfrmPolicyList()).toHaveLength(4);
+  expect(await ns.run.xfrmStateList({ value: 0x76000000, mask: 0xff000000 })).toEqual([]);
 });
 
 test("the monitor can be begun and ended", async () => {
