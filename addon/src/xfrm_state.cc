@@ -168,6 +168,8 @@ std::string joiningOptions(bool isAead) {
 /** Adds to what the kernel said what it lacks. */
 [[noreturn]] void failLacking(const SystemFailure& failure, int family,
                               const std::vector<std::string>& algorithms) {
+  // no xfrm at all, which is said already
+  if (failure.detail.find("the kernel lacks") != std::string::npos) throw failure;
   std::string lacks;
   if (failure.errnum == ENOSYS) {
     for (const std::string& name : algorithms) {
