@@ -19,6 +19,7 @@ export type Completion =
   | "command"
   | "shell"
   | "security"
+  | "suite"
   | "encapsulation"
   | "none";
 

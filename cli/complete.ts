@@ -88,6 +88,8 @@ async function candidatesOf(
       return ["bash", "zsh"];
     case "security":
       return ["none", "auth", "conf"];
+    case "suite":
+      return ["sha1", "gcm", "gcm256"];
     case "encapsulation":
       return ["udp", "etherip"];
     case "none":

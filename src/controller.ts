@@ -447,6 +447,7 @@ function builtInVnet(id: VnetId): { config: VnetConfig; builtIn: boolean } {
       vnetif: defaultVnetifName(id),
       security: "none",
       key: null,
+      suite: null,
       encapsulation: null,
     },
     builtIn: true,

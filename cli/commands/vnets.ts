@@ -4,10 +4,16 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import type { VnetInfo, VnetState } from "../../src/api/contract.js";
 import { VnetdError } from "../../src/base/errors.js";
+import { defaultSuiteName } from "../../src/base/suite.js";
 import { isVnetIdText, shortVnetId } from "../../src/base/vnet-id.js";
 import type { CommandSpec, Invocation } from "../command.js";
 import { readConfigurationText, stdinArgument } from "../read-text.js";
 import type { Column } from "../table.js";
+
+/** While the vnet changes its secret. A newer command may ask an older daemon, which says none. */
+function wasKey(previousKey: string | undefined): string {
+  return previousKey === undefined ? "" : `, before: ${previousKey}`;
+}
 
 const infoColumns: readonly Column<VnetInfo>[] = [
   { title: "ID", text: ({ id }) => id },
@@ -16,8 +22,10 @@ const infoColumns: readonly Column<VnetInfo>[] = [
   { title: "SECURITY", text: ({ security }) => security },
   {
     title: "KEY",
-    text: ({ security, key }) => (security === "none" ? "" : (key ?? "default")),
+    text: ({ security, key, previousKey }) =>
+      security === "none" ? "" : `${key ?? "default"}${wasKey(previousKey)}`,
   },
+  { title: "SUITE", text: ({ suite }) => suite ?? "" },
   { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
 ];
 
@@ -34,7 +42,7 @@ function keyArgument(invocation: Invocation, text: string): string {
 
 async function createVnet(invocation: Invocation): Promise<void> {
   const what = invocation.positional("FILE|ID");
-  const names = ["security", "key", "bridge", "vnetif", "encapsulation"] as const;
+  const names = ["security", "key", "suite", "bridge", "vnetif", "encapsulation"] as const;
   const given = Object.fromEntries(
     names.flatMap((name) => {
       const value = invocation.option(name);
@@ -44,9 +52,13 @@ async function createVnet(invocation: Invocation): Promise<void> {
   );
   const isId = isVnetIdText(what);
   if (!isId && Object.keys(given).length > 0) {
-    throw new VnetdError("USAGE", `-s, -k, -b, -v and -e go with an id, and "${what}" is not one`, {
-      hint: "Write them into the file, or give an id: 8 fields of 1 to 4 hex digits between colons, or one alone.",
-    });
+    throw new VnetdError(
+      "USAGE",
+      `-s, -k, -b, -v, -e and --suite go with an id, and "${what}" is not one`,
+      {
+        hint: "Write them into the file, or give an id: 8 fields of 1 to 4 hex digits between colons, or one alone.",
+      },
+    );
   }
   if (isId && existsSync(what)) {
     invocation.output.note(`${what} is taken for an id; write ./${what} for the file of that name`);
@@ -63,11 +75,12 @@ async function createVnet(invocation: Invocation): Promise<void> {
     invocation.output.value(created);
     return;
   }
-  for (const { id, bridge, vnetif, security, encapsulation, note } of created) {
+  for (const { id, bridge, vnetif, security, suite, encapsulation, note } of created) {
     const onBridge = bridge === null ? "no bridge" : `bridge ${bridge}`;
+    const suiteNote = suite === null || suite === defaultSuiteName ? "" : ` (${suite})`;
     const by = encapsulation === "udp" ? "" : `, by ${encapsulation}`;
     invocation.output.line(
-      `created vnet ${shortVnetId(id)}: ${onBridge}, vnetif ${vnetif}, security ${security}${by}`,
+      `created vnet ${shortVnetId(id)}: ${onBridge}, vnetif ${vnetif}, security ${security}${suiteNote}${by}`,
     );
     if (typeof note === "string") invocation.output.note(note);
   }
@@ -102,6 +115,7 @@ function stateColumns(long: boolean, all: boolean): Column<VnetState>[] {
   ];
   if (long) {
     columns.push(
+      { title: "SUITE", text: ({ suite }) => suite ?? "" },
       { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
       { title: "MTU", text: ({ mtu }) => String(mtu), right: true },
       { title: "VMAC", text: ({ vmac }) => vmac },
@@ -174,6 +188,12 @@ export const vnetCommands: readonly CommandSpec[] = [
         completes: "file",
       },
       {
+        name: "suite",
+        value: "SUITE",
+        describe: "with which algorithms a secure vnet is protected: sha1 (default), gcm or gcm256",
+        completes: "suite",
+      },
+      {
         name: "encapsulation",
         short: "e",
         value: "KIND",
@@ -222,7 +242,7 @@ export const vnetCommands: readonly CommandSpec[] = [
         name: "long",
         short: "l",
         flag: true,
-        describe: "long ids, and encapsulation, MTU, MAC and handle",
+        describe: "long ids, and suite, encapsulation, MTU, MAC and handle",
       },
     ],
     run: showVnets,

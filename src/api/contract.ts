@@ -9,6 +9,7 @@
  * connection. Fields may be added within a version; a client ignores those it does not know.
  */
 import type { ErrorCode, Place } from "../base/errors.js";
+import type { SuiteName } from "../base/suite.js";
 
 export const apiVersion = 1;
 export const maxLineBytes = 1 << 20;
@@ -29,7 +30,11 @@ export interface VnetInfo {
   security: SecurityLevel;
   /** its key file by path or name, never what is in it; null: the default key, if it is secure */
   key: string | null;
-  /** in use: the vnet's own, or this host's default */
+  /** while it changes its secret: the key before, which is accepted too */
+  previousKey?: string;
+  /** in use; null: it is not secure */
+  suite: SuiteName | null;
+  /** in use: the vnet's own, or this host's default; udp, within ESP, of a secure vnet */
   encapsulation: EncapsulationName;
 }
 
@@ -240,6 +245,8 @@ export interface VnetParameters {
   vnetif?: string;
   security?: string;
   key?: string;
+  previousKey?: string;
+  suite?: string;
   encapsulation?: string;
 }
 

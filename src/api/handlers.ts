@@ -130,6 +130,16 @@ function detach(controller: Controller, device: string): { device: string } {
 
 // ---- vnets
 
+const optionalParameters = [
+  "bridge",
+  "vnetif",
+  "security",
+  "key",
+  "previousKey",
+  "suite",
+  "encapsulation",
+] as const;
+
 function placedVnets(params: unknown): PlacedVnet[] {
   const parameters = fieldsOf(params)["parameters"];
   onlyFields(params, parameters === undefined ? ["text", "source"] : ["parameters"]);
@@ -139,9 +149,9 @@ function placedVnets(params: unknown): PlacedVnet[] {
       optionalTextField(params, "source") ?? "request",
     );
   }
-  onlyFields(parameters, ["id", "bridge", "vnetif", "security", "key", "encapsulation"]);
+  onlyFields(parameters, ["id", ...optionalParameters]);
   const fields: VnetParameters = { id: textField(parameters, "id") };
-  for (const name of ["bridge", "vnetif", "security", "key", "encapsulation"] as const) {
+  for (const name of optionalParameters) {
     const value = optionalTextField(parameters, name);
     if (value !== undefined) fields[name] = value;
   }

@@ -12,6 +12,13 @@
  */
 import type { EncapsulationName, SecurityLevel, VnetParameters } from "../api/contract.js";
 import { VnetdError, type Place } from "../base/errors.js";
+import {
+  defaultSuiteName,
+  suiteNames,
+  suiteOf,
+  type Suite,
+  type SuiteName,
+} from "../base/suite.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { keyNameProblem } from "../base/vnet-key.js";
 import { defaultBridgeName, defaultVnetifName, parseVnetId, type VnetId } from "../base/vnet-id.js";
@@ -33,6 +40,10 @@ export interface VnetConfig {
   security: SecurityLevel;
   /** an absolute path, or the name of a key of this host; null: the default key, if it is secure */
   key: string | null;
+  /** while the vnet changes its secret (`key-rotate`): the key before `key`, which is accepted too; as `key` names one */
+  previousKey?: string;
+  /** null: the default, if it is secure (base/suite.ts) */
+  suite: SuiteName | null;
   /** null: the host's default (src/config/daemon-config.ts) */
   encapsulation: EncapsulationName | null;
 }
@@ -45,6 +56,8 @@ export interface VnetPlaces {
   vnetif: Place;
   security: Place;
   key: Place;
+  previousKey: Place;
+  suite: Place;
   encapsulation: Place;
 }
 
@@ -55,7 +68,16 @@ export interface PlacedVnet extends VnetConfig {
 /** Larger texts are refused unread: 4096 vnets fit several times. */
 export const maxVnetFileChars = 512 << 10;
 
-const parameterNames = ["id", "bridge", "vnetif", "security", "key", "encapsulation"] as const;
+const parameterNames = [
+  "id",
+  "bridge",
+  "vnetif",
+  "security",
+  "key",
+  "previousKey",
+  "suite",
+  "encapsulation",
+] as const;
 type ParameterName = (typeof parameterNames)[number];
 const securityLevels: readonly SecurityLevel[] = ["none", "auth", "conf"];
 export const encapsulations: readonly EncapsulationName[] = ["udp", "etherip"];
@@ -233,6 +255,15 @@ function securityOf(parameter: RawParameter | undefined): SecurityLevel {
   return level;
 }
 
+/** What is not of a secure vnet: whoever names a key or a suite means to have one. */
+function forSecure(what: string, security: SecurityLevel, place: Place): void {
+  if (security !== "none") return;
+  throw new VnetdError("BAD_VALUE", `a vnet without security has no ${what}`, {
+    hint: `Add security conf (or auth), or leave the ${what} out. Nothing was sent in clear.`,
+    place,
+  });
+}
+
 function keyOf(parameter: RawParameter | undefined, security: SecurityLevel): string | null {
   if (parameter?.text === undefined) return null;
   const { text, place } = parameter;
@@ -243,22 +274,43 @@ function keyOf(parameter: RawParameter | undefined, security: SecurityLevel): st
       place,
     });
   }
-  if (security === "none") {
-    throw new VnetdError("BAD_VALUE", "a vnet without security has no key", {
-      hint: "Add security conf (or auth), or leave the key out. Nothing was sent in clear.",
-      place,
-    });
-  }
+  forSecure("key", security, place);
   return text;
 }
 
-function encapsulationOf(parameter: RawParameter | undefined): EncapsulationName | null {
+function suiteNameOf(
+  parameter: RawParameter | undefined,
+  security: SecurityLevel,
+): SuiteName | null {
+  if (parameter?.text === undefined) return null;
+  const text = boundedText(parameter, "suite");
+  const name = suiteNames.find((known) => known === text);
+  if (name === undefined) {
+    throw new VnetdError("BAD_VALUE", `"${text.slice(0, 80)}" is not a suite`, {
+      hint: `The suites are ${suiteNames.join(", ")}; left out, it is ${defaultSuiteName}.`,
+      place: parameter.place,
+    });
+  }
+  forSecure("suite", security, parameter.place);
+  return name;
+}
+
+function encapsulationOf(
+  parameter: RawParameter | undefined,
+  security: SecurityLevel,
+): EncapsulationName | null {
   if (parameter?.text === undefined) return null;
   const text = boundedText(parameter, "encapsulation");
   const name = encapsulations.find((known) => known === text);
   if (name === undefined) {
     throw new VnetdError("BAD_VALUE", `"${text.slice(0, 80)}" is not an encapsulation`, {
       hint: `It is ${encapsulations.join(" or ")}; left out, it is the host's default.`,
+      place: parameter.place,
+    });
+  }
+  if (security !== "none" && name !== "udp") {
+    throw new VnetdError("BAD_VALUE", `a vnet with security ${security} is not sent by ${name}`, {
+      hint: "ESP carries its frames, in UDP inside: leave the encapsulation out.",
       place: parameter.place,
     });
   }
@@ -276,13 +328,16 @@ function checkVnet(raw: RawVnet): PlacedVnet {
   const id = parseVnetId(boundedText(idParameter, "id"), idParameter.place);
   const security = securityOf(raw.parameters.get("security"));
   const placeOf = (name: ParameterName): Place => raw.parameters.get(name)?.place ?? raw.place;
+  const previousKey = keyOf(raw.parameters.get("previousKey"), security);
   const vnet: PlacedVnet = {
     id,
     bridge: bridgeOf(raw.parameters.get("bridge"), id),
     vnetif: vnetifOf(raw.parameters.get("vnetif"), id),
     security,
     key: keyOf(raw.parameters.get("key"), security),
-    encapsulation: encapsulationOf(raw.parameters.get("encapsulation")),
+    ...(previousKey === null ? {} : { previousKey }),
+    suite: suiteNameOf(raw.parameters.get("suite"), security),
+    encapsulation: encapsulationOf(raw.parameters.get("encapsulation"), security),
     places: {
       vnet: raw.place,
       id: idParameter.place,
@@ -290,6 +345,8 @@ function checkVnet(raw: RawVnet): PlacedVnet {
       vnetif: placeOf("vnetif"),
       security: placeOf("security"),
       key: placeOf("key"),
+      previousKey: placeOf("previousKey"),
+      suite: placeOf("suite"),
       encapsulation: placeOf("encapsulation"),
     },
   };
@@ -406,6 +463,15 @@ export function vnetFromParameters(
 
 /** Without the places: what is stored and shown. */
 export function withoutPlaces(vnet: VnetConfig): VnetConfig {
-  const { id, bridge, vnetif, security, key, encapsulation } = vnet;
-  return { id, bridge, vnetif, security, key, encapsulation };
+  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation } = vnet;
+  const previous = previousKey === undefined ? {} : { previousKey };
+  return { id, bridge, vnetif, security, key, ...previous, suite, encapsulation };
+}
+
+/** What protects the vnet; undefined: nothing does. */
+export function suiteOfVnet({
+  security,
+  suite,
+}: Pick<VnetConfig, "security" | "suite">): Suite | undefined {
+  return security === "none" ? undefined : suiteOf(security, suite ?? defaultSuiteName);
 }

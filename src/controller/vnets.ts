@@ -12,7 +12,12 @@ import type { VnetInfo } from "../api/contract.js";
 import { VnetdError, type Place } from "../base/errors.js";
 import { macToBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
-import { withoutPlaces, type PlacedVnet, type VnetConfig } from "../config/vnet-file.js";
+import {
+  suiteOfVnet,
+  withoutPlaces,
+  type PlacedVnet,
+  type VnetConfig,
+} from "../config/vnet-file.js";
 import { maxVnets, type VnetSlot } from "../dataplane/vnet-table.js";
 import { checkBridgeName, ensureBridge, isOurs, removeBridge } from "../host/bridge.js";
 import { kernel } from "../host/errno.js";
@@ -30,7 +35,7 @@ import {
 } from "../host/vnetif.js";
 import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
 import { vnetdEncap, vnetdSecurity } from "../generated/layouts.js";
-import { guestMtuBytes } from "../wire/overhead.js";
+import { espRoom, guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import type { PlaceMtu } from "./underlays.js";
 import { keyProblem, securityUnavailable } from "./vnet-security.js";
@@ -211,17 +216,21 @@ export class Vnets {
     this.followLinks(native.linkList());
   }
 
-  /** What a vnet does not say itself is this host's default. */
+  /** What a vnet does not say itself is this host's default. ESP carries UDP alone, whatever others are sent by. */
   inUse(config: VnetConfig): VnetInfo {
+    const suite = suiteOfVnet(config);
+    const byDefault = suite === undefined ? this.context.config.encapsulation : "udp";
     return {
       ...config,
-      encapsulation: config.encapsulation ?? this.context.config.encapsulation,
+      suite: suite?.name ?? null,
+      encapsulation: config.encapsulation ?? byDefault,
     };
   }
 
   /** What fits into one outer packet, at every place. */
   mtuOf(config: VnetConfig): number {
-    return guestMtuBytes(this.underlayMtus, this.inUse(config).encapsulation);
+    const { encapsulation } = this.inUse(config);
+    return guestMtuBytes(this.underlayMtus, encapsulation, suiteOfVnet(config));
   }
 
   private vnifMtu(config: VnetConfig, vnif?: LinkInfo, links: readonly LinkInfo[] = []): number {
@@ -423,6 +432,7 @@ export class Vnets {
   ): Omit<RunningVnet, "ownsBridge"> {
     const { id, security } = vnet;
     const isEtherip = this.inUse(vnet).encapsulation === "etherip";
+    const suite = suiteOfVnet(vnet);
     const { table, config, hostId, maps } = this.context;
     const vmac = macOfLink(vnif, macOf(hostId, id, "vnetif"));
     for (const [ifindex, port] of maps.ports()) {
@@ -445,6 +455,7 @@ export class Vnets {
         floodBurst: config.limits.floodBurst,
         probeNonce: probeNonceOf(this.context.probeSecret, id),
         encap: isEtherip ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
+        ...(suite === undefined ? {} : { esp: espRoom(suite) }),
       },
     );
     return { id, slot, handle, vnif, peer, vmac };

@@ -1,49 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The suites of secure vnets, and the ESP keys of one direction of one generation.
+ * The ESP keys of one direction of one generation, as long as the suite has them.
  *
  * Each key is HKDF-SHA256 (RFC 5869) over an exchange's exporter, with an info that names all that the key is
  * for: vnet, both hosts, direction (sender first), the receiver's SPI and the suite. So two SAs have
  * different keys even if everything else of them were equal. Pure.
  */
 import { hkdfSync } from "node:crypto";
+import type { Suite } from "../base/suite.js";
 
-export type SecureLevel = "auth" | "conf";
-export type SuiteName = "sha1" | "gcm" | "gcm256";
-
-export interface Suite {
-  /** on the wire; 0 is none */
-  id: number;
-  level: SecureLevel;
-  name: SuiteName;
-  /** bytes of each: cipher, its salt (RFC 4106, RFC 4543), authenticator */
-  cipherBytes: number;
-  saltBytes: number;
-  authBytes: number;
-}
-
-const suite = (
-  id: number,
-  level: SecureLevel,
-  name: SuiteName,
-  [cipherBytes, saltBytes, authBytes]: readonly [number, number, number],
-): Suite => ({ id, level, name, cipherBytes, saltBytes, authBytes });
-
-/** In the numbers of the wire. Ids are never given to another suite. */
-export const suites: readonly Suite[] = [
-  suite(1, "auth", "sha1", [0, 0, 20]), // null, HMAC-SHA1-96
-  suite(2, "conf", "sha1", [16, 0, 20]), // AES-128-CBC, HMAC-SHA1-96
-  suite(3, "auth", "gcm", [16, 4, 0]), // AES-128-GMAC
-  suite(4, "conf", "gcm", [16, 4, 0]), // AES-128-GCM, ICV of 16 bytes
-  suite(5, "auth", "gcm256", [32, 4, 0]),
-  suite(6, "conf", "gcm256", [32, 4, 0]),
-];
-
-export function suiteOf(level: SecureLevel, name: SuiteName): Suite {
-  const found = suites.find((each) => each.level === level && each.name === name);
-  if (found === undefined) throw new Error(`there is no suite ${level} ${name}`);
-  return found;
-}
+export { suiteById, suiteOf, suites } from "../base/suite.js";
+export type { SecureLevel, Suite, SuiteName } from "../base/suite.js";
 
 /** The first is reserved (RFC 4303), 1 to 255 are IANA's. */
 export const leastSpi = 256;

@@ -70,13 +70,15 @@ function printList(name: string, items: readonly string[]): string {
 }
 
 function printStoredVnet(vnet: VnetConfig): string {
-  const { id, bridge, vnetif, security, key, encapsulation } = vnet;
+  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation } = vnet;
   const lines = [
     `id: ${quote(id)}`,
     `bridge: ${bridge === null ? "null" : quote(bridge)}`,
     `vnetif: ${quote(vnetif)}`,
     `security: ${security}`,
     ...(key === null ? [] : [`key: ${quote(key)}`]),
+    ...(previousKey === undefined ? [] : [`previousKey: ${quote(previousKey)}`]),
+    ...(suite === null ? [] : [`suite: ${suite}`]),
     ...(encapsulation === null ? [] : [`encapsulation: ${encapsulation}`]),
   ];
   return lines.join("\n    ");

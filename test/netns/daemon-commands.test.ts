@@ -125,6 +125,7 @@ describe("commands that change", () => {
       vnetif: "v600",
       security: "none",
       key: null,
+      suite: null,
       encapsulation: "udp",
     };
     expect(await json("vnet-create", "-s", "none", "-b", "b600", "-v", "v600", "600")).toEqual([

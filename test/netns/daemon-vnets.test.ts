@@ -58,6 +58,7 @@ describe("vnet-create", () => {
       vnetif: "vnif97",
       security: "none",
       key: null,
+      suite: null,
       encapsulation: "udp",
     });
     expect(await links()).toEqual(expect.arrayContaining(["vnet97", "vnif97"]));
@@ -200,6 +201,7 @@ describe("built-in vnets", () => {
           vnetif: "vnif0002",
           security: "none",
           key: null,
+          suite: null,
           encapsulation: "udp",
         },
         {
@@ -208,6 +210,7 @@ describe("built-in vnets", () => {
           vnetif: "three",
           security: "none",
           key: null,
+          suite: null,
           encapsulation: "udp",
         },
       ]),

@@ -19,6 +19,7 @@ const vnet97 = {
   vnetif: "vnif97",
   security: "none",
   key: null,
+  suite: null,
   encapsulation: "udp",
 } as const;
 const state97: VnetState = {
@@ -129,6 +130,10 @@ describe("what is asked of the daemon", () => {
     [
       ["vnet-create", "97", "-s", "conf", "-k", "blue.key"],
       ["vnetCreate", { parameters: { id: "97", security: "conf", key: "blue.key" } }],
+    ],
+    [
+      ["vnet-create", "97", "-s", "conf", "--suite", "gcm"],
+      ["vnetCreate", { parameters: { id: "97", security: "conf", suite: "gcm" } }],
     ],
     [["vnet-list"], ["vnetList", {}]],
     [
@@ -453,9 +458,9 @@ describe("output", () => {
     const second = { ...vnet97, id: longId, bridge: null, vnetif: "v" };
     expect((await ask({ vnetList: [vnet97, second] }, ["vnet-list"])).stdout).toBe(
       [
-        "ID                                       BRIDGE  VNETIF  SECURITY  KEY  ENCAPSULATION",
-        `${id97}  vnet97  vnif97  none      -    udp`,
-        `${longId}  -       v       none      -    udp`,
+        "ID                                       BRIDGE  VNETIF  SECURITY  KEY  SUITE  ENCAPSULATION",
+        `${id97}  vnet97  vnif97  none      -    -      udp`,
+        `${longId}  -       v       none      -    -      udp`,
         "",
       ].join("\n"),
     );

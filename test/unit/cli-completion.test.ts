@@ -30,6 +30,7 @@ describe("completion", () => {
     ["vnetd vnet-create ", [filesMark]],
     ["vnetd vnet-create -s ", ["auth", "conf", "none"]],
     ["vnetd vnet-create --security c", ["conf"]],
+    ["vnetd vnet-create --suite gcm", ["gcm", "gcm256"]],
     ["vnetd vnet-create -b e", ["eth0", "eth1"]],
     ["vnetd vnet-create -v ", []],
     ["vnetd vnet-create - ", []],

@@ -51,6 +51,7 @@ beforeAll(async () => {
       vnetif: "v",
       security: "none",
       key: null,
+      suite: null,
       encapsulation: "udp",
     })),
     version: { version: "1", api: 1, layout: 1 },

@@ -12,6 +12,7 @@ import {
   parseVnetFile,
   vnetFromParameters,
   withoutPlaces,
+  suiteOfVnet,
   type VnetConfig,
 } from "../../src/config/vnet-file.js";
 import { parseYamlTree } from "../../src/config/yaml-tree.js";
@@ -24,6 +25,7 @@ const vnet97: VnetConfig = {
   vnetif: "vnif97",
   security: "none",
   key: null,
+  suite: null,
   encapsulation: null,
 };
 
@@ -89,6 +91,7 @@ describe("what is taken", () => {
         vnetif: `vnif${last}`,
         security: "none",
         key: null,
+        suite: null,
         encapsulation: null,
       },
     ]);
@@ -101,6 +104,7 @@ describe("what is taken", () => {
       vnetif: `vnif${last}`,
       security: "none",
       key: null,
+      suite: null,
       encapsulation: null,
     }));
     for (const text of [
@@ -165,6 +169,54 @@ describe("what is taken", () => {
     expect(vnetFromParameters({ id: "97", security: "auth", key: "k" }).key).toBe("k");
   });
 
+  it.each(["sha1", "gcm", "gcm256"] as const)("takes suite %s, and prints it", (suite) => {
+    for (const text of [
+      `(vnet (id 97) (security conf) (suite ${suite}))`,
+      `(vnet (suite ${suite}) (id 97) (security auth))`,
+      `{id: 97, security: conf, suite: ${suite}}`,
+    ]) {
+      const [vnet] = parse(text);
+      expect(vnet?.suite).toBe(suite);
+      expect(printVnet(vnet!)).toContain(`(suite ${suite})`);
+      expect(suiteOfVnet(vnet!)).toMatchObject({ name: suite, level: vnet?.security });
+    }
+    expect(vnetFromParameters({ id: "97", security: "auth", suite }).suite).toBe(suite);
+  });
+
+  it("without one it is the default, and nothing where nothing is secure", () => {
+    const [secure] = parse("(vnet (id 97) (security conf))");
+    expect(secure?.suite).toBe(null);
+    expect(suiteOfVnet(secure!)).toMatchObject({ name: "sha1", level: "conf" });
+    expect(printVnet(secure!)).not.toMatch(/suite/);
+    expect(suiteOfVnet(vnet97)).toBe(undefined);
+    expect(parse("{id: 97, suite: null}")[0]?.suite).toBe(null);
+  });
+
+  it("takes the key that was before, while a vnet changes its secret", () => {
+    const text = "(vnet (id 97) (security conf) (key /k/new) (previousKey default.key))";
+    const [vnet] = parse(text);
+    expect(vnet).toMatchObject({ key: "/k/new", previousKey: "default.key" });
+    expect(printVnet(vnet!)).toContain("(previousKey default.key)");
+    expect(parse("(vnet (id 97) (security conf))")[0]).not.toHaveProperty("previousKey");
+    expect(parse("{id: 97, previousKey: null}")[0]).not.toHaveProperty("previousKey");
+  });
+
+  it("says what does not go together", () => {
+    const said = (text: string): string => {
+      const { message, hint } = errorOf(() => parse(text));
+      return `${message}: ${hint ?? ""}`;
+    };
+    expect(said("(vnet (id 97) (suite gcm))")).toMatch(
+      /without security has no suite.*security conf/,
+    );
+    expect(said("(vnet (id 97) (security conf) (suite aes))")).toMatch(/sha1, gcm, gcm256/);
+    expect(said("(vnet (id 97) (security auth) (encapsulation etherip))")).toMatch(
+      /security auth is not sent by etherip: ESP carries/,
+    );
+    const [vnet] = parse("(vnet (id 97) (security conf) (encapsulation udp))");
+    expect(vnet?.encapsulation).toBe("udp");
+  });
+
   it("takes typed parameters", () => {
     expect(
       withoutPlaces(vnetFromParameters({ id: "97", bridge: "vnet97", vnetif: "vnif97" })),
@@ -182,6 +234,8 @@ describe("what is taken", () => {
       vnetif: { source: "v.sxp", line: 2, column: 1 },
       security: { source: "v.sxp", line: 2, column: 1 },
       key: { source: "v.sxp", line: 2, column: 1 },
+      previousKey: { source: "v.sxp", line: 2, column: 1 },
+      suite: { source: "v.sxp", line: 2, column: 1 },
       encapsulation: { source: "v.sxp", line: 2, column: 1 },
     });
   });
@@ -233,6 +287,13 @@ describe("what is refused, and where", () => {
     ["(vnet (id 97) (security conf) (key '/a\\x01'))", "BAD_VALUE", 1, 36],
     ["(vnet (id 97) (security conf) (key a) (key b))", "DUPLICATE_PARAMETER", 1, 40],
     ["(vnet (id 97) (security NONE))", "BAD_VALUE", 1, 25],
+    ["(vnet (id 97) (suite gcm))", "BAD_VALUE", 1, 22],
+    ["(vnet (id 97) (security none) (suite sha1))", "BAD_VALUE", 1, 38],
+    ["(vnet (id 97) (security conf) (suite GCM))", "BAD_VALUE", 1, 38],
+    ["(vnet (id 97) (security conf) (suite))", "BAD_VALUE", 1, 32],
+    ["(vnet (id 97) (previousKey k))", "BAD_VALUE", 1, 28],
+    ["(vnet (id 97) (security conf) (previousKey a/b))", "BAD_VALUE", 1, 44],
+    ["(vnet (id 97) (security conf) (encapsulation etherip))", "BAD_VALUE", 1, 46],
     ["(vnet (id 97) (encapsulation gre))", "BAD_VALUE", 1, 30],
     ["(vnet (id 97) (encapsulation))", "BAD_VALUE", 1, 16],
     ["(vnet (id 97)", "SYNTAX", 1, 1],
@@ -336,9 +397,14 @@ const vnetConfig = fc
         .map((name) => `/k/${name}`)
         .filter((path) => keyNameProblem(path) === undefined),
     ),
+    suite: fc.constantFrom(null, "sha1", "gcm", "gcm256"),
     encapsulation: fc.constantFrom(null, "udp", "etherip"),
   })
-  .map((vnet) => (vnet.security === "none" ? { ...vnet, key: null } : vnet))
+  .map((vnet) =>
+    vnet.security === "none"
+      ? { ...vnet, key: null, suite: null }
+      : { ...vnet, encapsulation: vnet.encapsulation === null ? null : "udp" },
+  )
   .filter(({ bridge, vnetif }) => bridge !== vnetif) as fc.Arbitrary<VnetConfig>;
 
 /** A valid text of some format with a few characters removed, doubled or replaced. */

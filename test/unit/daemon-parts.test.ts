@@ -18,6 +18,7 @@ import { elfConstant } from "../../src/dataplane/elf.js";
 import { macOf, peerNameOf, vnetOfAlias, aliasOf } from "../../src/host/names.js";
 import { familiesOf, underlayState, unsuitable } from "../../src/host/underlay-state.js";
 import { boundLogFile } from "../../src/log-file.js";
+import { suiteOf, suites, type Suite } from "../../src/base/suite.js";
 import { guestMtuBytes, overheadBytes } from "../../src/wire/overhead.js";
 import { createLog } from "../../src/log.js";
 import { flagField, optionalTextField, textField, textListField } from "../../src/api/params.js";
@@ -337,6 +338,15 @@ describe("a device's IPv6 place", () => {
   });
 });
 
+/** What the kernel lets through: xfrm_state_mtu() for mode BEET, its steps in its order. */
+function xfrmStateMtu(suite: Suite, family: 4 | 6, mtu: number): number {
+  const headerLength = 8 + suite.ivBytes + (family === 4 ? 8 : 0);
+  const networkAdjust = family === 4 ? 20 : 40;
+  const blockSize = Math.ceil((suite.name === "sha1" ? suite.cipherBytes || 1 : 1) / 4) * 4;
+  const room = mtu - headerLength - suite.icvBytes - networkAdjust;
+  return (room & ~(blockSize - 1)) + networkAdjust - 2;
+}
+
 describe("the overhead of an outer packet", () => {
   it("is IP, UDP or nothing, EtherIP's version and the vnet id, and the inner Ethernet header", () => {
     expect(overheadBytes(4, "udp")).toBe(20 + 8 + 4 + 18 + 14);
@@ -349,5 +359,43 @@ describe("the overhead of an outer packet", () => {
     ] as const;
     expect(guestMtuBytes(places, "etherip")).toBe(1448);
     expect(guestMtuBytes([{ family: 6, mtuBytes: 1 << 17 }], "udp")).toBe(65_535 - 84);
+  });
+
+  // those of 1500 over IPv4 were measured
+  it.each([
+    ["auth", "sha1", 1406, 1394, 8906, 8894],
+    ["conf", "sha1", 1378, 1378, 8882, 8866],
+    ["auth", "gcm", 1394, 1382, 8894, 8882],
+    ["conf", "gcm", 1394, 1382, 8894, 8882],
+    ["auth", "gcm256", 1394, 1382, 8894, 8882],
+    ["conf", "gcm256", 1394, 1382, 8894, 8882],
+  ] as const)("with ESP, %s %s", (level, name, ...expected) => {
+    const suite = suiteOf(level, name);
+    const mtus = [1500, 9000].flatMap((mtuBytes) =>
+      ([4, 6] as const).map((family) => guestMtuBytes([{ family, mtuBytes }], "udp", suite)),
+    );
+    expect(mtus).toEqual(expected);
+  });
+
+  it("with ESP, is the kernel's sum for every size of packet, and the smallest of all places", () => {
+    for (const suite of suites) {
+      for (let mtuBytes = 576; mtuBytes < 1600; mtuBytes += 1) {
+        for (const family of [4, 6] as const) {
+          const inner = guestMtuBytes([{ family, mtuBytes }], "etherip", suite);
+          const packet = inner + overheadBytes(family, "udp");
+          expect([mtuBytes, packet]).toEqual([mtuBytes, xfrmStateMtu(suite, family, mtuBytes)]);
+        }
+      }
+    }
+    const places = [
+      { family: 4, mtuBytes: 1500 },
+      { family: 6, mtuBytes: 1500 },
+    ] as const;
+    expect(guestMtuBytes(places, "udp", suiteOf("auth", "sha1"))).toBe(1394);
+    const huge = [{ family: 4, mtuBytes: 1 << 17 }] as const;
+    const inner = guestMtuBytes(huge, "udp", suiteOf("conf", "gcm"));
+    expect(inner).toBe(
+      guestMtuBytes([{ family: 4, mtuBytes: 65_535 }], "udp", suiteOf("conf", "gcm")),
+    );
   });
 });

@@ -33,6 +33,7 @@ const vnet97: VnetConfig = {
   vnetif: "vnif97",
   security: "none",
   key: null,
+  suite: null,
   encapsulation: null,
 };
 
@@ -87,7 +88,9 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
       bridge: bridges[index] ?? null,
       security: "conf",
       key: index % 2 === 0 ? null : `/keys/${vnetifs[index] ?? "v"}.key`,
-      encapsulation: index % 2 === 0 ? "udp" : "etherip",
+      suite: index % 2 === 0 ? "gcm" : null,
+      ...(index % 3 === 0 ? { previousKey: "before.key" } : {}),
+      encapsulation: index % 2 === 0 ? "udp" : null,
     })),
   ),
   deletedBuiltIns: ids,
