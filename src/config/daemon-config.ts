@@ -45,6 +45,21 @@ export interface TableLimits {
   floodBurst: number;
 }
 
+/**
+ * When the traffic keys of secure vnets are changed. Hosts need not agree: who comes first begins.
+ */
+export interface KeySettings {
+  /** after so long they are changed, give or take a tenth */
+  rekeySeconds: number;
+  /** or when so much went one way by one of them, in units of 2^20 bytes */
+  rekeyMegabytes: number;
+  rekeyPackets: number;
+  /** they are gone so long after they were made, daemon or not */
+  hardLimitSeconds: number;
+  /** the old ones are received with for so long after the change */
+  drainSeconds: number;
+}
+
 export interface ListenAddress {
   address: string;
   port: number;
@@ -64,6 +79,7 @@ export interface DaemonConfig {
   port: number;
   merge: MergePolicy;
   limits: TableLimits;
+  keys: KeySettings;
   /** null: no metrics are served */
   metricsListen: ListenAddress | null;
   helloSeconds: number;
@@ -98,6 +114,14 @@ export function daemonConfigDefaults(): DaemonConfig {
       hosts: 16384,
       floodPerSecond: 10_000,
       floodBurst: 10_000,
+    },
+    // docs/vnet-file.md says why these
+    keys: {
+      rekeySeconds: 3600,
+      rekeyMegabytes: 262_144,
+      rekeyPackets: 2_147_483_648,
+      hardLimitSeconds: 10_800,
+      drainSeconds: 10,
     },
     metricsListen: { address: "127.0.0.1", port: 11798 },
     helloSeconds: 30,
@@ -288,6 +312,48 @@ const limitSetters = new Map<string, (limits: TableLimits, node: YamlNode) => vo
   ],
 ]);
 
+const maxRekeySeconds = 86_400;
+
+const keySetters = new Map<string, (keys: KeySettings, node: YamlNode) => void>([
+  [
+    "rekeySeconds",
+    (keys, node) => (keys.rekeySeconds = integerOf(node, "rekeySeconds", 1, maxRekeySeconds)),
+  ],
+  [
+    "rekeyMegabytes",
+    (keys, node) => (keys.rekeyMegabytes = integerOf(node, "rekeyMegabytes", 1, 1 << 20)),
+  ],
+  [
+    "rekeyPackets",
+    (keys, node) => (keys.rekeyPackets = integerOf(node, "rekeyPackets", 1000, 2 ** 32 - 1)),
+  ],
+  [
+    "hardLimitSeconds",
+    (keys, node) =>
+      (keys.hardLimitSeconds = integerOf(node, "hardLimitSeconds", 2, 7 * maxRekeySeconds)),
+  ],
+  ["drainSeconds", (keys, node) => (keys.drainSeconds = integerOf(node, "drainSeconds", 1, 300))],
+]);
+
+function keysOf(keys: KeySettings, node: YamlNode): void {
+  eachKey(asMapping(node, '"keys"'), keySetters, keys);
+  const { rekeySeconds, hardLimitSeconds, drainSeconds } = keys;
+  if (hardLimitSeconds < 2 * rekeySeconds) {
+    throw refuse(
+      `keys that change after ${rekeySeconds} s cannot be gone after ${hardLimitSeconds} s`,
+      'Make "hardLimitSeconds" at least twice "rekeySeconds": a change that fails is tried again in between.',
+      node.place,
+    );
+  }
+  if (drainSeconds > rekeySeconds) {
+    throw refuse(
+      `old keys cannot stay for ${drainSeconds} s where new ones come every ${rekeySeconds} s`,
+      'Make "drainSeconds" no more than "rekeySeconds".',
+      node.place,
+    );
+  }
+}
+
 const setters = new Map<string, Setter>([
   ["defaultVnets", (config, node) => (config.defaultVnets = booleanOf(node, "defaultVnets"))],
   [
@@ -306,6 +372,7 @@ const setters = new Map<string, Setter>([
     (config, node) => (config.resolveSeconds = integerOf(node, "resolveSeconds", 1, 86_400)),
   ],
   ["limits", (config, node) => eachKey(asMapping(node, '"limits"'), limitSetters, config.limits)],
+  ["keys", (config, node) => keysOf(config.keys, node)],
   [
     "metricsListen",
     (config, node) =>

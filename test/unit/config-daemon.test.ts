@@ -4,6 +4,8 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VnetdError } from "../../src/base/errors.js";
+import { isWornOut, keyTimesOf } from "../../src/controller/key-times.js";
+import { defaultTimes } from "../../src/keys/session.js";
 import {
   daemonConfigDefaults,
   loadDaemonConfig,
@@ -38,6 +40,12 @@ limits:
   hosts: 30
   floodPerSecond: 0
   floodBurst: 77
+keys:
+  rekeySeconds: 2
+  rekeyMegabytes: 3
+  rekeyPackets: 4000
+  hardLimitSeconds: 5
+  drainSeconds: 1
 metricsListen: 0.0.0.0:9100
 helloSeconds: 3
 probeSeconds: 4
@@ -68,6 +76,32 @@ describe("daemon configuration", () => {
     });
   });
 
+  it("has key times that the exchanges have too, and that fit together", () => {
+    const { keys } = daemonConfigDefaults();
+    expect(keyTimesOf(keys)).toEqual(defaultTimes);
+    const text = Object.entries(keys).map(([name, value]) => `  ${name}: ${value}\n`);
+    expect(parseDaemonConfig(`keys:\n${text.join("")}`, "f").keys).toEqual(keys);
+    const short = parseDaemonConfig("keys: {rekeySeconds: 10, hardLimitSeconds: 20}", "f").keys;
+    expect(keyTimesOf(short)).toMatchObject({ rekeyMs: 10_000, hardMs: 20_000, drainMs: 10_000 });
+  });
+
+  it("keys are worn out by bytes, or by packets", () => {
+    const keys = { ...daemonConfigDefaults().keys, rekeyMegabytes: 2, rekeyPackets: 5000 };
+    const isWorn = (packets: number, bytes: number): boolean => isWornOut(keys, { packets, bytes });
+    expect([isWorn(4999, 2 * 1048576 - 1), isWorn(5000, 0), isWorn(0, 2 * 1048576)]).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    expect(isWornOut(keys, { packets: 5000n, bytes: 0n })).toBe(true);
+  });
+
+  it("says what does not fit together, and what to do", () => {
+    const { message, hint } = errorOf(() => parseDaemonConfig("keys: {rekeySeconds: 6000}", "f"));
+    expect(message).toBe("keys that change after 6000 s cannot be gone after 10800 s");
+    expect(hint).toMatch(/"hardLimitSeconds" at least twice "rekeySeconds"/);
+  });
+
   it("takes every key", () => {
     expect(parseDaemonConfig(every, "f")).toEqual({
       defaultVnets: false,
@@ -86,6 +120,13 @@ describe("daemon configuration", () => {
         hosts: 30,
         floodPerSecond: 0,
         floodBurst: 77,
+      },
+      keys: {
+        rekeySeconds: 2,
+        rekeyMegabytes: 3,
+        rekeyPackets: 4000,
+        hardLimitSeconds: 5,
+        drainSeconds: 1,
       },
       metricsListen: { address: "0.0.0.0", port: 9100 },
       helloSeconds: 3,
@@ -122,6 +163,16 @@ describe("daemon configuration", () => {
     ["merge: maybe", "CONFIG", 1, 8],
     ["limits: 5", "CONFIG", 1, 9],
     ["limits: {entries: -1}", "CONFIG", 1, 19],
+    ["keys: 5", "CONFIG", 1, 7],
+    ["keys: {rekeyMinutes: 60}", "UNKNOWN_PARAMETER", 1, 8],
+    ["keys: {rekeySeconds: 0}", "CONFIG", 1, 22],
+    ["keys: {rekeySeconds: 1e3}", "CONFIG", 1, 22],
+    ["keys: {rekeyMegabytes: 0}", "CONFIG", 1, 24],
+    ["keys: {rekeyPackets: 4294967296}", "CONFIG", 1, 22],
+    ["keys: {drainSeconds: 301}", "CONFIG", 1, 22],
+    ["keys: {hardLimitSeconds: 7199}", "CONFIG", 1, 7],
+    ["keys:\n  rekeySeconds: 5401\n", "CONFIG", 2, 3],
+    ["keys: {rekeySeconds: 9}", "CONFIG", 1, 7],
     ["metricsListen: 11798", "CONFIG", 1, 16],
     ["attach: eth0", "CONFIG", 1, 9],
     ["attach: [eth0, eth0]", "CONFIG", 1, 16],
