@@ -100,7 +100,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<addressDelete>(exports, "addressDelete");
   publish<routeDeleteLocal>(exports, "routeDeleteLocal");
   publish<routeGet>(exports, "routeGet");
-  publish<routeAdd>(exports, "routeAdd");
+  publish<routeSet>(exports, "routeSet");
   publish<bridgeFdbList>(exports, "bridgeFdbList");
   publish<netlinkMonitor>(exports, "netlinkMonitor");
   publish<featuresSet>(exports, "featuresSet");

@@ -65,7 +65,7 @@ Napi::Value xfrmPolicyList(const Napi::CallbackInfo& info);
 Napi::Value xfrmMonitor(const Napi::CallbackInfo& info);
 // route.cc
 Napi::Value routeGet(const Napi::CallbackInfo& info);
-Napi::Value routeAdd(const Napi::CallbackInfo& info);
+Napi::Value routeSet(const Napi::CallbackInfo& info);
 // bridge_fdb.cc
 Napi::Value bridgeFdbList(const Napi::CallbackInfo& info);
 // netlink_monitor.cc

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Asks the kernel by which device it would send to an address, and adds routes. */
+/** Asks the kernel by which device it would send to an address, and sets routes. */
 #include <errno.h>
 #include <linux/rtnetlink.h>
 
@@ -40,11 +40,11 @@ Napi::Value routeGet(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), ifindex);
 }
 
-Napi::Value routeAdd(const Napi::CallbackInfo& info) {
+Napi::Value routeSet(const Napi::CallbackInfo& info) {
   const uint32_t ifindex = toIfindex(info[0], "ifindex");
   const IpAddress address = toIpAddress(info[1], "address");
   const uint32_t prefixLength = toUint32(info[2], "prefixLength", 0, address.maxPrefixLength());
-  NetlinkRequest request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+  NetlinkRequest request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
   auto* header = request.header<rtmsg>();
   header->rtm_family = static_cast<uint8_t>(address.family);
   header->rtm_dst_len = static_cast<uint8_t>(prefixLength);
@@ -57,13 +57,8 @@ Napi::Value routeAdd(const Napi::CallbackInfo& info) {
   const std::string subject = ipText(address.family, address.bytes.data()) + "/" +
                               std::to_string(prefixLength) + " by ifindex " +
                               std::to_string(ifindex);
-  try {
-    NetlinkSession().execute(request, subject);
-  } catch (const SystemFailure& failure) {
-    if (failure.errnum != EEXIST) throw;
-    return Napi::Boolean::New(info.Env(), false);
-  }
-  return Napi::Boolean::New(info.Env(), true);
+  NetlinkSession().execute(request, subject);
+  return info.Env().Undefined();
 }
 
 }  // namespace vnetd

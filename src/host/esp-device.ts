@@ -11,6 +11,10 @@ import { ifIdOf, prefix6Of } from "./esp-form.js";
 import { espAlias, espNameOf } from "./names.js";
 import { mustGet, peerMtuBytes, quiet } from "./vnetif.js";
 
+/**
+ * To be called when the underlay's MTU has changed as well: IPv6 keeps the largest packet of each
+ * destination for ten minutes once it had to refuse one, also when larger ones fit again.
+ */
 export function ensureEspDevice(native: Native, underlay: LinkInfo): LinkInfo {
   const name = espNameOf(underlay.ifindex);
   let existing = native.linkGet(name);
@@ -74,7 +78,7 @@ function routeIpv6(native: Native, link: LinkInfo, underlay: LinkInfo): void {
     kernel(`IPv6 on ${link.name}`, () => writeFileSync(file(link.name), "0"));
   if (readSetting(file(link.name)) === "1") return;
   const { address, prefixLength } = prefix6Of(underlay.ifindex);
-  native.routeAdd(link.ifindex, address, prefixLength);
+  native.routeSet(link.ifindex, address, prefixLength);
 }
 
 function readSetting(file: string): string {

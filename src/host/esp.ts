@@ -83,7 +83,8 @@ export class EspHost {
     return this.probe.problem(suite);
   }
 
-  /** The xfrm interface of an underlay device: made, or adopted and set right. */
+  /** The xfrm interface of an underlay device: made, or adopted and set right; to be called as well when the underlay's
+   * MTU has changed. */
   ensureDevice(underlay: LinkInfo): LinkInfo {
     return ensureEspDevice(this.native, underlay);
   }

@@ -415,8 +415,9 @@ export interface Native {
   /** ifindex of the device by which the kernel would send to the address (a local one: lo's);
    * 0: by none */
   routeGet(address: string): number;
-  /** adds `ADDRESS/PREFIX dev IFINDEX` to the main table; false when it was there already */
-  routeAdd(ifindex: number, address: string, prefixLength: number): boolean;
+  /** `ADDRESS/PREFIX dev IFINDEX` in the main table, or in place of the one of that prefix: path MTUs
+   * that the kernel learned behind that are forgotten */
+  routeSet(ifindex: number, address: string, prefixLength: number): void;
   /** without what was learned behind the ports `leaveOut`, which can be a lot */
   bridgeFdbList(leaveOut?: readonly number[]): BridgeFdbEntry[];
   netlinkMonitor(onEvent: (event: NetlinkEvent) => void): Closable;

@@ -366,7 +366,7 @@ describe("what the kernel knows of other places", () => {
     expect((await rejectionOf(ns.run.routeGet("10.9.0"))).message).toContain("address");
   });
 
-  test("a route by a device: made once, by either family", async () => {
+  test("a route by a device, by either family, in place of the one before", async () => {
     await ns.run.linkAddVeth(veth);
     const { ifindex } = await link("a-near");
     await ns.run.linkSet(ifindex, { up: true });
@@ -374,13 +374,17 @@ describe("what the kernel knows of other places", () => {
       ["10.7.0.0", 16, "10.7.1.1"],
       ["100::5:0:0", 96, "100::5:0:7"],
     ] as const) {
-      expect(await ns.run.routeAdd(ifindex, address, prefix)).toBe(true);
-      expect(await ns.run.routeAdd(ifindex, address, prefix)).toBe(false);
+      await ns.run.routeSet(ifindex, address, prefix);
+      await ns.run.routeSet(ifindex, address, prefix);
+      const family = address.includes(":") ? "-6" : "-4";
+      expect(ns.exec("ip", family, "route", "show", address + "/" + String(prefix))).toMatch(
+        /^[\w.:]+\/\d+ dev a-near [^\n]*\n$/,
+      );
       expect(await ns.run.routeGet(within)).toBe(ifindex);
     }
-    expect(await rejectionOf(ns.run.routeAdd(9999, "10.6.0.0", 16))).toMatchObject({
+    expect(await rejectionOf(ns.run.routeSet(9999, "10.6.0.0", 16))).toMatchObject({
       code: "ENODEV",
-      operation: "routeAdd",
+      operation: "routeSet",
     });
   });
 
