@@ -25,6 +25,7 @@ import { StaticEntries } from "./controller/static-entries.js";
 import { Peers } from "./controller/peers.js";
 import { Underlays } from "./controller/underlays.js";
 import { VarpService } from "./controller/varp-service.js";
+import { Security } from "./controller/security.js";
 import { Troubles } from "./controller/troubles.js";
 import { Views } from "./controller/views.js";
 import { Vnets, type RunningVnet } from "./controller/vnets.js";
@@ -72,6 +73,7 @@ export class Controller {
   readonly underlays: Underlays;
   readonly hellos: Hellos;
   readonly peers: Peers;
+  readonly security: Security;
   readonly varp: VarpService;
   readonly statics: StaticEntries;
   private readonly ports: Ports;
@@ -89,19 +91,26 @@ export class Controller {
 
   constructor(private readonly options: ControllerOptions) {
     this.context = openContext(options);
-    this.vnets = new Vnets(this.context, (device) => this.underlays.names().includes(device));
+    this.vnets = new Vnets(this.context, {
+      isUnderlay: (device) => this.underlays.names().includes(device),
+      espProblem: (suite) => this.security.unavailable(suite),
+    });
     this.underlays = new Underlays(this.context, {
       usable: (underlay) => {
         this.peers.devicesChanged();
+        this.security.placeUsable(underlay);
         this.hellos.deviceUsable(underlay);
         this.varp.announceAll();
         this.statics.apply();
       },
       down: (place) => this.hellos.carrierDown(place),
-      gone: (place) => this.hellos.carrierGone(place),
+      gone: (place) => {
+        this.hellos.carrierGone(place);
+        this.security.placeGone(place);
+      },
       mtus: (mtus) => this.vnets.setUnderlayMtus(mtus),
       groupFlags: (underlay) => this.peers.flagsOf(underlay),
-      espOf: () => 0,
+      espOf: (underlay) => this.security.espOf(underlay),
     });
     const { vnets, underlays } = this;
     this.peers = new Peers(this.context, {
@@ -110,11 +119,22 @@ export class Controller {
       unicastMembers: () => this.hellos.unicastMembers(),
       ask: (underlay, peer) => this.hellos.ask(underlay, peer),
       appeared: (addresses) => this.hellos.peersAppeared(addresses),
+      gone: (address) => this.security.peerGone(address),
       waysChanged: () => this.hellos.waysChanged(),
       persist: (peers) => this.persist((draft) => (draft.peers = structuredClone(peers))),
     });
     const { peers } = this;
-    this.hellos = new Hellos(this.context, { vnets, underlays, peers });
+    this.security = new Security(this.context, {
+      vnets,
+      underlays,
+      peers,
+      hello: (vnet, kind, underlay) => this.hellos.helloOf(vnet, kind, underlay),
+      membersOf: (handle) => this.hellos.membersOf(handle),
+      ownId: (hello, underlay, source) => this.hellos.onOwnId(hello, underlay, source),
+      rotated: (id) => this.rotated(id),
+    });
+    const { security } = this;
+    this.hellos = new Hellos(this.context, { vnets, underlays, peers, security });
     const { hellos } = this;
     const announce = (handle: number, mac: Mac): void => this.varp.announce(handle, mac);
     this.ports = new Ports(this.context, {
@@ -137,6 +157,7 @@ export class Controller {
       ports: this.ports,
       troubles,
       peers,
+      security,
       localNew: (vnet, mac) => this.statics.cameBack(vnet, mac),
     });
     this.statics = new StaticEntries(this.context, {
@@ -172,6 +193,7 @@ export class Controller {
     this.closables.push(native.netlinkMonitor((event) => this.onNetlink(event)));
     adoptLinks(generation);
     this.addProblems(() => this.troubles.problems());
+    this.addProblems(() => this.security.problems());
     this.addProblems(() => (this.reassemblyProblem === "" ? [] : [this.reassemblyProblem]));
     const kept = this.keptLimits();
     for (const text of kept) log.warn(text);
@@ -180,6 +202,7 @@ export class Controller {
     this.vnets.reconcile(this.wantedVnets());
     this.peers.load(structuredClone(this.state.state.peers) as PeerConfig[]);
     this.underlays.reconcile(this.wantedDevices());
+    this.security.start();
     this.peers.sync();
     this.ports.follow(native.linkList());
     this.ports.forgetGone();
@@ -219,6 +242,7 @@ export class Controller {
     for (const closable of this.closables.splice(0)) closable.close();
     this.ports.close();
     this.varp.close();
+    this.security.stop();
     this.peers.close();
     this.underlays.close();
   }
@@ -237,6 +261,7 @@ export class Controller {
   }
 
   appeared(made: readonly RunningVnet[]): void {
+    this.security.sync();
     for (const vnet of made) this.hellos.vnetAppeared(vnet);
     this.statics.apply();
   }
@@ -267,6 +292,13 @@ export class Controller {
     if (!this.context.config.defaultVnets) return configured;
     const taken = new Set([...vnets.map(({ id }) => id), ...deletedBuiltIns]);
     return [...configured, ...builtInIds.filter((id) => !taken.has(id)).map(builtInVnet)];
+  }
+
+  /** All hosts have the vnet's new key: the old one is taken no more. */
+  private rotated(id: VnetId): void {
+    this.persist((draft) => {
+      for (const vnet of draft.vnets) if (vnet.id === id) delete vnet.previousKey;
+    });
   }
 
   private wantedDevices(): string[] {
@@ -329,6 +361,7 @@ export class Controller {
     for (const ifindex of [segmentIn, oversizeIn, relayIn, reassembly])
       wanted.add(`${String(ifindex)} ingress`);
     for (const { ifindex } of this.underlays.list()) wanted.add(`${String(ifindex)} ingress`);
+    for (const ifindex of this.security.hooked()) wanted.add(`${String(ifindex)} ingress`);
     for (const { peer, vnif } of this.vnets.running()) {
       wanted.add(`${String(peer.ifindex)} ingress`);
       if (vnif !== undefined) wanted.add(`${String(vnif.ifindex)} egress`);
@@ -367,6 +400,7 @@ export class Controller {
   private followDevices(withHooks: boolean): void {
     if (withHooks) this.ensureHelpers();
     this.underlays.sync();
+    this.security.sync();
     this.peers.devicesChanged();
     this.vnets.followLinks(this.context.native.linkList());
     const repaired = this.vnets.repair(withHooks);

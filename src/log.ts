@@ -10,7 +10,7 @@ import { TokenBucket } from "./varp/token-bucket.js";
 
 export type LogLevel = "error" | "warn" | "info" | "debug";
 /** What others cause. */
-export type LogKind = "too many hosts" | "duplicate host id" | "path" | "send";
+export type LogKind = "too many hosts" | "duplicate host id" | "path" | "send" | "keys";
 
 export interface Log {
   error(text: string): void;

@@ -119,6 +119,7 @@ function detach(controller: Controller, device: string): { device: string } {
     for (const place of places) controller.hellos.deviceLeaves(place);
   }
   controller.underlays.detach(device);
+  controller.security.sync();
   controller.context.log.info(`${device}: detached`);
   if (controller.context.config.attach.includes(device)) {
     controller.context.log.warn(
@@ -198,7 +199,7 @@ function addressesOnPort({ vnets, context }: Controller, config: VnetInfo): stri
 }
 
 function vnetDelete(controller: Controller, text: string): VnetInfo & { note: string | null } {
-  const { vnets, hellos, varp, context } = controller;
+  const { vnets, hellos, varp, security, context } = controller;
   const id = parseVnetId(text);
   const { config, running } = vnets.find(id);
   controller.persist((draft) => {
@@ -209,8 +210,10 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
   if (running !== undefined) {
     hellos.vnetLeaves(running);
     varp.vnetGone(running.handle);
+    security.vnetGone(running);
   }
   const note = vnets.delete(id);
+  security.sync();
   context.log.info(`vnet ${id}: deleted${note === undefined ? "" : `; ${note}`}`);
   return { ...vnets.inUse(config), note: note ?? null };
 }

@@ -32,6 +32,7 @@ import { refuse } from "./refusals.js";
 import type { HeardHost, UnicastMember } from "./peer-places.js";
 import type { Peers } from "./peers.js";
 import type { Underlay, Underlays } from "./underlays.js";
+import type { Security } from "./security.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
 const repliesPerSecond = { perSecond: 500, burst: 1000 };
@@ -45,6 +46,11 @@ export interface HelloParts {
   vnets: Vnets;
   underlays: Underlays;
   peers: Peers;
+  /** of secure vnets: hellos in clear are signed, all else goes by SAs */
+  security: Pick<
+    Security,
+    "signed" | "send" | "sendToAll" | "membersChanged" | "onSecureHello" | "left"
+  >;
 }
 
 /** Of a later version, or no hello at all, is nobody's mistake. */
@@ -97,6 +103,10 @@ export class Hellos {
 
   list(): Member[] {
     return this.members.list();
+  }
+
+  membersOf(handle: number): Member[] {
+    return this.members.ofVnet(handle);
   }
 
   hostsOf(handle: number): number {
@@ -188,10 +198,14 @@ export class Hellos {
     }
     const { hello } = decoded;
     if (hello.hostId === this.context.hostId) return this.onOwnId(hello, underlay, source);
+    // of a secure vnet, but here it is none
+    if (vnet.secure === undefined && hello.auth !== undefined)
+      return this.parts.security.onSecureHello(vnet, hello, source);
     this.parts.peers.heardHello(underlay, source, onGroup);
     const path = { address: source, ifindex: underlay.ifindex };
     if (hello.goodbye) {
       this.apply(this.members.goodbye(vnet.handle, hello.hostId, path));
+      this.parts.security.left(vnet, underlay, source);
       return;
     }
     const result = this.members.heard(
@@ -225,7 +239,7 @@ export class Hellos {
     return state.address === null ? undefined : parseAddress(state.address);
   }
 
-  private onOwnId(hello: Hello, { state }: Underlay, source: string): void {
+  onOwnId(hello: Hello, { state }: Underlay, source: string): void {
     if (hello.bootNonce === this.context.bootNonce) return;
     if (this.duplicate === undefined)
       this.context.log.warn(`${source} says hello with this host's id`);
@@ -257,7 +271,9 @@ export class Hellos {
       });
       if (reason !== "ok") this.context.log.debug(`next hop ${change.address}: ${reason}`);
     }
-    if (changes.length > 0) this.parts.peers.membersChanged();
+    if (changes.length === 0) return;
+    this.parts.peers.membersChanged();
+    this.parts.security.membersChanged();
   }
 
   // ---- peers, and hosts that use no multicast
@@ -298,7 +314,7 @@ export class Hellos {
     for (const vnet of this.parts.vnets.running()) {
       for (const address of addresses) {
         this.parts.peers.sayTo(address, (underlay, send) => {
-          const message = this.helloOf(vnet, "solicit", underlay);
+          const message = this.clearHello(vnet, "solicit", underlay);
           if (message !== undefined) send(message);
         });
       }
@@ -311,7 +327,7 @@ export class Hellos {
     const asked = this.askedVnets;
     for (let at = 0; at < Math.min(vnetsPerAsk, vnets.length); at += 1) {
       const vnet = vnets[(asked + at) % vnets.length];
-      const message = vnet === undefined ? undefined : this.helloOf(vnet, "solicit", underlay);
+      const message = vnet === undefined ? undefined : this.clearHello(vnet, "solicit", underlay);
       if (message !== undefined) underlay.socket?.send(message, address, port);
     }
     this.askedVnets = asked + vnetsPerAsk;
@@ -334,6 +350,9 @@ export class Hellos {
   }
 
   private directFlag(change: PathChange): number {
+    const vnet = this.parts.vnets.byHandle().get(change.handle);
+    // by an SA each frame comes once
+    if (vnet?.secure !== undefined) return 0;
     const member = change.member ? this.members.at(change.handle, change) : undefined;
     return member !== undefined && this.isDirect(member) ? vnetdNexthopFlags.NEXTHOP_DIRECT : 0;
   }
@@ -379,16 +398,29 @@ export class Hellos {
     for (const underlay of underlays) {
       const message = this.helloOf(vnet, kind, underlay);
       if (message === undefined) continue;
-      this.parts.peers.toAll(underlay, message, { handle: vnet.handle, isHello: true });
+      const { security, peers } = this.parts;
+      if (vnet.secure !== undefined) security.sendToAll(vnet, underlay, message);
+      // who leaves is believed by an SA alone
+      if (vnet.secure !== undefined && kind === "goodbye") continue;
+      const clear = security.signed(vnet, message);
+      peers.toAll(underlay, clear, { handle: vnet.handle, isHello: true });
     }
   }
 
   private say(vnet: RunningVnet, kind: HelloKind, underlay: Underlay, to: string): void {
     const message = this.helloOf(vnet, kind, underlay);
-    if (message !== undefined) underlay.socket?.send(message, to);
+    if (message === undefined) return;
+    if (vnet.secure === undefined) underlay.socket?.send(message, to);
+    else this.parts.security.send(vnet, underlay.ifindex, to, message);
   }
 
-  private helloOf(vnet: RunningVnet, kind: HelloKind, underlay: Underlay): Buffer | undefined {
+  private clearHello(vnet: RunningVnet, kind: HelloKind, underlay: Underlay): Buffer | undefined {
+    const message = this.helloOf(vnet, kind, underlay);
+    return message === undefined ? undefined : this.parts.security.signed(vnet, message);
+  }
+
+  /** Unsigned. */
+  helloOf(vnet: RunningVnet, kind: HelloKind, underlay: Underlay): Buffer | undefined {
     const address = this.careOf(underlay);
     if (address === undefined) return undefined;
     const unicast = this.parts.peers.usesUnicast(underlay) ? vnetdCapability.CAP_UNICAST : 0;

@@ -55,6 +55,8 @@ export interface PeerParts {
   ask: (underlay: Underlay, peer: { address: string; port: number }) => void;
   /** they are peers from now on */
   appeared: (addresses: readonly string[]) => void;
+  /** it is no peer any more */
+  gone: (address: string) => void;
   /** the ways changed: who says hello says something else now */
   waysChanged: () => void;
   /** the last answer of a resolver, to be kept */
@@ -138,8 +140,11 @@ export class Peers {
   }
 
   delete(peer: string): void {
+    const before = this.placed.map(({ address }) => address);
     this.table.delete(peer);
     this.sync();
+    const left = new Set(this.placed.map(({ address }) => address));
+    for (const address of before) if (!left.has(address)) this.parts.gone(address);
   }
 
   // ---- following what changes

@@ -43,6 +43,7 @@ import type { Troubles } from "./troubles.js";
 import { notSent, refuse } from "./refusals.js";
 import type { Peers } from "./peers.js";
 import type { Underlay, Underlays } from "./underlays.js";
+import type { Security } from "./security.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
 /** A local MAC that was heard less than this ago stays, whoever announces it. */
@@ -63,6 +64,7 @@ export interface VarpParts {
   localNew: (vnet: RunningVnet, mac: Mac) => void;
   troubles: Troubles;
   peers: Peers;
+  security: Pick<Security, "onClear" | "send" | "sendToAll">;
 }
 
 export class VarpService {
@@ -191,12 +193,17 @@ export class VarpService {
     // BPF counted what is for no vnet; this one is being made or taken away.
     if (vnet === undefined) return this.refused({ handle: 0 }, "vnet_down", decoded.message);
     const source = addressToText(event.source);
+    if (vnet.secure !== undefined && event.way !== vnetdVarpWay.WAY_SECURE) {
+      const bytes = Buffer.from(event.message.subarray(0, event.len));
+      const onGroup = isToGroup(event);
+      return this.parts.security.onClear(vnet, underlay, {
+        ...{ message: decoded.message, bytes, source, onGroup },
+      });
+    }
     if (decoded.message.opcode === "request")
       this.onRequest(vnet, underlay, decoded.message, source);
     else {
-      const onGroup =
-        event.way === vnetdVarpWay.WAY_DIRECT && isMulticastAddress(event.destination);
-      this.onAnnounce(vnet, underlay, decoded.message, { source, onGroup });
+      this.onAnnounce(vnet, underlay, decoded.message, { source, onGroup: isToGroup(event) });
     }
   }
 
@@ -211,7 +218,9 @@ export class VarpService {
     if (!this.livesHere(vnet, mac)) return;
     if (!this.answers.take(nowMs())) return this.refused(vnet, "varp_rate", message);
     const answer = this.messageOf("announce", vnet, mac, underlay);
-    if (answer !== undefined) underlay.socket?.send(answer, source);
+    if (answer === undefined) return;
+    if (vnet.secure === undefined) underlay.socket?.send(answer, source);
+    else this.parts.security.send(vnet, underlay.ifindex, source, answer);
   }
 
   private onAnnounce(
@@ -228,6 +237,9 @@ export class VarpService {
     const wrong = this.whyNotTaken(vnet, underlay, mac, care);
     if (wrong !== undefined) return this.refused(vnet, wrong, message);
     const forItself = addressToText(care) === source;
+    // a member of a secure vnet speaks for itself alone
+    if (vnet.secure !== undefined && !forItself)
+      return this.refused(vnet, "varp_bad_address", message);
     if (!forItself && !this.senders.allowed(source, nowMs()))
       return this.refused(vnet, "varp_rate", message);
     this.parts.ports.heardElsewhere(vnet, mac);
@@ -334,7 +346,8 @@ export class VarpService {
     for (const underlay of this.parts.underlays.usable()) {
       const message = this.messageOf(opcode, vnet, mac, underlay);
       if (message === undefined) continue;
-      this.parts.peers.toAll(underlay, message, { handle: vnet.handle, isHello: false });
+      if (vnet.secure !== undefined) this.parts.security.sendToAll(vnet, underlay, message);
+      else this.parts.peers.toAll(underlay, message, { handle: vnet.handle, isHello: false });
     }
   }
 
@@ -353,4 +366,8 @@ export class VarpService {
   private vnetOf({ handle }: MacEvent): RunningVnet | undefined {
     return this.parts.vnets.byHandle().get(handle);
   }
+}
+
+function isToGroup({ way, destination }: VarpEvent): boolean {
+  return way === vnetdVarpWay.WAY_DIRECT && isMulticastAddress(destination);
 }

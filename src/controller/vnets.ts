@@ -38,7 +38,9 @@ import { vnetdEncap, vnetdSecurity } from "../generated/layouts.js";
 import { espRoom, guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import type { PlaceMtu } from "./underlays.js";
-import { keyProblem, securityUnavailable } from "./vnet-security.js";
+import type { Suite } from "../keys/esp-keys.js";
+import { secureConfigOf } from "./security/config.js";
+import type { SecureConfig } from "./security/secure-vnet.js";
 
 const noUnderlay: readonly PlaceMtu[] = [{ family: 4, mtuBytes: ethernetMtuBytes }];
 
@@ -70,6 +72,15 @@ export interface RunningVnet extends VnetSlot {
   vmac: Mac;
   /** the bridge is one that vnetd made */
   ownsBridge: boolean;
+  /** undefined: security is none */
+  secure: SecureConfig | undefined;
+}
+
+export interface VnetParts {
+  /** whether a device is attached: its own frames would go round in a vnet that is on it */
+  isUnderlay: (device: string) => boolean;
+  /** why this kernel has no ESP, if it has none */
+  espProblem: (suite: Suite) => string | undefined;
 }
 
 export class Vnets {
@@ -81,8 +92,7 @@ export class Vnets {
 
   constructor(
     private readonly context: Context,
-    /** whether a device is attached: its own frames would go round in a vnet that is on it */
-    private readonly isUnderlay: (device: string) => boolean,
+    private readonly parts: VnetParts,
   ) {}
 
   get size(): number {
@@ -268,9 +278,7 @@ export class Vnets {
   private checkOne(vnet: PlacedVnet): void {
     const { native } = this.context;
     const { id, places } = vnet;
-    if (vnet.security !== "none") {
-      throw securityUnavailable(vnet, keyProblem(this.context.keys, vnet.key), places.security);
-    }
+    at(places.security, () => secureConfigOf(this.context, vnet, this.parts.espProblem));
     const present = this.vnets.get(id);
     if (present !== undefined && !present.builtIn) {
       throw new VnetdError("VNET_EXISTS", `there is a vnet ${id} already`, {
@@ -282,7 +290,7 @@ export class Vnets {
     at(places.vnetif, () => checkVnetifName(native, id, vnet.vnetif));
     const { bridge } = vnet;
     if (bridge !== null) at(places.bridge, () => checkBridgeName(native, bridge));
-    if (bridge !== null && this.isUnderlay(bridge)) {
+    if (bridge !== null && this.parts.isUnderlay(bridge)) {
       throw new VnetdError(
         "DEVICE_UNSUITABLE",
         `${bridge} is attached: it carries vnets, it cannot be in one`,
@@ -379,11 +387,10 @@ export class Vnets {
   private bringUp({ config }: Vnet, known: VnetSlot | undefined): RunningVnet {
     const { native, hostId, table } = this.context;
     const { id, vnetif, bridge, security } = config;
-    if (security !== "none") {
-      // What older maps know of it must not go on in clear: the programs drop what is not "none".
-      if (known !== undefined) table.setSecurity(known, securityLevels[security]);
-      throw securityUnavailable(config, keyProblem(this.context.keys, config.key));
-    }
+    // What older maps know of it must not go on in clear, whatever comes: the programs drop what is not "none".
+    if (known !== undefined && security !== "none")
+      table.setSecurity(known, securityLevels[security]);
+    const secure = secureConfigOf(this.context, config, this.parts.espProblem);
     if (known === undefined && this.isForeign(id)) {
       throw new VnetdError(
         "NAME_IN_USE",
@@ -413,7 +420,7 @@ export class Vnets {
       if (pair.created) undos.push(() => removeVnetif(native, id));
       const slot = known ?? table.allocate(this.usedSlots());
       if (known === undefined) undos.push(() => table.remove(id, slot));
-      const running = { ...this.enter(config, slot, pair), ownsBridge };
+      const running = { ...this.enter(config, slot, pair), ownsBridge, secure };
       // one that runs goes on as it was when a later step fails
       if (known === undefined) undos.push(() => this.unhook(running));
       this.hook(running);
@@ -429,7 +436,7 @@ export class Vnets {
     vnet: VnetConfig,
     { slot, handle }: VnetSlot,
     { vnif, peer }: Vnetif,
-  ): Omit<RunningVnet, "ownsBridge"> {
+  ): Omit<RunningVnet, "ownsBridge" | "secure"> {
     const { id, security } = vnet;
     const isEtherip = this.inUse(vnet).encapsulation === "etherip";
     const suite = suiteOfVnet(vnet);

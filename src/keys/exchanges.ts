@@ -106,6 +106,11 @@ export class KeyExchanges {
     return this.secrets;
   }
 
+  /** An exchange runs: tick() has more to do than to look at the clock. */
+  get isBusy(): boolean {
+    return [...this.peers.values()].some(({ session }) => session.isBusy);
+  }
+
   get size(): number {
     return this.peers.size;
   }

@@ -174,6 +174,10 @@ export class Session {
     return this.answer !== undefined;
   }
 
+  get isBusy(): boolean {
+    return this.exchange !== undefined || this.answer !== undefined;
+  }
+
   /** Nothing is left, and nothing runs. */
   get isIdle(): boolean {
     return this.generations.length === 0 && !this.exchange && !this.answer;

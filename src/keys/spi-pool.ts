@@ -17,6 +17,11 @@ export class SpiPool {
     }
   }
 
+  /** One that is in use already, as of a daemon before this one. */
+  reserve(spi: number): void {
+    this.used.add(spi);
+  }
+
   release(spi: number): void {
     this.used.delete(spi);
   }

@@ -45,17 +45,17 @@ beforeAll(async () => {
 });
 afterAll(() => lab.close());
 
-describe("a level in the state file that is not built", () => {
+describe("a level in the state file that cannot be had", () => {
   it("takes the vnet down, says why, and lets nothing through in clear", async () => {
     await restartWith(a, "none", "auth");
     expect(await stateOf(a)).toMatchObject({
       security: "auth",
       up: false,
-      problem: expect.stringMatching(/security "auth" is not built yet/) as string,
+      problem: expect.stringMatching(/no default key: no file .*default\.key/) as string,
     });
     const { problems } = await a.vnetdJson<StatusInfo>(["status"]);
-    expect(problems.join("\n")).toMatch(/97: security "auth"/);
-    expect(a.daemon.stderr).toMatch(/97 is not up: security "auth"/);
+    expect(problems.join("\n")).toMatch(/97: this host has no default key/);
+    expect(a.daemon.stderr).toMatch(/97 is not up: this host has no default key/);
     expect(await pingFromA()).toBe(0);
     await b.ping("10.97.0.1", { count: 3, intervalMs: 50, waitMs: 300 });
     await eventually(async () => {
@@ -98,20 +98,23 @@ describe("keys", () => {
   it("without one, a secure vnet is refused with the key that is missing and its command", async () => {
     const error = refusal(await create("-s", "conf", "99"));
     const path = join(b.stateDir, "keys/default.key");
-    expect(error.code).toBe("SECURITY_UNAVAILABLE");
-    expect(error.message).toContain('security "conf" is not built yet');
+    expect(error.code).toBe("NO_KEY");
     expect(error.message).toContain(path);
     expect(error.hint).toContain(`vnetd key-gen ${path}`);
   });
 
-  it("key-gen makes the one that the daemon finds; the vnet is refused all the same", async () => {
+  it("key-gen makes the one that the daemon finds; a kernel without ESP is told by what it lacks", async () => {
     const args = ["key-gen", "--state-dir", b.stateDir];
     const { file, keyId } = await b.vnetdJson<{ file: string; keyId: string }>(args);
     expect(file).toBe(join(b.stateDir, "keys/default.key"));
     expect(keyId).toMatch(/^[0-9a-f]{16}$/);
     expect((await b.exec(["stat", "-c", "%a %u", file])).stdout.trim()).toBe("600 0");
-    const { message } = refusal(await create("-s", "conf", "99"));
-    expect(message).toBe('security "conf" is not built yet');
+    const { code, message } = refusal(await create("-s", "conf", "99"));
+    expect(code).toBe("SECURITY_UNAVAILABLE");
+    expect(message).toMatch(/^security conf cannot be had on this host: .*CONFIG_INET_ESP/);
+    expect(await b.ip("link", "show", "type", "veth")).not.toContainEqual(
+      expect.objectContaining({ ifname: "vnif0099" }),
+    );
     expect(await b.tryVnetd(args)).toMatchObject({ code: 1 });
   });
 

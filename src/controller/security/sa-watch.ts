@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Looks at the kernel's SAs every few seconds: what it refused is counted as drops, what has carried so much is
+ * renewed, what has begun to carry ends what it replaces, and what is gone is agreed on anew.
+ */
+import type { EspHost, EspSa } from "../../host/esp.js";
+import { vnetdDirection } from "../../generated/layouts.js";
+import type { Context } from "../context.js";
+import { isWornOut } from "../key-times.js";
+import { named } from "./named.js";
+import type { KeyedPath, SecureVnet } from "./secure-vnet.js";
+
+const pollMs = 5000;
+const maxCountedAtOnce = 1000;
+
+interface Sas {
+  /** by SPI */
+  inward: ReadonlyMap<number, EspSa>;
+  /** by next hop and SPI: two hosts may have chosen the same */
+  outward: ReadonlyMap<string, EspSa>;
+}
+
+export class SaWatch {
+  private polledMs = 0;
+  /** by SPI: what was counted of its errors so far */
+  private readonly counted = new Map<number, { replays: number; broken: number }>();
+
+  constructor(
+    private readonly context: Context,
+    private readonly esp: EspHost,
+  ) {}
+
+  tick(vnets: readonly SecureVnet[], nowMs: number): void {
+    if (nowMs - this.polledMs < pollMs) return;
+    this.polledMs = nowMs;
+    try {
+      this.poll(vnets, nowMs);
+    } catch (error) {
+      this.context.log.error(`looking at the SAs: ${String(error)}`);
+    }
+  }
+
+  private poll(vnets: readonly SecureVnet[], nowMs: number): void {
+    const all = this.esp.stats();
+    const sas: Sas = {
+      inward: new Map(of(all, "in").map((sa) => [sa.spi, sa])),
+      outward: new Map(of(all, "out").map((sa) => [outKey(sa.nexthop, sa.spi), sa])),
+    };
+    for (const sa of sas.inward.values()) this.countErrors(sa);
+    for (const spi of this.counted.keys()) if (!sas.inward.has(spi)) this.counted.delete(spi);
+    const { maps } = this.context;
+    for (const spi of maps.spis().keys()) if (!sas.inward.has(spi)) maps.deleteSpi(spi);
+    const present = new Set(all.map(({ spi }) => spi));
+    for (const secure of vnets) {
+      secure.pruneLeftovers(present);
+      for (const each of secure.paths()) this.lookAt(secure, each, sas, nowMs);
+    }
+  }
+
+  private lookAt(secure: SecureVnet, each: KeyedPath, sas: Sas, nowMs: number): void {
+    const { path } = each;
+    for (const spi of path.spisIn)
+      if ((sas.inward.get(spi)?.packets ?? 0) > 0) secure.trafficSeen(each, spi, nowMs);
+    if (path.spiOut === 0) return;
+    const out = sas.outward.get(outKey(path.nexthop.nexthop, path.spiOut));
+    if (out === undefined) {
+      const who = named(each.name, path.ends.peer);
+      this.context.log.warn(`vnet ${secure.vnet.id}: the SA to ${who} is gone, agreeing anew`);
+      secure.restart(each, nowMs);
+      return;
+    }
+    if (isWornOut(this.context.config.keys, out)) secure.renew(each, nowMs);
+  }
+
+  private countErrors({ spi, replayErrors, replayWindowErrors, integrityErrors }: EspSa): void {
+    const record = this.context.maps.spi(spi);
+    if (record === undefined) return;
+    const before = this.counted.get(spi) ?? { replays: 0, broken: 0 };
+    const replays = replayErrors + replayWindowErrors;
+    this.counted.set(spi, { replays, broken: integrityErrors });
+    this.count(record.handle, "esp_replay", replays - before.replays);
+    this.count(record.handle, "esp_integrity", integrityErrors - before.broken);
+  }
+
+  private count(handle: number, reason: string, times: number): void {
+    const direction = vnetdDirection.DIR_DECAP;
+    for (let at = 0; at < Math.min(times, maxCountedAtOnce); at += 1)
+      this.context.control.countDrop({ handle, direction, reason, bytes: 0 });
+  }
+}
+
+function of(sas: readonly EspSa[], direction: EspSa["direction"]): EspSa[] {
+  return sas.filter((sa) => sa.direction === direction);
+}
+
+function outKey(nexthop: number, spi: number): string {
+  return `${String(nexthop)} ${String(spi)}`;
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Secure vnets with real daemons, commands and the kernel's ESP: hosts agree on keys by themselves, nothing of a
+ * frame is on the wire in clear, and nothing is left when the vnet is deleted.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Lab, eventually, type Host } from "../lib/lab.js";
+import { drops, keyedHosts, problems, reaches, secureVnet, stateLines } from "./secure.js";
+
+let lab: Lab;
+let a: Host;
+let b: Host;
+let c: Host;
+
+beforeAll(async () => {
+  lab = await Lab.create();
+  [a, b, c] = (await keyedHosts(lab, ["a", "b", "c"])) as [Host, Host, Host];
+});
+afterAll(() => lab.close());
+
+for (const level of ["conf", "auth"] as const) {
+  describe(`a vnet with security ${level} on three hosts`, () => {
+    beforeAll(() => secureVnet([a, b, c], { level }));
+
+    it("carries pings between all of them", async () => {
+      await reaches(a, "10.98.0.2");
+      await reaches(a, "10.98.0.3");
+      await reaches(c, "10.98.0.2");
+      const result = await a.ping("10.98.0.2", { count: 5, intervalMs: 50 });
+      expect(result).toMatchObject({ received: 5, duplicates: 0 });
+      expect(await a.ping("fd98:98::3", { count: 3, intervalMs: 50 })).toMatchObject({
+        received: 3,
+      });
+      expect(await problems(a)).not.toContain("vnet");
+    });
+
+    it("by ESP alone: no VUDP and no byte of the payload is on the wire", async () => {
+      const capture = await a.capture("eth0", "not arp");
+      await a.exec("ping -n -c 3 -i 0.2 -p 6e6f626f647972656164 -s 64 10.98.0.2");
+      await eventually(() => capture.packets.filter(({ data }) => data[23] === 50).length >= 6);
+      await capture.stop();
+      const isVudp = (data: Buffer): boolean =>
+        data[23] === 17 && data.readUInt16BE(36) === 1798 && data.readUInt16BE(42) === 2;
+      expect(capture.packets.filter(({ data }) => isVudp(data))).toEqual([]);
+      const clear = capture.packets.filter(({ data }) => data.includes("nobodyread"));
+      expect(clear.length > 0).toBe(level === "auth");
+    });
+
+    it("carries TCP at speed, and frames as large as the MTU", async () => {
+      const tcp = await a.iperf3(b, { address: "10.98.0.2", seconds: 2 });
+      expect(tcp.bitsPerSecond).toBeGreaterThan(1e6);
+      const [{ mtu }] = (await a.ip<{ mtu: number }[]>("link", "show", "vnif98")) as [
+        { mtu: number },
+      ];
+      const size = mtu - 28;
+      const largest = { count: 2, intervalMs: 100, sizeBytes: size, dontFragment: true };
+      expect((await a.ping("10.98.0.2", largest)).received).toBe(2);
+    });
+
+    it("leaves nothing behind when it is deleted", async () => {
+      for (const host of [a, b, c]) await host.vnetd(["vnet-delete", "98"]);
+      for (const host of [a, b, c]) {
+        expect(await stateLines(host)).toEqual([]);
+        expect((await host.exec("ip xfrm policy")).stdout).toBe("");
+        expect(await host.ip("link", "show", "type", "xfrm")).toEqual([]);
+      }
+      expect((await drops(a))["esp_integrity"] ?? 0).toBe(0);
+    });
+  });
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Traffic keys change without loss: by time, by command, on both sides at once, while control messages are lost,
+ * late, doubled and reordered, and while daemons are killed and started; and end at their hard limit when there is
+ * no daemon.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Lab, eventually, type Host } from "../lib/lab.js";
+import { timeFactor } from "../lib/processes.js";
+import { startDaemon } from "../netns/world.js";
+import {
+  copyKey,
+  drops,
+  keyedHosts,
+  problems,
+  quick,
+  reaches,
+  secureVnet,
+  stateLines,
+} from "./secure.js";
+
+/** emulated seconds are long: what hosts do in one takes several */
+const rekeySeconds = 4 * Math.max(1, Math.round(timeFactor / 2));
+const times = { rekeySeconds, drainSeconds: 2, hardLimitSeconds: 10 * rekeySeconds };
+const config = `${quick}keys:\n${Object.entries(times)
+  .map(([name, value]) => `  ${name}: ${value}\n`)
+  .join("")}`;
+
+let lab: Lab;
+let a: Host;
+let b: Host;
+
+beforeAll(async () => {
+  lab = await Lab.create();
+  [a, b] = (await keyedHosts(lab, ["a", "b"], config)) as [Host, Host];
+  await secureVnet([a, b]);
+  await reaches(a, "10.98.0.2");
+});
+afterAll(() => lab.close());
+
+const spisOf = async (host: Host): Promise<string[]> =>
+  (await stateLines(host)).map((line) => /spi (0x[0-9a-f]+)/.exec(line)?.[1] ?? "").sort();
+
+/** Of the SPIs that were there, none is left, and there is one SA each way. */
+async function changed(before: readonly string[]): Promise<void> {
+  await eventually(
+    async () => {
+      const now = await spisOf(a);
+      return now.length === 2 && now.every((spi) => !before.includes(spi));
+    },
+    { timeoutMs: 20_000 + 3000 * rekeySeconds, what: "other SAs" },
+  );
+}
+
+describe("under a flood of small packets", () => {
+  it("keys change by time, and no packet is lost", async () => {
+    const before = await spisOf(a);
+    const flood = a.startPing("10.98.0.2", { intervalMs: 5 });
+    await changed(before);
+    const second = await spisOf(a);
+    await changed(second);
+    const { sent, lost, duplicates } = await flood.stop();
+    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+    expect(sent).toBeGreaterThan(100);
+  });
+
+  it("by command on both sides at once", async () => {
+    const before = await spisOf(a);
+    const flood = a.startPing("10.98.0.2", { intervalMs: 5 });
+    const [said] = await Promise.all([a.vnetd(["rekey", "98"]), b.vnetd(["rekey"])]);
+    expect(said.stdout).toMatch(/98/);
+    await changed(before);
+    const { lost, duplicates } = await flood.stop();
+    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+  });
+});
+
+describe("control messages that are lost, late, doubled and out of order", () => {
+  const shape = async (host: Host, what: "add" | "del"): Promise<void> => {
+    if (what === "del") return void (await host.exec("tc qdisc del dev eth0 root"));
+    const netem = "netem loss 30% delay 200ms 150ms duplicate 30% reorder 30%";
+    await host.exec(
+      "tc qdisc add dev eth0 root handle 1: prio bands 4 priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 && " +
+        `tc qdisc add dev eth0 parent 1:4 handle 40: ${netem} && ` +
+        "tc filter add dev eth0 parent 1: protocol ip u32 match ip protocol 17 0xff match ip dport 1798 0xffff flowid 1:4",
+    );
+  };
+
+  it("cost no packet of the vnet", async () => {
+    for (const host of [a, b]) await shape(host, "add");
+    const before = await spisOf(a);
+    const flood = a.startPing("10.98.0.2", { intervalMs: 5 });
+    await changed(before);
+    await changed(await spisOf(a));
+    const { lost, duplicates } = await flood.stop();
+    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+    const [{ packets }] = JSON.parse(
+      (await a.exec("tc -s -j qdisc show dev eth0 handle 40:")).stdout,
+    ) as [{ packets: number }];
+    expect(packets).toBeGreaterThan(3);
+    for (const host of [a, b]) await shape(host, "del");
+  });
+});
+
+describe("a daemon", () => {
+  it("that is killed and started again replaces its SAs without a lost packet or a key used again", async () => {
+    const before = await spisOf(a);
+    const flood = a.startPing("10.98.0.2", { intervalMs: 5 });
+    await a.killDaemon("SIGKILL");
+    expect(await spisOf(a)).toEqual(before);
+    await startDaemon(a, { config });
+    await changed(before);
+    const { lost, duplicates } = await flood.stop();
+    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+    expect(await problems(a)).toBe("");
+  });
+
+  it("finds that somebody deleted its SAs, and agrees anew", async () => {
+    const before = await spisOf(a);
+    await a.exec("ip xfrm state flush");
+    await reaches(a, "10.98.0.2");
+    expect((await spisOf(a)).filter((spi) => before.includes(spi))).toEqual([]);
+  });
+});
+
+describe("another secret", () => {
+  it("is taken over host by host without a lost packet, and the old one is taken no more", async () => {
+    const file = lab.file("new.key", "");
+    await a.exec(["rm", file]);
+    await a.vnetd(["key-gen", file]);
+    const flood = a.startPing("10.98.0.2", { intervalMs: 10 });
+    const before = await spisOf(a);
+    await a.vnetd(["key-rotate", "98", file]);
+    await reaches(b, "10.98.0.1");
+    const other = `${file}.b`;
+    copyKey(file, other);
+    await b.vnetd(["key-rotate", "98", other]);
+    await changed(before);
+    await eventually(
+      async () => {
+        const lists = await Promise.all(
+          [a, b].map((host) => host.exec("cat " + `${host.stateDir}/state.yaml`)),
+        );
+        return lists.every(({ stdout }) => !stdout.includes("previousKey"));
+      },
+      { timeoutMs: 120_000, what: "the old key to be gone" },
+    );
+    const { lost, duplicates } = await flood.stop();
+    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+  });
+});
+
+describe("without a daemon", () => {
+  it("frames go on to the hard limit, and nothing goes then, in clear least of all", async () => {
+    for (const host of [a, b]) await host.killDaemon("SIGKILL");
+    expect((await a.ping("10.98.0.2", { count: 3, intervalMs: 100 })).received).toBe(3);
+    await eventually(async () => (await stateLines(a)).length === 0, {
+      timeoutMs: (times.hardLimitSeconds + 30) * 1000,
+      what: "the SAs' end",
+    });
+    const capture = await a.capture("eth0", "udp port 1798 or esp");
+    expect((await a.ping("10.98.0.2", { count: 5, intervalMs: 100, waitMs: 500 })).received).toBe(
+      0,
+    );
+    await capture.stop();
+    expect(capture.packets).toEqual([]);
+    // and again with daemons
+    for (const host of [a, b]) await startDaemon(host, { config });
+    await reaches(a, "10.98.0.2");
+    expect((await drops(a))["esp_integrity"] ?? 0).toBe(0);
+  });
+});

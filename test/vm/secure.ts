@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the tests of secure vnets begin with: hosts that share a key, and what the kernel holds of theirs. */
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { eventually, type Host, type Lab } from "../lib/lab.js";
+import type { StatusInfo } from "../../src/api/contract.js";
+import { requestOnce } from "../../src/api/client.js";
+import { attachedHosts } from "../netns/world.js";
+
+/** hellos every second, so that tests of members need not wait */
+export const quick = "helloSeconds: 1\n";
+
+export const defaultKeyOf = (host: Host): string => join(host.stateDir, "keys/default.key");
+
+/** Hosts on one LAN whose default key is one and the same. */
+export async function keyedHosts(
+  lab: Lab,
+  names: readonly string[],
+  config: string = quick,
+): Promise<Host[]> {
+  const hosts = await attachedHosts(lab, names, { config });
+  const [first, ...others] = hosts;
+  await first!.vnetd(["key-gen", "--state-dir", first!.stateDir]);
+  for (const other of others) copyKey(defaultKeyOf(first!), defaultKeyOf(other));
+  return hosts;
+}
+
+export function copyKey(from: string, to: string): void {
+  mkdirSync(dirname(to), { recursive: true, mode: 0o700 });
+  copyFileSync(from, to);
+  execFileSync("chmod", ["600", to]);
+}
+
+/** An interface vnif98 in vnet 98 with 10.98.0.N and fd98::N on host number N. */
+export async function secureVnet(
+  hosts: readonly Host[],
+  { id = "98", level = "conf", more = [] }: { id?: string; level?: string; more?: string[] } = {},
+): Promise<void> {
+  for (const [index, host] of hosts.entries()) {
+    await host.vnetd(["vnet-create", "-b", "none", "-v", `vnif${id}`, "-s", level, ...more, id]);
+    await host.exec(
+      `ip addr add 10.${Number(id) % 256}.0.${index + 1}/24 dev vnif${id} && ` +
+        `ip -6 addr add fd98:${id}::${index + 1}/64 dev vnif${id} nodad`,
+    );
+  }
+}
+
+/** Pings until one comes back: keys are there. */
+export async function reaches(from: Host, address: string): Promise<void> {
+  await eventually(
+    async () => (await from.ping(address, { count: 1, waitMs: 1000 })).received === 1,
+    { timeoutMs: 60_000, what: `an answer of ${address}` },
+  );
+}
+
+/** By the socket: starting Node takes seconds on an emulated machine. The commands are tested with what they do. */
+export async function statusOf({ runDir }: Host): Promise<StatusInfo> {
+  return requestOnce({ runDir, answerTimeoutMs: 60_000 }, "status", {});
+}
+
+export async function drops(host: Host): Promise<Record<string, number>> {
+  const status = await statusOf(host);
+  const out: Record<string, number> = {};
+  for (const { reason, frames } of status.drops) out[reason] = (out[reason] ?? 0) + frames;
+  return out;
+}
+
+export async function problems(host: Host): Promise<string> {
+  return (await statusOf(host)).problems.join("\n");
+}
+
+export interface Sa {
+  spi: string;
+  mode: string;
+  direction?: string;
+}
+
+/** What `ip xfrm` shows of SAs, a line each. */
+export async function stateLines(host: Host): Promise<string[]> {
+  const { stdout } = await host.exec("ip xfrm state");
+  return stdout.split("\n").filter((line) => line.includes("proto esp"));
+}
