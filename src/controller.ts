@@ -26,6 +26,7 @@ import { Peers } from "./controller/peers.js";
 import { Underlays } from "./controller/underlays.js";
 import { VarpService } from "./controller/varp-service.js";
 import { Security } from "./controller/security.js";
+import { KeyRotation } from "./controller/security/rotation.js";
 import { Troubles } from "./controller/troubles.js";
 import { Views } from "./controller/views.js";
 import { Vnets, type RunningVnet } from "./controller/vnets.js";
@@ -74,6 +75,7 @@ export class Controller {
   readonly hellos: Hellos;
   readonly peers: Peers;
   readonly security: Security;
+  readonly rotation: KeyRotation;
   readonly varp: VarpService;
   readonly statics: StaticEntries;
   private readonly ports: Ports;
@@ -131,9 +133,18 @@ export class Controller {
       hello: (vnet, kind, underlay) => this.hellos.helloOf(vnet, kind, underlay),
       membersOf: (handle) => this.hellos.membersOf(handle),
       ownId: (hello, underlay, source) => this.hellos.onOwnId(hello, underlay, source),
-      rotated: (id) => this.rotated(id),
+      rotated: (id) => this.rotation.finish(id),
     });
     const { security } = this;
+    this.rotation = new KeyRotation({
+      context: this.context,
+      vnets,
+      persist: (change) => this.persist(change),
+      changed: (vnet) => {
+        security.keysChanged(vnet);
+        this.hellos.vnetAppeared(vnet);
+      },
+    });
     this.hellos = new Hellos(this.context, { vnets, underlays, peers, security });
     const { hellos } = this;
     const announce = (handle: number, mac: Mac): void => this.varp.announce(handle, mac);
@@ -176,6 +187,7 @@ export class Controller {
       bpffs,
       startedMs: nowMs(),
       portOf: (handle, mac) => this.ports.deviceOf(handle, mac),
+      secure: () => security.summary(),
       problems,
     });
   }
@@ -292,13 +304,6 @@ export class Controller {
     if (!this.context.config.defaultVnets) return configured;
     const taken = new Set([...vnets.map(({ id }) => id), ...deletedBuiltIns]);
     return [...configured, ...builtInIds.filter((id) => !taken.has(id)).map(builtInVnet)];
-  }
-
-  /** All hosts have the vnet's new key: the old one is taken no more. */
-  private rotated(id: VnetId): void {
-    this.persist((draft) => {
-      for (const vnet of draft.vnets) if (vnet.id === id) delete vnet.previousKey;
-    });
   }
 
   private wantedDevices(): string[] {

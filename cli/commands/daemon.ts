@@ -122,6 +122,13 @@ function showStatus(invocation: Invocation, status: StatusInfo): void {
   output.line(`bpffs    ${status.bpffs} (layout ${status.layout})`);
   output.line(`vnets    ${status.vnets}, by ${status.encapsulation} unless they name another`);
   output.line(`hosts    ${status.hosts}`);
+  const { secure } = status;
+  if (secure.vnets > 0) {
+    const changing = secure.changing === 0 ? "" : `; ${secure.changing} changing the secret`;
+    output.line(
+      `secure   ${secure.vnets}, keys for ${secure.keyed} of ${secure.paths} paths${changing}`,
+    );
+  }
   output.line(
     `entries  ${table.entries} of ${table.limit} (learned ${table.learned}, moved ${table.moved}, aged ${table.aged})`,
   );

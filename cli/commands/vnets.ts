@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnet-create, vnet-delete, vnet-list and vnets: the LANs themselves. */
 import { existsSync } from "node:fs";
-import { resolve } from "node:path";
 import type { VnetInfo, VnetState } from "../../src/api/contract.js";
 import { VnetdError } from "../../src/base/errors.js";
 import { defaultSuiteName } from "../../src/base/suite.js";
 import { isVnetIdText, shortVnetId } from "../../src/base/vnet-id.js";
 import type { CommandSpec, Invocation } from "../command.js";
+import { keyArgument } from "../key-argument.js";
 import { readConfigurationText, stdinArgument } from "../read-text.js";
 import type { Column } from "../table.js";
 
@@ -28,17 +28,6 @@ const infoColumns: readonly Column<VnetInfo>[] = [
   { title: "SUITE", text: ({ suite }) => suite ?? "" },
   { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
 ];
-
-/** A path is the daemon's to open, which has another working directory. */
-function keyArgument(invocation: Invocation, text: string): string {
-  if (text.includes("/")) return resolve(text);
-  if (existsSync(text)) {
-    invocation.output.note(
-      `${text} is taken for the name of a key of this host; write ./${text} for the file`,
-    );
-  }
-  return text;
-}
 
 async function createVnet(invocation: Invocation): Promise<void> {
   const what = invocation.positional("FILE|ID");

@@ -189,6 +189,8 @@ export interface StatusInfo {
   encapsulation: EncapsulationName;
   vnets: number;
   hosts: number;
+  /** of secure vnets: paths to their hosts, and how many of them have keys; changing: vnets that change their secret */
+  secure: { vnets: number; paths: number; keyed: number; changing: number };
   table: { entries: number; limit: number; learned: number; moved: number; aged: number };
   drops: DropInfo[];
   problems: string[];
@@ -230,6 +232,12 @@ export interface Methods {
   peerDelete: [{ peer: string }, { peer: string }];
   bridges: [Record<string, never>, BridgeInfo[]];
   hosts: [Record<string, never>, HostInfo[]];
+  /** of secure vnets: of one, or of all */
+  keys: [{ vnet?: string }, SecureVnetInfo[]];
+  /** new traffic keys now, with all hosts of one secure vnet, or of all */
+  rekey: [{ vnet?: string }, { vnet: string; hosts: number }[]];
+  /** key: as in VnetInfo */
+  keyRotate: [{ vnet: string; key: string }, KeyRotationInfo];
   status: [Record<string, never>, StatusInfo];
   version: [Record<string, never>, VersionInfo];
 }
@@ -237,6 +245,44 @@ export interface Methods {
 export type Method = keyof Methods;
 export type Params<M extends Method> = Methods[M][0];
 export type Result<M extends Method> = Methods[M][1];
+
+/** A secure vnet's keys: their ids alone, which may be shown. */
+export interface SecureVnetInfo {
+  vnet: string;
+  security: "auth" | "conf";
+  suite: SuiteName;
+  /** of the vnet's key */
+  keyId: string;
+  /** while it changes its secret: of the key before, which is taken too; else null */
+  previousKeyId: string | null;
+  hosts: KeyedHostInfo[];
+}
+
+/** A host of a secure vnet, by one path. */
+export interface KeyedHostInfo {
+  hostId: string;
+  name: string;
+  address: string;
+  device: string;
+  /** of the key that the traffic keys in use came of; this and what follows is null where there are none */
+  keyId: string | null;
+  ageSeconds: number | null;
+  /** until they are changed, by time */
+  rekeySeconds: number | null;
+  /** until they are gone, if they are not changed */
+  hardSeconds: number | null;
+  /** the vnet changes its secret, and this host has not moved */
+  waits: boolean;
+}
+
+export interface KeyRotationInfo {
+  vnet: string;
+  key: string;
+  keyId: string;
+  /** taken too, until all hosts have moved; null: there is none */
+  previousKey: string | null;
+  previousKeyId: string | null;
+}
 
 /** As they come from a command line; every field is the text that was typed. */
 export interface VnetParameters {

@@ -17,6 +17,7 @@ import { isBuiltInId, type Controller } from "../controller.js";
 import { without } from "../controller/static-entries.js";
 import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } from "./contract.js";
 import { entryHandlers } from "./entry-handlers.js";
+import { keyHandlers } from "./key-handlers.js";
 import {
   fieldsOf,
   flagField,
@@ -41,6 +42,7 @@ export function createHandlers(controller: Controller): Handlers {
     vifs: () => views.vifs(),
     varp: () => views.varp(),
     ...entryHandlers(controller),
+    ...keyHandlers(controller),
     peers: () => controller.peers.list(),
     peerAdd: (params) => {
       const port = optionalIntegerField(params, "port", { smallest: 1, largest: 65535 });

@@ -37,6 +37,8 @@ export const errorTable = {
   SECURITY_UNAVAILABLE: "The security level cannot be had, and clear is never used in its place.",
   NO_KEY: "There is no key for a vnet that is to be secure.",
   BAD_KEY: "A key file cannot be used.",
+  NOT_SECURE: "The vnet has no keys: its security is none.",
+  KEY_ROTATING: "The vnet is changing its secret already.",
   KEY_EXISTS: "There is a file in the place of a new key, which is never overwritten.",
   VIF_NOT_FOUND: "There is no such vif.",
   ENTRY_NOT_FOUND: "There is no such static entry.",
@@ -126,4 +128,15 @@ export function errorParts(error: unknown): ErrorParts {
     ...(error.hint === undefined ? {} : { hint: error.hint }),
     ...(error.place === undefined ? {} : { place: error.place }),
   };
+}
+
+/** Adds the place in the file to an error that has none. */
+export function atPlace<T>(place: Place, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    if (!(error instanceof VnetdError) || error.place !== undefined) throw error;
+    const hint = error.hint === undefined ? {} : { hint: error.hint };
+    throw new VnetdError(error.code, error.message, { ...hint, place, cause: error });
+  }
 }

@@ -9,6 +9,7 @@
  *   problems()    which hosts differ in level, suite or key, and with whom there are no keys
  */
 import { randomBytes } from "node:crypto";
+import type { SecureVnetInfo, StatusInfo } from "../api/contract.js";
 import { addressToText, familyOfText, parseAddress, type Family } from "../base/address.js";
 import { VnetdError } from "../base/errors.js";
 import { macToBytes } from "../base/mac.js";
@@ -29,6 +30,8 @@ import { onSubnetOf } from "./peer-places.js";
 import type { Peers } from "./peers.js";
 import { notSent, refuse } from "./refusals.js";
 import { Differences } from "./security/differences.js";
+import { secureVnetInfo } from "./security/key-views.js";
+import { Rotations } from "./security/rotations.js";
 import { takeLeftovers, type Leftover } from "./security/leftovers.js";
 import { named } from "./security/named.js";
 import { SaWatch } from "./security/sa-watch.js";
@@ -82,6 +85,7 @@ export class Security {
   /** ifindex of an underlay device -> that of its xfrm interface */
   private readonly devices = new Map<number, number>();
   private readonly differences: Differences;
+  private readonly rotations: Rotations;
   private readonly answers = new TokenBucket(answersPerSecond);
   private leftovers: Leftover[] = [];
   private timer: NodeJS.Timeout | undefined;
@@ -93,7 +97,11 @@ export class Security {
   ) {
     this.esp = new EspHost(context.native);
     this.watch = new SaWatch(context, this.esp);
-    this.differences = new Differences(3 * context.config.helloSeconds * 1000);
+    const patienceMs = 3 * context.config.helloSeconds * 1000;
+    this.differences = new Differences(patienceMs);
+    const isMember = (handle: number, host: string): boolean =>
+      parts.membersOf(handle).some(({ hostId }) => hostId === host);
+    this.rotations = new Rotations({ patienceMs, isMember });
   }
 
   /** Why this host cannot have secure vnets, or undefined. */
@@ -156,6 +164,7 @@ export class Security {
 
   private forget(handle: number, secure: SecureVnet): void {
     this.vnets.delete(handle);
+    this.rotations.vnetGone(handle);
     this.differences.vnetGone(handle);
     secure.close();
   }
@@ -354,6 +363,31 @@ export class Security {
 
   // ---- keys
 
+  /** Of one secure vnet, or of all. */
+  keys(id?: VnetId): SecureVnetInfo[] {
+    const wanted = id === undefined ? this.secureVnets() : [this.secureVnet(id)];
+    const devices = this.parts.underlays.list();
+    const deviceOf = (ifindex: number): string =>
+      devices.find((each) => each.ifindex === ifindex)?.device ?? "";
+    return wanted.flatMap((vnet) => {
+      const secure = this.of(vnet);
+      return secure === undefined ? [] : [secureVnetInfo(secure, deviceOf, nowMs())];
+    });
+  }
+
+  /** In numbers. */
+  summary(): StatusInfo["secure"] {
+    const all = [...this.vnets.values()];
+    const sum = (of: (each: SecureVnet) => number): number =>
+      all.reduce((total, each) => total + of(each), 0);
+    return {
+      vnets: this.secureVnets().length,
+      paths: sum((each) => each.paths().length),
+      keyed: sum((each) => each.keyed().length),
+      changing: all.filter(({ keys }) => keys.length > 1).length,
+    };
+  }
+
   /** New keys now. Says with how many hosts, by vnet. */
   rekey(id?: VnetId): { vnet: VnetId; hosts: number }[] {
     const wanted = id === undefined ? this.secureVnets() : [this.secureVnet(id)];
@@ -374,7 +408,7 @@ export class Security {
   private secureVnet(id: VnetId): RunningVnet {
     const { config, running, problem } = this.parts.vnets.find(id);
     if (config.security === "none")
-      throw new VnetdError("USAGE", `vnet ${id} has no keys: its security is none`, {
+      throw new VnetdError("NOT_SECURE", `vnet ${id} has no keys: its security is none`, {
         hint: "`vnetd vnet-list` shows which vnets are secure.",
       });
     if (running?.secure !== undefined) return running;
@@ -403,8 +437,11 @@ export class Security {
     const now = nowMs();
     for (const [handle, each] of this.vnets) {
       const vnet = this.parts.vnets.byHandle().get(handle);
-      if (vnet !== undefined) this.guarded(vnet, () => each.tick(now));
-      else this.forget(handle, each);
+      if (vnet === undefined) this.forget(handle, each);
+      else {
+        this.guarded(vnet, () => each.tick(now));
+        if (this.rotations.isOver(each, now)) this.guarded(vnet, () => this.parts.rotated(vnet.id));
+      }
     }
     if (this.vnets.size > 0) this.watch.tick([...this.vnets.values()], now);
   }
@@ -419,7 +456,13 @@ export class Security {
       .flatMap(({ handle, text }) =>
         vnets.has(handle) ? [`vnet ${vnets.get(handle)?.id ?? ""}: ${text}`] : [],
       );
-    return [...differ, ...[...this.vnets.values()].flatMap((each) => this.problemsOf(each, now))];
+    return [
+      ...differ,
+      ...[...this.vnets.values()].flatMap((each) => [
+        ...this.rotations.problems(each, now),
+        ...this.problemsOf(each, now),
+      ]),
+    ];
   }
 
   private problemsOf(secure: SecureVnet, now: number): string[] {

@@ -44,6 +44,7 @@ export interface ViewParts {
   startedMs: number;
   /** the port of a guest that its bridge has not heard */
   portOf: (handle: number, mac: Mac) => string | undefined;
+  secure: () => StatusInfo["secure"];
   /** of parts that are none of the above */
   problems: () => string[];
 }
@@ -202,6 +203,7 @@ export class Views {
       encapsulation: context.config.encapsulation,
       vnets: parts.vnets.size,
       hosts: this.hosts().length,
+      secure: parts.secure(),
       table: {
         entries,
         limit: maps.maxEntries("fdb"),

@@ -7,11 +7,11 @@
  * the daemon are the same path. Devices are found by name and alias, table records by id; nothing
  * is torn down to be made anew while traffic runs.
  */
-import { createHash } from "node:crypto";
 import type { VnetInfo } from "../api/contract.js";
-import { VnetdError, type Place } from "../base/errors.js";
+import { VnetdError, atPlace as at, type Place } from "../base/errors.js";
 import { macToBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
+import type { VnetKey } from "../base/vnet-key.js";
 import {
   suiteOfVnet,
   withoutPlaces,
@@ -37,6 +37,7 @@ import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
 import { vnetdEncap, vnetdSecurity } from "../generated/layouts.js";
 import { espRoom, guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
+import { probeNonceOf } from "./probe-nonce.js";
 import type { PlaceMtu } from "./underlays.js";
 import type { Suite } from "../keys/esp-keys.js";
 import { secureConfigOf } from "./security/config.js";
@@ -164,6 +165,19 @@ export class Vnets {
 
   // ---- changes
 
+  /** A secure vnet's keys are others from now on: those that exchanges begin with and take. */
+  setKeys(
+    id: VnetId,
+    { key, previousKey }: { key: string | null; previousKey: string | undefined },
+    keys: readonly VnetKey[],
+  ): void {
+    const vnet = this.find(id);
+    const { previousKey: _before, ...config } = vnet.config;
+    vnet.config = { ...config, key, ...(previousKey === undefined ? {} : { previousKey }) };
+    const { running } = vnet;
+    if (running?.secure !== undefined) running.secure = { ...running.secure, keys };
+  }
+
   /** Throws for the first thing that stands against a vnet; changes nothing. */
   check(placed: readonly PlacedVnet[]): void {
     const added = placed.filter(({ id }) => !this.vnets.has(id)).length;
@@ -230,11 +244,8 @@ export class Vnets {
   inUse(config: VnetConfig): VnetInfo {
     const suite = suiteOfVnet(config);
     const byDefault = suite === undefined ? this.context.config.encapsulation : "udp";
-    return {
-      ...config,
-      suite: suite?.name ?? null,
-      encapsulation: config.encapsulation ?? byDefault,
-    };
+    const encapsulation = config.encapsulation ?? byDefault;
+    return { ...config, suite: suite?.name ?? null, encapsulation };
   }
 
   /** What fits into one outer packet, at every place. */
@@ -585,21 +596,5 @@ export class Vnets {
     } catch (error) {
       this.context.log.warn(String(error));
     }
-  }
-}
-
-/** One for each vnet: a probe that is found in another vnet than its own is no loop. */
-function probeNonceOf(secret: Buffer, id: VnetId): bigint {
-  return createHash("sha256").update(secret).update(id).digest().readBigUInt64LE() | 1n;
-}
-
-/** Adds the place in the file to an error that has none. */
-function at<T>(place: Place, step: () => T): T {
-  try {
-    return step();
-  } catch (error) {
-    if (!(error instanceof VnetdError) || error.place !== undefined) throw error;
-    const hint = error.hint === undefined ? {} : { hint: error.hint };
-    throw new VnetdError(error.code, error.message, { ...hint, place, cause: error });
   }
 }

@@ -37,6 +37,9 @@ const everyMethod: Record<Method, true> = {
   peerDelete: true,
   bridges: true,
   hosts: true,
+  keys: true,
+  rekey: true,
+  keyRotate: true,
   status: true,
   version: true,
 };
@@ -96,6 +99,7 @@ describe("clients of the socket", () => {
           "ids",
           "all",
           "peer",
+          "key",
         ),
         value,
       ),

@@ -5,7 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { AttachedDevice, ErrorBody, StatusInfo, VnetState } from "../../src/api/contract.js";
+import type {
+  AttachedDevice,
+  ErrorBody,
+  SecureVnetInfo,
+  StatusInfo,
+  VnetState,
+} from "../../src/api/contract.js";
 import { durationText, printable, printableJson } from "../../cli/printable.js";
 import { formatTable } from "../../cli/table.js";
 import { cli, type CliOptions, type CliResult } from "./lib/cli.js";
@@ -58,6 +64,7 @@ const status: StatusInfo = {
   encapsulation: "etherip",
   vnets: 4,
   hosts: 2,
+  secure: { vnets: 0, paths: 0, keyed: 0, changing: 0 },
   table: { entries: 12, limit: 65536, learned: 20, moved: 1, aged: 3 },
   drops: [{ vnet: null, direction: "decap", reason: "unknown-vnet", frames: 7, bytes: 700 }],
   problems: [],
@@ -154,6 +161,16 @@ describe("what is asked of the daemon", () => {
     [["varp"], ["varp", {}]],
     [["bridges"], ["bridges", {}]],
     [["hosts"], ["hosts", {}]],
+    [["keys"], ["keys", {}]],
+    [
+      ["keys", "97"],
+      ["keys", { vnet: "97" }],
+    ],
+    [["rekey"], ["rekey", {}]],
+    [
+      ["rekey", "97"],
+      ["rekey", { vnet: "97" }],
+    ],
   ] as const)("%j", async (args, expected) => {
     await ask(
       {
@@ -165,6 +182,8 @@ describe("what is asked of the daemon", () => {
         varp: [],
         bridges: [],
         hosts: [],
+        keys: [],
+        rekey: [],
       },
       args,
     );
@@ -574,6 +593,70 @@ describe("output", () => {
     expect(once.stderr).toBe("vnetd: eth0: no carrier\n");
   });
 
+  it("keys, of this host and of the others, and who is waited for", async () => {
+    const host = { hostId: "ab", name: "b", address: "192.0.2.2", device: "eth0", waits: false };
+    const none = { keyId: null, ageSeconds: null, rekeySeconds: null, hardSeconds: null };
+    const vnet: SecureVnetInfo = {
+      ...{ vnet: id97, security: "conf", suite: "gcm", keyId: "11".repeat(8) },
+      previousKeyId: null,
+      hosts: [
+        { ...host, keyId: "11".repeat(8), ageSeconds: 60, rekeySeconds: 3540, hardSeconds: 10740 },
+        { ...host, ...none, name: "c", address: "192.0.2.3" },
+      ],
+    };
+    const { stdout, stderr } = await ask({ keys: [vnet] }, ["keys"]);
+    expect([stdout, stderr]).toEqual([
+      [
+        "VNET  SECURITY  HOST         ADDRESS    DEVICE  KEY ID              AGE  NEW IN  GONE IN",
+        "0097  conf gcm  (this host)  -          -       1111111111111111      -       -        -",
+        "0097  conf gcm  b            192.0.2.2  eth0    1111111111111111  1m00s  59m00s    2h59m",
+        "0097  conf gcm  c            192.0.2.3  eth0    none yet              -       -        -",
+        "",
+      ].join("\n"),
+      "",
+    ]);
+    const hosts = vnet.hosts.map((each) => ({ ...each, waits: each.name === "c" }));
+    const changing = { ...vnet, previousKeyId: "22".repeat(8), hosts };
+    expect((await ask({ keys: [changing] }, ["keys"])).stderr).toBe(
+      "vnetd: vnet 0097 changes from key id 2222222222222222 to 1111111111111111, and waits for 1 of 2 hosts\n",
+    );
+    expect(JSON.parse((await ask({ keys: [vnet] }, ["keys", "--json"])).stdout)).toEqual([vnet]);
+    expect((await ask({ keys: [] }, ["keys"])).stderr).toMatch(/no secure vnets/);
+  });
+
+  it("rekey and key-rotate say what they did", async () => {
+    const other = { vnet: longId, hosts: 1 };
+    const rekeyed = await ask({ rekey: [{ vnet: id97, hosts: 2 }, other] }, ["rekey"]);
+    expect(rekeyed.stdout).toBe(
+      `vnet 0097: new keys with 2 hosts\nvnet ${longId}: new keys with 1 host\n`,
+    );
+    expect(await ask({ rekey: [] }, ["rekey"])).toMatchObject({ code: 0, stdout: "" });
+    const info = { vnet: id97, key: "/k/new", keyId: "11".repeat(8) };
+    const keyRotate = { ...info, previousKey: "/k/old", previousKeyId: "22".repeat(8) };
+    const args = ["key-rotate", "97", "/k/../k/new"];
+    const rotated = await ask({ keyRotate }, args);
+    expect(rotated.stdout).toBe(
+      "vnet 0097: key /k/new, key id 1111111111111111; /k/old is taken too, until all hosts have moved\n",
+    );
+    expect(asked()).toEqual([["keyRotate", { vnet: "97", key: "/k/new" }]]);
+    const same = { ...info, previousKey: null, previousKeyId: null };
+    expect((await ask({ keyRotate: same }, args)).stdout).toMatch(/1111, as before\n$/);
+    expect(JSON.parse((await ask({ keyRotate }, [...args, "--json"])).stdout)).toEqual(keyRotate);
+    await ask({ keyRotate }, ["key-rotate", "97", "./new.key"]);
+    expect(asked()).toEqual([["keyRotate", { vnet: "97", key: join(process.cwd(), "new.key") }]]);
+    expect(await cli(["key-rotate", "97"])).toMatchObject({ code: 2 });
+    const failed = { error: { code: "KEY_ROTATING" as const, message: "it is changing" } };
+    expect(await ask({ keyRotate: failed }, args)).toMatchObject({ code: 1 });
+  });
+
+  it("status counts secure vnets where there are some", async () => {
+    const secure = { vnets: 2, paths: 3, keyed: 2, changing: 1 };
+    expect((await ask({ status }, ["status"])).stdout).not.toMatch(/^secure/m);
+    expect((await ask({ status: { ...status, secure } }, ["status"])).stdout).toContain(
+      "secure   2, keys for 2 of 3 paths; 1 changing the secret\n",
+    );
+  });
+
   it("an empty list is said on stderr", async () => {
     expect(await ask({ varp: [] }, ["varp"])).toMatchObject({
       code: 0,
@@ -681,6 +764,10 @@ describe("commands that need no daemon", () => {
       "vnet-delete",
       "vnet-list",
       "vnets",
+      "key-gen",
+      "key-rotate",
+      "keys",
+      "rekey",
       "vnifs",
       "vifs",
       "vif-add",

@@ -31,6 +31,8 @@ describe("completion", () => {
     ["vnetd vnet-create -s ", ["auth", "conf", "none"]],
     ["vnetd vnet-create --security c", ["conf"]],
     ["vnetd vnet-create --suite gcm", ["gcm", "gcm256"]],
+    ["vnetd key-", ["key-gen", "key-rotate"]],
+    ["vnetd key-rotate 97 ", [":files"]],
     ["vnetd vnet-create -b e", ["eth0", "eth1"]],
     ["vnetd vnet-create -v ", []],
     ["vnetd vnet-create - ", []],

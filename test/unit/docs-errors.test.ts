@@ -59,8 +59,11 @@ describe("docs/vnet-file.md", () => {
     const documented = codeRows(text.slice(text.indexOf("## The daemon's configuration"))).map(
       ([key]) => key,
     );
-    const { limits, ...others } = daemonConfigDefaults();
-    const known = [...Object.keys(others), "limits", ...Object.keys(limits)];
+    const { limits, keys, ...others } = daemonConfigDefaults();
+    const known = [
+      ...[...Object.keys(others), "limits", "keys"],
+      ...[...Object.keys(limits), ...Object.keys(keys)],
+    ];
     expect(documented.filter((key) => key !== "lock").sort()).toEqual(known.sort());
   });
 });
