@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { EspPath } from "../../src/host/esp.js";
 import { type EspKeys, type Suite, suites } from "../../src/keys/esp-keys.js";
 import type { LinkInfo } from "../../src/native/contract.js";
+import { espRoom } from "../../src/wire/overhead.js";
 import { ipv6Bytes, ipv6Text } from "../lib/bytes.js";
 import { eventually } from "../lib/lab.js";
 import { PacketAgent, type Captured } from "../lib/packet-agent.js";
@@ -318,15 +319,6 @@ describe("packets", () => {
 });
 
 describe("the largest packet", () => {
-  /** bytes in front of and behind what is padded to the block: IP, ESP, IV, BEET's reserve, ICV */
-  function roomOf({ level, name }: Suite, family: Family): { fixed: number; block: number } {
-    const ip = family === 4 ? 20 + 8 : 40;
-    if (name !== "sha1") return { fixed: ip + 8 + 8 + 16, block: 4 };
-    return level === "conf"
-      ? { fixed: ip + 8 + 16 + 12, block: 16 }
-      : { fixed: ip + 8 + 12, block: 4 };
-  }
-
   /** What IPv6 learned of packets that did not fit is forgotten by the second step. */
   async function setMtu(mtuBytes: number): Promise<void> {
     a.ns.exec("ip", "link", "set", "eth0", "mtu", String(mtuBytes));
@@ -342,7 +334,8 @@ describe("the largest packet", () => {
         await oneWay(a, b, { family, spi: ++spi, suite });
         for (const mtuBytes of [1500, 1493, 1486]) {
           await setMtu(mtuBytes);
-          const { fixed, block } = roomOf(suite, family);
+          const { fixed4, fixed6, block } = espRoom(suite);
+          const fixed = family === 4 ? fixed4 : fixed6;
           const largest = Math.floor((mtuBytes - fixed) / block) * block - 2;
           const [fits, not, last] = [largest, largest + 1, 50].map((bytes) =>
             toNexthop(a, family, 7, bytes),
@@ -419,7 +412,7 @@ describe("new keys", () => {
 
   it("the kernel alone ends an SA at its hard limit; nothing leaves after that", async () => {
     await devices();
-    await oneWay(a, b, { spi: 0x5000, hardSeconds: 20 });
+    await oneWay(a, b, { spi: 0x5000 });
     await oneWay(a, b, { spi: 0x5001, nexthop: 8, hardSeconds: 1 });
     await eventually(
       async () => (await a.ns.run.esp("stats")).length + (await b.ns.run.esp("stats")).length === 2,
