@@ -8,7 +8,8 @@
  *      probe_arrives()   of a probe: is it ours, come back (bpf/lib/probe.h)
  *      first_fragment()  of a packet in fragments: to the stack, which reassembles it
  *                        (then bpf/reassembled.bpf.c)
- *      receive_varp()    to the daemon
+ *      receive_varp()    to the daemon (bpf/lib/varp.h)
+ *      receive_esp()     of ESP (bpf/lib/esp_source.h): does its SA's host send it? The stack decrypts it then
  *      receive_path_icmp()  a router's word on how large packets to a host may be
  *      receive_vfwd()    from a peer: to bpf/relay.bpf.c, which takes out what is inside; that
  *                        comes by the segmenting pair then
@@ -20,12 +21,14 @@
  * decapsulated whole is sent through that pair and comes back as single packets.
  */
 #include "lib/path_icmp.h"
+#include "lib/esp_source.h"
 #include "lib/forward.h"
 #include "lib/forwarders.h"
 #include "lib/reassembly.h"
 #include "lib/probe.h"
 #include "lib/receive.h"
 #include "lib/seen.h"
+#include "lib/varp.h"
 
 /* up to this much of a packet's beginning is read: Ethernet, IPv4 with options, UDP, VUDP, inner
  * Ethernet */
@@ -38,6 +41,7 @@
 #define PING ((__u32)VNETD_REASON_COUNT + 1)
 #define FIRST_FRAGMENT ((__u32)VNETD_REASON_COUNT + 2)
 #define ICMP_TO_US ((__u32)VNETD_REASON_COUNT + 3)
+#define ESP_INSIDE ((__u32)VNETD_REASON_COUNT + 4)
 
 /* The place that a packet came by, also when it came through the segmenting pair. */
 static __always_inline struct vnetd_underlay *underlay_of(struct __sk_buff *skb, __u32 family,
@@ -112,7 +116,7 @@ static __always_inline __u32 outer_read4(struct __sk_buff *skb, struct received 
 	ip = data + ETH_HLEN;
 	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP &&
 	    ip->protocol != VNETD_ETHERIP_PROTOCOL)
-		return NOT_OURS;
+		return ip->protocol == IPPROTO_ESP ? ESP_INSIDE : NOT_OURS;
 	if (ip->version != 4 || ip->ihl < 5)
 		return NOT_OURS;
 	/* later fragments go to the stack as they are */
@@ -208,7 +212,7 @@ static __always_inline __u32 outer_read6(struct __sk_buff *skb, struct received 
 	protocol = ip->nexthdr;
 	if (protocol != IPPROTO_UDP && protocol != IPPROTO_FRAGMENT && protocol != IPPROTO_ICMPV6 &&
 	    protocol != VNETD_ETHERIP_PROTOCOL)
-		return NOT_OURS;
+		return esp_may_follow(protocol) ? ESP_INSIDE : NOT_OURS;
 	if (ip->version != 6)
 		return NOT_OURS;
 	r->underlay = underlay_of(skb, VNETD_FAMILY_IPV6, &r->segmented);
@@ -244,7 +248,7 @@ static __always_inline __u32 outer_read6(struct __sk_buff *skb, struct received 
 		if (frag->offset & bpf_htons(IPV6_OFFSET))
 			return NOT_OURS;
 		if (protocol != IPPROTO_UDP && protocol != VNETD_ETHERIP_PROTOCOL)
-			return NOT_OURS;
+			return esp_may_follow(protocol) ? ESP_INSIDE : NOT_OURS;
 		if (total < sizeof(*frag))
 			return NOT_OURS;
 		fragment = frag->offset & bpf_htons(IPV6_MORE);
@@ -272,59 +276,14 @@ static __always_inline __u32 outer_read6(struct __sk_buff *skb, struct received 
 
 static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *r)
 {
-	if (skb->vlan_present)
-		return NOT_OURS;
+	/* the stack takes what has a priority but no VLAN */
+	if (unlikely(skb->vlan_present))
+		return skb->vlan_tci & VLAN_ID ? NOT_OURS : ESP_INSIDE;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return outer_read4(skb, r);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		return outer_read6(skb, r);
 	return NOT_OURS;
-}
-
-/* ---- VARP: checked for its form, then the daemon's ---------------------------------------- */
-
-SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r)
-{
-	__u32 offset = r->offset + sizeof(struct udphdr);
-	struct vnetd_event_varp *event;
-	struct vnetd_varp varp;
-	__u32 id[VNETD_ID_LEN / 4], len = r->payload;
-
-	if (len < sizeof(varp))
-		return VNETD_DROP_VARP_SHORT;
-	if (bpf_skb_load_bytes(skb, offset, &varp, sizeof(varp)))
-		return VNETD_DROP_TRUNCATED;
-	if (varp.msg.opcode != bpf_htons(VNETD_VARP_REQUEST) &&
-	    varp.msg.opcode != bpf_htons(VNETD_VARP_ANNOUNCE))
-		return VNETD_DROP_VARP_BAD_OPCODE;
-	/* a request's address says nothing: the answer goes to whom the packet came from */
-	if (varp.msg.opcode == bpf_htons(VNETD_VARP_ANNOUNCE) && varp.family != VNETD_VARP_INET &&
-	    varp.family != VNETD_VARP_INET6)
-		return VNETD_DROP_VARP_BAD_FAMILY;
-	__builtin_memcpy(id, varp.vnet, VNETD_ID_LEN);
-	if (!bpf_map_lookup_elem(&vnet_ids, id))
-		return VNETD_DROP_VARP_UNKNOWN_VNET;
-
-	if (bpf_ringbuf_query(&control, BPF_RB_AVAIL_DATA) > VARP_RING_SHARE)
-		return VNETD_DROP_VARP_QUEUE_FULL;
-	event = bpf_ringbuf_reserve(&control, sizeof(*event), 0);
-	if (!event)
-		return VNETD_DROP_VARP_QUEUE_FULL;
-	event->type = VNETD_EVENT_VARP;
-	event->ifindex = r->underlay->ifindex;
-	__builtin_memcpy(event->source, &r->source, sizeof(event->source));
-	__builtin_memcpy(event->destination, &r->destination, sizeof(event->destination));
-	event->source_port = r->source_port;
-	if (len > VNETD_VARP_MAX_LEN)
-		len = VNETD_VARP_MAX_LEN;
-	event->len = len;
-	event->way = r->forwarded ? VNETD_WAY_FORWARDED : VNETD_WAY_DIRECT;
-	if (len < sizeof(varp) || bpf_skb_load_bytes(skb, offset, event->message, len)) {
-		bpf_ringbuf_discard(event, 0);
-		return VNETD_DROP_TRUNCATED;
-	}
-	bpf_ringbuf_submit(event, 0);
-	return VNETD_OK;
 }
 
 /* ---- VUDP --------------------------------------------------------------------------------- */
@@ -439,24 +398,13 @@ SUBPROGRAM __u32 heard_on_group(struct __sk_buff *skb, const struct received *r)
 	return seen_before(skb, &message) ? VNETD_DROP_DUPLICATE_FORWARD : VNETD_OK;
 }
 
-/* what is the same behind UDP and in EtherIP */
-struct frame_start {
-	__be16 etherip;
-	__u8 vnet[VNETD_ID_LEN];
-	__u8 eth[ETH_HLEN];
-} VNETD_PACKED;
-
-_Static_assert(offsetof(struct frame_start, eth) == VNETD_ETHERIP_HDR_LEN, "EtherIP");
-
 /* Which vnet is the frame for, and may it come in? Fills in r->vnet and begins the count. */
 static __always_inline __u32 admit(const struct frame_start *in, struct received *r,
 				   struct verdict *v)
 {
 	__u32 id[VNETD_ID_LEN / 4], *slot;
 
-	/* the original tests the high nibble of the second byte; a big-endian host's is the first */
-	if ((in->etherip & bpf_htons(0x00f0)) != bpf_htons(VNETD_ETHERIP_VERSION) &&
-	    in->etherip != bpf_htons(VNETD_ETHERIP_VERSION_BE_HOST))
+	if (!version_right(in->etherip))
 		return VNETD_DROP_BAD_VERSION;
 	__builtin_memcpy(id, in->vnet, VNETD_ID_LEN);
 	if (!(id[0] | id[1] | id[2]) && (id[3] & bpf_htonl(0xfffffffe)) == 0)
@@ -500,7 +448,7 @@ static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct receive
 		if (r->segmented || r->is_etherip)
 			return VNETD_DROP_BAD_SUPERFRAME;
 		if (!superframe_is_tcp(skb, offset + VNETD_ETHERIP_HDR_LEN, inner_len,
-				       goes_by_peer(skb, r))) {
+				       goes_by_peer(skb, r, merges(r)))) {
 			/* counted when it comes back */
 			reason = segment(skb, r, action);
 			v->traffic = NULL;
@@ -529,7 +477,7 @@ static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct receive
 	reason = strip(skb, offset + VNETD_ETHERIP_HDR_LEN, in.eth, inner_len);
 	if (reason)
 		return reason;
-	*action = deliver(skb, r);
+	*action = deliver(skb, r, merges(r));
 	return VNETD_OK;
 }
 
@@ -751,6 +699,8 @@ int vnetd_decap(struct __sk_buff *skb)
 			return TC_ACT_OK;
 		goto count;
 	}
+	if (unlikely(reason == ESP_INSIDE))
+		return receive_esp(skb);
 	if (unlikely(reason == FIRST_FRAGMENT)) {
 		reason = first_fragment(skb, &r, &v, &action);
 		goto count;
@@ -784,7 +734,8 @@ int vnetd_decap(struct __sk_buff *skb)
 		break;
 	case VNETD_MSG_VARP:
 		r.payload += VNETD_MSG_HDR_LEN;
-		reason = receive_varp(skb, &r);
+		reason =
+			receive_varp(skb, &r, r.forwarded ? VNETD_WAY_FORWARDED : VNETD_WAY_DIRECT);
 		break;
 	case VNETD_MSG_VFWD:
 		reason = receive_vfwd(skb, &r, &action);

@@ -21,9 +21,13 @@
  *   4. to_host() / to_group(), the group of each family that the underlay has
  *   5. second_pass()     only for frames that are not IP: the kernel resolves the neighbour by the
  *                        packet's protocol, which is right only when it is received once more
+ *
+ * A secure vnet's frame takes the same way up to 2. and then secure(): 3., and by an SA to the host, or to each
+ * member by its own; secure_pass() is what second_pass() is. Nothing of it is ever given to the underlay.
  */
 #include "lib/probe.h"
 #include "lib/recursion.h"
+#include "lib/secure.h"
 #include "lib/send.h"
 
 static __always_inline void learn_local(struct encap *e, struct verdict *v)
@@ -71,7 +75,7 @@ static long copy_to_device(__u32 index, void *context)
 	if (!underlay)
 		return 0;
 	outer_write(&e->frame.outer, &e->spec, underlay, NULL);
-	if (write_outer(walk->skb, e)) {
+	if (write_outer(walk->skb, &e->frame, e->spec.form)) {
 		walk->failed = 1;
 		return 1;
 	}
@@ -113,7 +117,7 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 	if (reason)
 		return reason;
 	skb->mark = VNETD_MARK_NONE;
-	if (write_inner(skb, e))
+	if (write_inner(skb, &e->frame, e->spec.form))
 		return VNETD_DROP_ENCAP_FAILED;
 	e->walk.skb = skb;
 	bpf_loop(VNETD_MAX_UNDERLAYS, copy_to_device, &e->walk, 0);
@@ -121,7 +125,7 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 		return VNETD_DROP_ENCAP_FAILED;
 	count_missed(&e->walk, v);
 	outer_write(&e->frame.outer, &e->spec, underlay, NULL);
-	if (write_outer(skb, e))
+	if (write_outer(skb, &e->frame, e->spec.form))
 		return VNETD_DROP_ENCAP_FAILED;
 	sends = (e->walk.family == VNETD_FAMILY_IPV6 ? e->places.best6 : e->places.best4) &
 		PLACE_SENDS;
@@ -184,7 +188,8 @@ static __always_inline __u32 choose_family(struct __sk_buff *skb, struct encap *
 }
 
 /* Single, with its checksums filled in, and then to bpf/oversize.bpf.c, which counts it. */
-static __always_inline __u32 to_oversize(struct __sk_buff *skb, struct verdict *v, int *action)
+static __always_inline __u32 to_oversize(struct __sk_buff *skb, struct verdict *v, __u32 mark,
+					 int *action)
 {
 	__u32 zero = 0;
 	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
@@ -192,9 +197,18 @@ static __always_inline __u32 to_oversize(struct __sk_buff *skb, struct verdict *
 	if (!m || !m->oversize_out)
 		return VNETD_DROP_TOO_BIG;
 	v->traffic = NULL;
-	skb->mark = VNETD_MARK_OVERSIZE | (v->slot & VNETD_MARK_VALUE);
+	skb->mark = mark | (v->slot & VNETD_MARK_VALUE);
 	*action = bpf_redirect(m->oversize_out, 0);
 	return VNETD_OK;
+}
+
+/* The vnet whose frames enter by a device, or NULL. */
+static __always_inline struct vnetd_vnet *vnet_of_port(__u32 ifindex)
+{
+	struct vnetd_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	struct vnetd_vnet *vnet = port ? vnet_by_slot(port->slot) : NULL;
+
+	return vnet && vnet->handle == port->handle && vnet->flags & VNETD_VNET_UP ? vnet : NULL;
 }
 
 /* the shortest packet: a frame of 14 bytes behind EtherIP over IPv4; and as far as is looked */
@@ -208,11 +222,15 @@ static __always_inline __u32 second_pass(struct __sk_buff *skb, int *action)
 {
 	struct vnetd_underlay *underlay = underlay_by_index(skb->mark & VNETD_MARK_VALUE);
 	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	struct vnetd_vnet *vnet = vnet_of_port(skb->ifindex);
 	__u32 offset;
 	__u8 protocol;
 
 	skb->mark = VNETD_MARK_NONE;
 	if (!underlay || data + PASS_MIN > data_end)
+		return VNETD_DROP_STALE_PASS;
+	/* it may have become secure since the first pass */
+	if (!vnet || vnet->security != VNETD_SECURITY_NONE)
 		return VNETD_DROP_STALE_PASS;
 	if (underlay->family == VNETD_FAMILY_IPV6) {
 		struct ipv6hdr *ip = data + ETH_HLEN;
@@ -242,50 +260,299 @@ static __always_inline __u32 second_pass(struct __sk_buff *skb, int *action)
 	return VNETD_OK;
 }
 
-static __always_inline __u32 encap(struct __sk_buff *skb, struct encap *e, struct verdict *v,
-				   int *action)
-{
-	__u32 ifindex = skb->ifindex;
-	struct vnetd_port *port = bpf_map_lookup_elem(&ports, &ifindex);
-	__u32 reason, probe = VNETD_OK;
+/* ---- secure vnets ------------------------------------------------------------------------- */
 
-	if (!port)
-		return VNETD_DROP_VNET_DOWN;
-	e->vnet = vnet_by_slot(port->slot);
-	if (!e->vnet || e->vnet->handle != port->handle)
-		return VNETD_DROP_VNET_DOWN;
-	count_begin(v, port->handle, port->slot);
-	if (!(e->vnet->flags & VNETD_VNET_UP))
-		return VNETD_DROP_VNET_DOWN;
-	/* until keys exist there is no way out for a secure vnet */
-	if (e->vnet->security != VNETD_SECURITY_NONE)
-		return VNETD_DROP_SECURITY;
+/* The IP header alone: what differs between the packets to two members. */
+static __always_inline int write_ip(struct __sk_buff *skb, const struct encap *e)
+{
+	if (e->spec.form == FORM_UDP6)
+		return bpf_skb_store_bytes(skb, ETH_HLEN, &e->frame.outer.udp6.ip,
+					   sizeof(e->frame.outer.udp6.ip), 0);
+	return bpf_skb_store_bytes(skb, ETH_HLEN, &e->frame.outer.udp4.ip,
+				   sizeof(e->frame.outer.udp4.ip), 0);
+}
+
+/*
+ * A callback of bpf_loop: makes the packet the one for the next member of the family. The one before
+ * leaves as a clone then; the last is left to the caller.
+ */
+static long copy_to_secure_member(__u32 number, void *context)
+{
+	struct member_walk *walk = context;
+	struct encap *e = encap_of_members(walk);
+	__u32 id = secure_member_path(walk->handle, number), ifindex;
+	struct vnetd_underlay *underlay;
+	struct vnetd_nexthop *hop;
+
+	if (!id)
+		return 1;
+	hop = nexthop_by_id(id);
+	underlay = hop ? secure_way(hop, walk->handle) : NULL;
+	if (!underlay || form_of(underlay, VNETD_ENCAP_UDP) != e->spec.form)
+		return 0;
+	/* the kernel fragments over IPv4 alone */
+	if (e->spec.form == FORM_UDP6 && walk->length > secure_largest(e->vnet, hop, underlay)) {
+		walk->too_big = 1;
+		return 0;
+	}
+	ifindex = underlay->esp;
+	esp_name(&e->frame.outer, e->spec.form, underlay->ifindex, id);
+	if (walk->pending && bpf_clone_redirect(walk->skb, walk->pending, 0) < 0)
+		walk->missed = 1;
+	walk->pending = 0;
+	if (write_ip(walk->skb, e)) {
+		walk->failed = 1;
+		return 1;
+	}
+	walk->pending = ifindex;
+	return 0;
+}
+
+/* An IP packet whose headers are there but for the addresses: a copy to each member by its SA. */
+static __always_inline __u32 copy_to_members(struct __sk_buff *skb, struct encap *e, int *action)
+{
+	struct member_walk *walk = &e->members;
+
+	walk->skb = skb;
+	bpf_loop(VNETD_MAX_VNET_MEMBERS, copy_to_secure_member, walk, 0);
+	if (walk->missed)
+		count_drop(walk->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED, skb->len);
+	if (walk->failed)
+		return VNETD_DROP_ENCAP_FAILED;
+	if (!walk->pending)
+		return walk->too_big ? VNETD_DROP_TOO_BIG : VNETD_DROP_NO_KEYS;
+	if (walk->too_big)
+		count_drop(walk->handle, VNETD_DIR_ENCAP, VNETD_DROP_TOO_BIG, skb->len);
+	*action = bpf_redirect(walk->pending, 0);
+	return VNETD_OK;
+}
+
+/*
+ * As choose_family(): IPv4 is first, and a copy of the frame comes here once more for IPv6. Gives the index of
+ * a place of the family, or a reason, below 0.
+ */
+CHECKED_ONCE int choose_members(struct __sk_buff *skb, const struct member_walk *walk, __u32 ip_id,
+				__u32 other_family)
+{
+	if (!walk)
+		return -VNETD_DROP_NO_RECEIVER;
+	if (other_family)
+		return walk->place6 ? walk->place6 & PLACE_INDEX : -VNETD_DROP_STALE_PASS;
+	if (!(walk->place4 | walk->place6))
+		return walk->any ? -VNETD_DROP_NO_KEYS : -VNETD_DROP_NO_RECEIVER;
+	if (unlikely(walk->without_keys))
+		count_drop(walk->handle, VNETD_DIR_ENCAP, VNETD_DROP_NO_KEYS, skb->len);
+	if (walk->place4 && walk->place6) {
+		skb->mark = VNETD_MARK_OTHER_FAMILY | (ip_id & 0xffff);
+		if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+			count_drop(walk->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED, skb->len);
+		skb->mark = VNETD_MARK_NONE;
+	}
+	return (walk->place4 ?: walk->place6) & PLACE_INDEX;
+}
+
+enum made {
+	MADE_IP,
+	/* the kernel does not know yet that it is IP */
+	MADE_OTHER,
+	MADE_NOTHING,
+	/* and the frame is as it was */
+	LEFT_ALONE,
+};
+
+/* Makes the packet for the SA of a next hop. */
+CHECKED_ONCE int make_secure(struct __sk_buff *skb, struct frame *frame,
+			     const struct outer_spec *spec, const struct vnetd_underlay *underlay,
+			     __u32 nexthop)
+{
+	union address any = {};
+	bool is_outer_ip;
+	__u32 tags;
+
+	if (!frame || !spec || !underlay)
+		return MADE_NOTHING;
+	outer_write(&frame->outer, spec, underlay, &any);
+	esp_name(&frame->outer, spec->form, underlay->ifindex, nexthop);
+	tags = frame->tags.count;
+	if (tags > MAX_TAGS)
+		return MADE_NOTHING;
+	switch (make_headers_room(skb, spec->form, tags, spec->ip_only, &is_outer_ip)) {
+	case VNETD_OK:
+		break;
+	case FAST_NOT_MINE:
+		return LEFT_ALONE;
+	default:
+		return MADE_NOTHING;
+	}
+	if (write_outer(skb, frame, spec->form) || write_inner(skb, frame, spec->form))
+		return MADE_NOTHING;
+	return is_outer_ip ? MADE_IP : MADE_OTHER;
+}
+
+/*
+ * Encapsulates a secure vnet's frame and sends it by SAs: to the host that it is for, or to each member.
+ * What is not IP comes here once more, to secure_pass().
+ */
+static __always_inline __u32 secure(struct __sk_buff *skb, struct encap *e, struct verdict *v,
+				    int *action)
+{
+	__u32 length = longest_frame(skb, skb->vlan_present ? 1 : 0), reason;
+	bool to_all = !e->fast && !e->to.underlay;
+	struct vnetd_underlay *underlay;
+	int place, made;
+
+	if (to_all) {
+		look_at_members(e, v->handle);
+		e->members.length = length;
+		if (unlikely(length > e->to.largest) && !e->whole && !e->other_family)
+			return TOO_BIG;
+		place = choose_members(skb, &e->members, e->spec.ip_id, e->other_family);
+		if (place < 0)
+			return -place;
+		underlay = underlay_by_index(place & PLACE_INDEX);
+		e->to.port = 0;
+	} else {
+		underlay = secure_destination(e, v->handle);
+		/* the kernel fragments over IPv4 alone */
+		if (underlay && unlikely(length > e->to.largest) &&
+		    (!e->whole || underlay->family == VNETD_FAMILY_IPV6))
+			return e->whole ? VNETD_DROP_TOO_BIG : TOO_BIG;
+	}
+	if (!underlay)
+		return VNETD_DROP_NO_KEYS;
+	reason = prepare(skb, e, v);
+	if (reason)
+		return reason;
+	e->spec.form = form_of(underlay, VNETD_ENCAP_UDP);
+	e->spec.port = e->to.port;
+	e->spec.dont_fragment = false;
+	e->spec.ip_only = e->fast;
+	made = make_secure(skb, &e->frame, &e->spec, underlay, e->to.nexthop);
+	if (e->fast && made == LEFT_ALONE)
+		return FAST_NOT_MINE;
+	skb->mark = VNETD_MARK_NONE;
+	if (made == MADE_OTHER) {
+		skb->mark = VNETD_MARK_SECURE_PASS | (to_all ? VNETD_MARK_TO_ALL : 0);
+		*action = bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+		return VNETD_OK;
+	}
+	if (made != MADE_IP)
+		return VNETD_DROP_ENCAP_FAILED;
+	if (to_all)
+		return copy_to_members(skb, e, action);
+	*action = bpf_redirect(underlay->esp, 0);
+	return VNETD_OK;
+}
+
+/* Reads the headers of a packet that secure() made; false: it is none. */
+static __always_inline bool read_secure_packet(struct __sk_buff *skb, struct encap *e)
+{
+	struct outer *out = &e->frame.outer;
+	void *bytes = (void *)out + OUTER_PAD;
+
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		e->spec.form = FORM_UDP6;
+		return !bpf_skb_load_bytes(skb, 0, bytes, OUTER_MAX) &&
+		       out->udp6.ip.saddr.s6_addr32[0] == bpf_htonl(VNETD_ESP_PREFIX6) &&
+		       out->udp6.ip.nexthdr == IPPROTO_UDP;
+	}
+	e->spec.form = FORM_UDP4;
+	return skb->protocol == bpf_htons(ETH_P_IP) &&
+	       !bpf_skb_load_bytes(skb, 0, bytes + OUTER_MAX - room_of(FORM_UDP4),
+				   room_of(FORM_UDP4)) &&
+	       out->udp4.ip.saddr == bpf_htonl(VNETD_ESP_LOCAL4) &&
+	       out->udp4.ip.protocol == IPPROTO_UDP;
+}
+
+/*
+ * A packet of a secure vnet, that is IP in the kernel's eyes now. All that was true in the first pass may have
+ * changed: the vnet, its keys, the host.
+ */
+static __always_inline __u32 secure_pass(struct __sk_buff *skb, struct encap *e, int *action)
+{
+	bool to_all = skb->mark & VNETD_MARK_TO_ALL;
+	struct vnetd_underlay *underlay;
+	struct vnetd_nexthop *hop;
+	union address vnet;
+	__u32 id;
+
+	skb->mark = VNETD_MARK_NONE;
+	e->vnet = vnet_of_port(skb->ifindex);
+	if (!e->vnet || e->vnet->security == VNETD_SECURITY_NONE || !read_secure_packet(skb, e) ||
+	    e->frame.outer.udp4.msg.id != bpf_htons(VNETD_MSG_VUDP))
+		return VNETD_DROP_STALE_PASS;
+	__builtin_memcpy(&vnet, e->frame.outer.vnet, sizeof(vnet));
+	if (!same_words(vnet.words, (const void *)e->vnet->id))
+		return VNETD_DROP_STALE_PASS;
+	if (to_all) {
+		e->members.handle = e->vnet->handle;
+		e->members.length = skb->len - room_of(e->spec.form);
+		return copy_to_members(skb, e, action);
+	}
+	if (e->spec.form == FORM_UDP6)
+		id = bpf_ntohl(e->frame.outer.udp6.ip.daddr.s6_addr32[3]);
+	else
+		id = bpf_ntohl(e->frame.outer.udp4.ip.daddr) - VNETD_ESP_REMOTE4;
+	hop = nexthop_by_id(id);
+	underlay = hop ? secure_way(hop, e->vnet->handle) : NULL;
+	if (!underlay || form_of(underlay, VNETD_ENCAP_UDP) != e->spec.form)
+		return VNETD_DROP_NO_KEYS;
+	*action = bpf_redirect(underlay->esp, 0);
+	return VNETD_OK;
+}
+
+/* ---- all vnets ---------------------------------------------------------------------------- */
+
+/* Learns where the frame is from, and finds out where to. */
+static __always_inline __u32 look_at(struct __sk_buff *skb, struct encap *e, struct verdict *v)
+{
+	__u32 probe = VNETD_OK;
+
 	if (!frame_read(skb, &e->frame))
 		return VNETD_DROP_ENCAP_FAILED;
 
 	/* the copy for the other family was looked at, learned and counted when it was sent to the first */
 	if (unlikely(e->other_family)) {
 		v->traffic = NULL;
-	} else {
-		e->spec.ip_id = next_ip_id(v);
-		if (unlikely(!e->fast && skb->protocol == bpf_htons(VNETD_PROBE_ETHERTYPE))) {
-			probe = probe_leaves(skb, e->vnet, v->slot);
-			if (probe && probe < VNETD_REASON_COUNT)
-				return probe;
-		}
-		if (likely(probe != PROBE_SENT))
-			learn_local(e, v);
-		destination_of(e, v);
+		return VNETD_OK;
 	}
-	if (e->fast && !e->to.underlay)
-		return FAST_NOT_MINE;
-	if (unlikely(!e->to.underlay) && !e->other_family && !e->piece) {
-		if (is_ip(skb) && carries_itself(skb, v->handle))
-			return VNETD_DROP_CARRIES_ITSELF;
-		reason = probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
-		if (unlikely(reason))
-			return reason;
+	e->spec.ip_id = next_ip_id(v);
+	if (unlikely(!e->fast && skb->protocol == bpf_htons(VNETD_PROBE_ETHERTYPE))) {
+		probe = probe_leaves(skb, e->vnet, v->slot);
+		if (probe && probe < VNETD_REASON_COUNT)
+			return probe;
+		e->probe = probe;
 	}
+	if (likely(probe != PROBE_SENT))
+		learn_local(e, v);
+	destination_of(e, v);
+	return e->fast && !e->to.underlay ? FAST_NOT_MINE : VNETD_OK;
+}
+
+/* What is for all: may it go there? */
+static __always_inline __u32 may_leave(struct __sk_buff *skb, struct encap *e, struct verdict *v)
+{
+	if (likely(e->to.underlay) || e->fast || e->other_family || e->piece)
+		return VNETD_OK;
+	if (is_ip(skb) && carries_itself(skb, v->handle))
+		return VNETD_DROP_CARRIES_ITSELF;
+	return e->probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
+}
+
+SUBPROGRAM __u32 look_at_secure(struct __sk_buff *skb, struct encap *e, struct verdict *v)
+{
+	return look_at(skb, e, v);
+}
+
+/* Sends it in clear. */
+static __always_inline __u32 clear(struct __sk_buff *skb, struct encap *e, struct verdict *v,
+				   int *action)
+{
+	__u32 reason;
+
+	/* it was a secure vnet's when it went away to be looked at */
+	if (unlikely(e->whole))
+		return VNETD_DROP_STALE_PASS;
 	if (frame_too_big(skb, e))
 		return TOO_BIG;
 	/* the fast hook has sent away what goes to the group */
@@ -313,58 +580,148 @@ static __always_inline int finish(struct verdict *v, __u32 reason, int action)
 	return action;
 }
 
-SEC("tc")
-int vnetd_encap(struct __sk_buff *skb)
+/* Frames that have been here, or in the fragmenting pair, before. */
+static __always_inline void read_mark(struct __sk_buff *skb, struct encap *e)
 {
-	struct encap e = {};
+	__u32 mark = skb->mark;
+
+	if (likely(!mark) || (mark & VNETD_MARK_OURS_MASK) != VNETD_MARK_OURS)
+		return;
+	if ((mark & VNETD_MARK_OTHER_FAMILY_KIND) == VNETD_MARK_OTHER_FAMILY) {
+		e->spec.ip_id = (__u16)mark;
+		e->other_family = true;
+	} else if (mark == VNETD_MARK_PIECE) {
+		e->piece = true;
+	} else if ((mark & VNETD_MARK_KIND) == VNETD_MARK_SECURE_WHOLE) {
+		e->piece = true;
+		e->whole = true;
+	} else {
+		return;
+	}
+	skb->mark = VNETD_MARK_NONE;
+}
+
+/*
+ * A frame of a vnet that is up. Whether in clear is decided once, by who calls this, and the functions
+ * below are what the compiler makes of it: neither contains the other's way out, nor needs its stack.
+ */
+static __always_inline int run(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot,
+			       bool is_secure)
+{
+	struct encap e = { .vnet = vnet };
 	struct verdict v = { .len = skb->len };
 	int action = TC_ACT_SHOT;
 	__u32 reason;
 
-	if ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS) {
-		reason = second_pass(skb, &action);
-		if (reason)
-			count_drop(0, VNETD_DIR_ENCAP, reason, v.len);
-		return action;
-	}
-	if (unlikely(skb->mark == VNETD_MARK_PIECE)) {
-		e.piece = true;
-		skb->mark = VNETD_MARK_NONE;
-	}
-	if (unlikely((skb->mark & VNETD_MARK_OTHER_FAMILY_KIND) == VNETD_MARK_OTHER_FAMILY)) {
-		e.spec.ip_id = (__u16)skb->mark;
-		e.other_family = true;
-		skb->mark = VNETD_MARK_NONE;
-	}
-	reason = encap(skb, &e, &v, &action);
+	count_begin(&v, vnet->handle, slot);
+	read_mark(skb, &e);
+	reason = is_secure ? look_at_secure(skb, &e, &v) : look_at(skb, &e, &v);
+	if (likely(!reason))
+		reason = may_leave(skb, &e, &v);
+	if (likely(!reason))
+		reason = is_secure ? secure(skb, &e, &v, &action) : clear(skb, &e, &v, &action);
 	if (unlikely(reason == TOO_BIG))
-		reason = to_oversize(skb, &v, &action);
+		reason = to_oversize(skb, &v,
+				     is_secure ? VNETD_MARK_SECURE_LARGE : VNETD_MARK_OVERSIZE,
+				     &action);
 	return finish(&v, reason, action);
 }
 
-SEC("tc")
-int vnetd_encap_fast(struct __sk_buff *skb)
+SUBPROGRAM int run_clear(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot)
 {
-	struct encap e = { .fast = true };
+	return run(skb, vnet, slot, false);
+}
+
+SUBPROGRAM int run_secure(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot)
+{
+	return run(skb, vnet, slot, true);
+}
+
+SUBPROGRAM int run_second_pass(struct __sk_buff *skb)
+{
+	struct encap e = {};
+	__u32 len = skb->len, reason;
+	int action = TC_ACT_SHOT;
+
+	if ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECURE_PASS)
+		reason = secure_pass(skb, &e, &action);
+	else
+		reason = second_pass(skb, &action);
+	if (reason)
+		count_drop(e.vnet ? e.vnet->handle : 0, VNETD_DIR_ENCAP, reason, len);
+	return action;
+}
+
+SEC("tc")
+int vnetd_encap(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct vnetd_port *port;
+	struct vnetd_vnet *vnet;
+
+	if ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS ||
+	    (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECURE_PASS)
+		return run_second_pass(skb);
+	port = bpf_map_lookup_elem(&ports, &ifindex);
+	vnet = port ? vnet_by_slot(port->slot) : NULL;
+	if (!vnet || vnet->handle != port->handle || !(vnet->flags & VNETD_VNET_UP)) {
+		count_drop(vnet && vnet->handle == port->handle ? vnet->handle : 0, VNETD_DIR_ENCAP,
+			   VNETD_DROP_VNET_DOWN, skb->len);
+		return TC_ACT_SHOT;
+	}
+	if (unlikely(vnet->security != VNETD_SECURITY_NONE))
+		return run_secure(skb, vnet, port->slot);
+	return run_clear(skb, vnet, port->slot);
+}
+
+static __always_inline int run_fast(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot,
+				    bool is_secure)
+{
+	struct encap e = { .vnet = vnet, .fast = true };
 	struct verdict v = { .len = skb->len };
 	int action = TC_ACT_OK;
 	__u32 reason;
 
-	/* a mark of ours that comes from elsewhere must not look like a pass of ours, or a probe */
-	if (unlikely(skb->mark) &&
-	    ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS ||
-	     (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_PIECE ||
-	     (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_PROBE ||
-	     (skb->mark & VNETD_MARK_OTHER_FAMILY_KIND) == VNETD_MARK_OTHER_FAMILY))
-		skb->mark = VNETD_MARK_NONE;
-	if (!is_ip(skb) || skb->vlan_present)
-		return TC_ACT_OK;
-	reason = encap(skb, &e, &v, &action);
+	count_begin(&v, vnet->handle, slot);
+	reason = is_secure ? look_at_secure(skb, &e, &v) : look_at(skb, &e, &v);
+	if (likely(!reason))
+		reason = is_secure ? secure(skb, &e, &v, &action) : clear(skb, &e, &v, &action);
 	/* what cannot be forwarded from here is left to the other hook, which counts it */
 	if (reason)
 		return TC_ACT_OK;
 	/* a source that is refused is counted once: here, if the frame ends here */
 	return finish(&v, reason, action);
+}
+
+SUBPROGRAM int run_fast_clear(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot)
+{
+	return run_fast(skb, vnet, slot, false);
+}
+
+SUBPROGRAM int run_fast_secure(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot)
+{
+	return run_fast(skb, vnet, slot, true);
+}
+
+SEC("tc")
+int vnetd_encap_fast(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct vnetd_port *port;
+	struct vnetd_vnet *vnet;
+
+	/* a mark of ours that comes from elsewhere must not look like a pass of ours, or a probe */
+	if (unlikely(skb->mark) && (skb->mark & VNETD_MARK_OURS_MASK) == VNETD_MARK_OURS)
+		skb->mark = VNETD_MARK_NONE;
+	if (!is_ip(skb) || skb->vlan_present)
+		return TC_ACT_OK;
+	port = bpf_map_lookup_elem(&ports, &ifindex);
+	vnet = port ? vnet_by_slot(port->slot) : NULL;
+	if (!vnet || vnet->handle != port->handle || !(vnet->flags & VNETD_VNET_UP))
+		return TC_ACT_OK;
+	if (unlikely(vnet->security != VNETD_SECURITY_NONE))
+		return run_fast_secure(skb, vnet, port->slot);
+	return run_fast_clear(skb, vnet, port->slot);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -8,6 +8,7 @@
  *                                             |- split(): encapsulate, one copy for each fragment
  *                                             '- of a super-frame, which EtherIP wants single:
  *                                                to_host(), or once more to vnetd_encap
+ *   vnetd_encap --mark SECURE_LARGE--> pair --> oversize_secure(): answer(), or back to vnetd_encap
  *                       pair --mark FRAGMENT--> fragment_cut(): the copy becomes its fragment, and leaves
  *
  * The pair's sending end has its offloads off, so what arrives here is single frames whose checksums
@@ -16,6 +17,7 @@
  */
 #include "lib/fragment.h"
 #include "lib/forward.h"
+#include "lib/secure.h"
 #include "lib/send.h"
 
 #define ANSWER_INTERVAL_NS 1000000ULL
@@ -289,7 +291,7 @@ static __always_inline __u32 split(struct __sk_buff *skb, struct encap *e,
 	} else {
 		e->frame.outer.udp4.ip.check = (__u16)size;
 	}
-	if (write_outer(skb, e))
+	if (write_outer(skb, &e->frame, e->spec.form))
 		return VNETD_DROP_ENCAP_FAILED;
 	return fragment_copies(skb, underlay, payload, size);
 }
@@ -324,7 +326,7 @@ static __always_inline __u32 make_room(struct __sk_buff *skb, struct encap *e, _
 	if (bpf_skb_change_head(skb, room, 0))
 		return VNETD_DROP_NO_MEMORY;
 	/* where there was room before, it is there already */
-	if (!made && write_inner(skb, e))
+	if (!made && write_inner(skb, &e->frame, e->spec.form))
 		return VNETD_DROP_ENCAP_FAILED;
 	return VNETD_OK;
 }
@@ -339,7 +341,7 @@ static __always_inline bool split_for_peers(struct __sk_buff *skb, struct encap 
 	/* else it is there, but for what tells the size of a fragment */
 	if (!(place & PLACE_SENDS)) {
 		outer_write(&e->frame.outer, &e->spec, underlay, NULL);
-		if (write_outer(skb, e))
+		if (write_outer(skb, &e->frame, e->spec.form))
 			return false;
 	}
 	forward_copy(skb, underlay->index, underlay->family);
@@ -437,13 +439,52 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 	return split(skb, e, e->to.underlay, &e->to.host, e->to.mtu);
 }
 
-/* A function of its own, so that the stack is not that of the program's other half as well. */
-SUBPROGRAM int run_oversize(struct __sk_buff *skb)
+/*
+ * A secure vnet's frame that is too large for the way to its host, or to one of all. Who wants to know is
+ * told; else it goes back to vnetd_encap, which sends it whole: the kernel fragments what it has encrypted.
+ * Nothing leaves from here.
+ */
+static __always_inline __u32 oversize_secure(struct __sk_buff *skb, struct encap *e,
+					     struct verdict *v, int *action)
+{
+	__u32 slot = skb->mark & VNETD_MARK_VALUE, reason, tags = skb->vlan_present;
+
+	skb->mark = VNETD_MARK_NONE;
+	e->vnet = vnet_by_slot(slot);
+	if (!e->vnet || !(e->vnet->flags & VNETD_VNET_UP) ||
+	    e->vnet->security == VNETD_SECURITY_NONE)
+		return VNETD_DROP_VNET_DOWN;
+	count_begin(v, e->vnet->handle, slot);
+	if (skb->gso_size || !frame_read(skb, &e->frame))
+		return VNETD_DROP_ENCAP_FAILED;
+	destination_of(e, v);
+	if (!e->to.underlay)
+		look_at_members(e, v->handle);
+	else if (!secure_destination(e, v->handle))
+		return VNETD_DROP_NO_KEYS;
+	if (skb->len + tags * TAG_LEN > e->to.largest) {
+		if (e->to.largest < ETH_HLEN + tags * TAG_LEN)
+			return VNETD_DROP_TOO_BIG;
+		reason = answer(skb, e, e->to.largest - ETH_HLEN - tags * TAG_LEN, action);
+		if (reason)
+			return reason;
+		if (v->traffic)
+			v->traffic->fragmented[VNETD_DIR_ENCAP] += 1;
+	}
+	/* counted when it comes back */
+	v->traffic = NULL;
+	skb->mark = VNETD_MARK_SECURE_WHOLE | (slot & VNETD_MARK_VALUE);
+	*action = bpf_redirect(e->vnet->vnif_peer, BPF_F_INGRESS);
+	return VNETD_OK;
+}
+
+static __always_inline int run(struct __sk_buff *skb, bool is_secure)
 {
 	struct encap e = {};
 	struct verdict v = { .len = skb->len };
 	int action = TC_ACT_SHOT;
-	__u32 reason = oversize(skb, &e, &v, &action);
+	__u32 reason =
+		is_secure ? oversize_secure(skb, &e, &v, &action) : oversize(skb, &e, &v, &action);
 
 	/* an answer leaves although the frame was dropped */
 	if (reason)
@@ -451,6 +492,17 @@ SUBPROGRAM int run_oversize(struct __sk_buff *skb)
 	else
 		count_forwarded(&v, VNETD_DIR_ENCAP);
 	return action;
+}
+
+/* Functions of their own, so that the stack is not that of the program's other parts as well. */
+SUBPROGRAM int run_oversize(struct __sk_buff *skb)
+{
+	return run(skb, false);
+}
+
+SUBPROGRAM int run_secure(struct __sk_buff *skb)
+{
+	return run(skb, true);
 }
 
 SUBPROGRAM int run_cut(struct __sk_buff *skb)
@@ -472,6 +524,8 @@ int vnetd_oversize(struct __sk_buff *skb)
 		return run_cut(skb);
 	case VNETD_MARK_OVERSIZE:
 		return run_oversize(skb);
+	case VNETD_MARK_SECURE_LARGE:
+		return run_secure(skb);
 	default:
 		count_drop(0, VNETD_DIR_ENCAP, VNETD_DROP_STALE_PASS, skb->len);
 		return TC_ACT_SHOT;

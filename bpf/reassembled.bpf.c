@@ -274,7 +274,7 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 		return reason;
 	if (v->traffic)
 		v->traffic->fragmented[VNETD_DIR_DECAP] += 1;
-	*action = deliver(skb, r);
+	*action = deliver(skb, r, merges(r));
 	return VNETD_OK;
 }
 

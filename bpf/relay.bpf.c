@@ -18,6 +18,7 @@
  * forwarder sent it), and what this host sent itself. So there are no loops; copies that several
  * forwarders make are told by bpf/lib/seen.h.
  */
+#include "lib/clear.h"
 #include "lib/count.h"
 #include "lib/forward.h"
 #include "lib/forwarders.h"
@@ -294,6 +295,8 @@ static __always_inline __u32 relay(struct __sk_buff *skb, const struct vnetd_und
 
 	if (!m || !heard_packet(skb, &walk, underlay, is_ipv6))
 		return VNETD_DROP_STALE_PASS;
+	if (carries_secure(skb, front_len(is_ipv6), vfwd_overhead(is_ipv6)))
+		return VNETD_DROP_SECURITY;
 	read_inside(&walk, &inside, is_ipv6);
 	/* a group's address there would keep the kernel from resolving the neighbour */
 	__builtin_memset(walk.front.any.eth.h_dest, 0, ETH_ALEN);
@@ -338,6 +341,8 @@ SUBPROGRAM __u32 relay_out(struct __sk_buff *skb, const struct vnetd_underlay *u
 
 	if (len < ip_len(is_ipv6))
 		return VNETD_DROP_STALE_PASS;
+	if (carries_secure(skb, front_len(is_ipv6), vfwd_overhead(is_ipv6)))
+		return VNETD_DROP_SECURITY;
 	if (len <= underlay->mtu) {
 		/* to the group as it is; to a host by the kernel's route and neighbour */
 		*action = to_group ? bpf_redirect(underlay->ifindex, 0)
@@ -544,6 +549,8 @@ static __always_inline __u32 relay_in(struct __sk_buff *skb, struct vnetd_underl
 	bpf_loop(VNETD_MAX_UNDERLAYS, look_at_device, &walk, 0);
 	if (walk.own)
 		return VNETD_DROP_OWN_ECHO;
+	if (carries_secure(skb, message.offset, 0))
+		return VNETD_DROP_SECURITY;
 	/* VARP says what it says, however often */
 	if (walk.heard_anyway && id == bpf_htons(VNETD_MSG_VUDP))
 		return VNETD_DROP_DUPLICATE_FORWARD;

@@ -27,4 +27,33 @@ static __always_inline __u32 esp_largest(__u32 mtu, __u32 fixed, __u32 block)
 	return padded < trailer + headers ? 0 : padded - trailer - headers;
 }
 
+static __always_inline __u32 esp_fixed(const struct vnetd_vnet *vnet,
+				       const struct vnetd_underlay *underlay)
+{
+	return underlay->family == VNETD_FAMILY_IPV6 ? vnet->esp_fixed6 : vnet->esp_fixed4;
+}
+
+/* The addresses that name the SA of a next hop, in headers that are written but for them. */
+static __always_inline void esp_name(struct outer *out, __u32 form, __u32 ifindex, __u32 nexthop)
+{
+	if (form & FORM_IPV6) {
+		__be32 *source = out->udp6.ip.saddr.s6_addr32,
+		       *destination = out->udp6.ip.daddr.s6_addr32;
+
+		source[0] = bpf_htonl(VNETD_ESP_PREFIX6);
+		source[1] = 0;
+		source[2] = bpf_htonl(ifindex);
+		source[3] = 0;
+		destination[0] = bpf_htonl(VNETD_ESP_PREFIX6);
+		destination[1] = 0;
+		destination[2] = bpf_htonl(ifindex);
+		destination[3] = bpf_htonl(nexthop);
+		return;
+	}
+	out->udp4.ip.saddr = bpf_htonl(VNETD_ESP_LOCAL4);
+	out->udp4.ip.daddr = bpf_htonl(VNETD_ESP_REMOTE4 + nexthop);
+	out->udp4.ip.check = 0;
+	out->udp4.ip.check = ipv4_checksum(&out->udp4.ip);
+}
+
 #endif

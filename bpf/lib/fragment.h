@@ -8,6 +8,7 @@
 #ifndef VNETD_FRAGMENT_H
 #define VNETD_FRAGMENT_H
 
+#include "clear.h"
 #include "outer.h"
 
 /* as many as a mark can number */
@@ -256,13 +257,19 @@ static __always_inline __u32 fragment_cut(struct __sk_buff *skb, int *action)
 	__u32 number = skb->mark & (MAX_FRAGMENTS - 1), reason;
 	struct vnetd_underlay *underlay =
 		underlay_by_index(skb->mark >> VNETD_MARK_FRAGMENT_SHIFT & 7);
-	__u32 ifindex;
+	__u32 ifindex, ip_len, inside;
 	__u8 first;
 
 	skb->mark = VNETD_MARK_NONE;
 	if (!underlay)
 		return VNETD_DROP_STALE_PASS;
 	ifindex = underlay->ifindex;
+	ip_len = underlay->family == VNETD_FAMILY_IPV6 ? sizeof(struct ipv6hdr)
+						       : sizeof(struct iphdr);
+	inside = underlay->family == VNETD_FAMILY_IPV6 ? VNETD_VFWD_IPV6_HDR_LEN
+						       : VNETD_VFWD_HDR_LEN;
+	if (carries_secure(skb, ETH_HLEN + ip_len + sizeof(struct udphdr), inside))
+		return VNETD_DROP_SECURITY;
 	if (underlay->family == VNETD_FAMILY_IPV6)
 		reason = cut6(skb, number, underlay);
 	else

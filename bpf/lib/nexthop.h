@@ -176,7 +176,7 @@ static __always_inline bool nexthop_in_order(const struct vnetd_nexthop *hop,
  * work, so a path that works is never that far behind one that brings them; where only frames to
  * one host come, they come by a path that works.
  */
-SUBPROGRAM __u32 nexthop_in_use(__u32 id)
+static __always_inline __u32 nexthop_choose(__u32 id)
 {
 	struct vnetd_nexthop *hop = nexthop_by_id(id), *other;
 	__u64 now = now_ns();
@@ -199,6 +199,11 @@ SUBPROGRAM __u32 nexthop_in_use(__u32 id)
 			       ? id
 			       : hop->other;
 	return (__s64)(other->heard_ns - hop->heard_ns) > (__s64)PATH_SILENT_NS ? hop->other : id;
+}
+
+SUBPROGRAM __u32 nexthop_in_use(__u32 id)
+{
+	return nexthop_choose(id);
 }
 
 /* Gives a record back. Only the sweeper and the control program call this. */

@@ -247,6 +247,8 @@ struct outer_spec {
 	__u8 form;
 	/* UDP over IPv4: hosts of ours listen to what routers say then */
 	bool dont_fragment;
+	/* what is not IP is left to the other hook */
+	bool ip_only;
 };
 
 /*

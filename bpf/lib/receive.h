@@ -31,6 +31,22 @@ struct received {
 	bool forwarded;
 };
 
+/* what is the same behind UDP and in EtherIP */
+struct frame_start {
+	__be16 etherip;
+	__u8 vnet[VNETD_ID_LEN];
+	__u8 eth[ETH_HLEN];
+} VNETD_PACKED;
+
+_Static_assert(offsetof(struct frame_start, eth) == VNETD_ETHERIP_HDR_LEN, "EtherIP");
+
+/* The original tests the high nibble of the second byte; a big-endian host's is the first. */
+static __always_inline bool version_right(__be16 etherip)
+{
+	return (etherip & bpf_htons(0x00f0)) == bpf_htons(VNETD_ETHERIP_VERSION) ||
+	       etherip == bpf_htons(VNETD_ETHERIP_VERSION_BE_HOST);
+}
+
 /* Whether a group frame of a host with several paths was delivered already: it came by another. */
 static __always_inline bool is_copy(const struct received *r, const struct vnetd_nexthop *hop,
 				    const struct verdict *v)
@@ -192,14 +208,14 @@ static __always_inline bool is_giant(struct __sk_buff *skb, const struct receive
 }
 
 /*
- * Straight into the vnetif; or, where packets come at wire size, out of the vnetif's veth peer, so
+ * Straight into the vnetif; or (merge), where packets come at wire size, out of the vnetif's veth peer, so
  * that the vnetif's GRO merges them. A veth takes no packet that is longer than the MTU of its other
  * end, so such a one goes straight all the same. A vnetif that was moved into another namespace is
  * not found here (ENODEV) and is always reached through its peer.
  */
-static __always_inline bool goes_by_peer(struct __sk_buff *skb, const struct received *r)
+static __always_inline bool goes_by_peer(struct __sk_buff *skb, const struct received *r,
+					 bool merge)
 {
-	bool merge = r->underlay->flags & VNETD_UNDERLAY_MERGE;
 	__u32 mtu = 0;
 	int fits;
 
@@ -209,10 +225,15 @@ static __always_inline bool goes_by_peer(struct __sk_buff *skb, const struct rec
 	return fits == -19 /* ENODEV */ || (merge && fits != BPF_MTU_CHK_RET_FRAG_NEEDED);
 }
 
-static __always_inline int deliver(struct __sk_buff *skb, const struct received *r)
+static __always_inline bool merges(const struct received *r)
+{
+	return r->underlay->flags & VNETD_UNDERLAY_MERGE;
+}
+
+static __always_inline int deliver(struct __sk_buff *skb, const struct received *r, bool merge)
 {
 	skb->mark = VNETD_MARK_NONE;
-	if (goes_by_peer(skb, r))
+	if (goes_by_peer(skb, r, merge))
 		return bpf_redirect(r->vnet->vnif_peer, 0);
 	return bpf_redirect(r->vnet->vnif, BPF_F_INGRESS);
 }

@@ -14,6 +14,8 @@
 struct destination {
 	/* NULL: the group */
 	struct vnetd_underlay *underlay;
+	/* the path to the host */
+	__u32 nexthop;
 	union address host;
 	__be16 port;
 	/* of a packet to this host; and that routers must not fragment it, as hosts of ours listen
@@ -57,19 +59,49 @@ struct device_walk {
 	__u16 missed;
 };
 
+/* What a walk over a secure vnet's members needs and finds (bpf/lib/secure.h). */
+struct member_walk {
+	struct __sk_buff *skb;
+	__u32 handle;
+	/* of the frame */
+	__u32 length;
+	/* interface that the packet as it is now is still to be given to; 0: none */
+	__u32 pending;
+	/* of each family a place by which one can be sent to: PLACE_SECURE and its index; 0: there is none */
+	__u8 place4;
+	__u8 place6;
+	/* there is one; some of them, by what is in their way; headers could not be written */
+	__u8 any;
+	__u8 without_keys;
+	__u8 too_big;
+	__u8 missed;
+	__u8 failed;
+	__u8 pad;
+};
+#define PLACE_SECURE 0x80
+
 /* The place of a frame in its journey, for the functions below. */
 struct encap {
 	struct vnetd_vnet *vnet;
 	struct frame frame;
 	struct destination to;
-	struct places places;
-	struct device_walk walk;
+	union {
+		struct {
+			struct places places;
+			struct device_walk walk;
+		};
+		struct member_walk members;
+	};
 	struct outer_spec spec;
 	bool fast;
 	/* the copy of a frame for the group that goes to the places of the other family */
 	bool other_family;
 	/* it was part of a super-frame, which the vnet's budget was charged for */
 	bool piece;
+	/* it is the probe of some host */
+	bool probe;
+	/* of a secure vnet: it is too large, and nobody wants to be told */
+	bool whole;
 };
 
 static __always_inline struct encap *encap_of(struct device_walk *walk)
@@ -92,6 +124,7 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	struct vnetd_underlay *underlay;
 	struct vnetd_nexthop *hop;
 	__u64 nexthop, now = now_ns();
+	__u32 path;
 
 	v->flooded = true;
 	if (is_group_mac(e->frame.dst))
@@ -103,12 +136,14 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	nexthop = fdb_target(entry);
 	if ((__u32)nexthop == VNETD_NEXTHOP_LOCAL)
 		return;
-	hop = nexthop_by_id((__u32)nexthop);
+	path = (__u32)nexthop;
+	hop = nexthop_by_id(path);
 	if (!hop || hop->gen != nexthop >> 32)
 		goto unknown;
 	underlay = underlay_to(&hop->key);
 	if (unlikely(hop->other) && !nexthop_in_order(hop, underlay, now)) {
-		hop = nexthop_by_id(nexthop_in_use((__u32)nexthop));
+		path = nexthop_in_use(path);
+		hop = nexthop_by_id(path);
 		if (!hop)
 			goto unknown;
 		underlay = underlay_to(&hop->key);
@@ -117,6 +152,7 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	if (!underlay || !(underlay->flags & VNETD_UNDERLAY_UP))
 		goto unknown;
 	e->to.underlay = underlay;
+	e->to.nexthop = path;
 	e->to.port = hop->port;
 	e->to.mtu = path_mtu(hop, underlay);
 	e->to.dont_fragment = hop->flags & VNETD_NEXTHOP_MEMBER && e->to.mtu > VNETD_PATH_MTU_MIN;
@@ -162,10 +198,10 @@ static __always_inline __u32 prepare(struct __sk_buff *skb, struct encap *e, str
  * Makes room for the outer headers and the tags: the packet begins with the bytes that
  * write_headers() writes. *is_outer_ip tells whether the kernel knows that the packet is IP now.
  */
-static __always_inline __u32 add_headers(struct __sk_buff *skb, struct encap *e, bool *is_outer_ip)
+static __always_inline __u32 make_headers_room(struct __sk_buff *skb, __u32 form, __u32 tags,
+					       bool ip_only, bool *is_outer_ip)
 {
-	__u32 tags = e->frame.tags.count, form = e->spec.form,
-	      room = room_of(form) + tags * TAG_LEN;
+	__u32 room = room_of(form) + tags * TAG_LEN;
 	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO |
 		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN + tags * TAG_LEN);
 	long err = -1;
@@ -179,7 +215,7 @@ static __always_inline __u32 add_headers(struct __sk_buff *skb, struct encap *e,
 		err = bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, flags);
 	if (err) {
 		/* not IP, or encapsulated already (EALREADY) */
-		if (e->fast)
+		if (ip_only)
 			return FAST_NOT_MINE;
 		if (skb->gso_size)
 			return VNETD_DROP_ENCAP_FAILED;
@@ -190,12 +226,17 @@ static __always_inline __u32 add_headers(struct __sk_buff *skb, struct encap *e,
 	return VNETD_OK;
 }
 
-/* Constant lengths: Linux 6.1's verifier loses the bound of a computed one. */
-static __always_inline int write_outer(struct __sk_buff *skb, const struct encap *e)
+static __always_inline __u32 add_headers(struct __sk_buff *skb, struct encap *e, bool *is_outer_ip)
 {
-	const void *outer = (void *)&e->frame.outer + OUTER_PAD;
+	return make_headers_room(skb, e->spec.form, e->frame.tags.count, e->fast, is_outer_ip);
+}
 
-	switch (e->spec.form) {
+/* Constant lengths: Linux 6.1's verifier loses the bound of a computed one. */
+static __always_inline int write_outer(struct __sk_buff *skb, const struct frame *frame, __u32 form)
+{
+	const void *outer = (void *)&frame->outer + OUTER_PAD;
+
+	switch (form) {
 	case FORM_UDP4:
 		return bpf_skb_store_bytes(skb, 0, outer + OUTER_MAX - room_of(FORM_UDP4),
 					   room_of(FORM_UDP4), 0);
@@ -211,12 +252,12 @@ static __always_inline int write_outer(struct __sk_buff *skb, const struct encap
 }
 
 /* The inner Ethernet header with its tags, behind the outer headers. */
-static __always_inline int write_inner(struct __sk_buff *skb, const struct encap *e)
+static __always_inline int write_inner(struct __sk_buff *skb, const struct frame *frame, __u32 form)
 {
-	const void *inner = e->frame.dst;
-	__u32 at = room_of(e->spec.form);
+	const void *inner = frame->dst;
+	__u32 at = room_of(form);
 
-	switch (e->frame.tags.count) {
+	switch (frame->tags.count) {
 	case 0:
 		return bpf_skb_store_bytes(skb, at, inner, ETH_HLEN, 0);
 	case 1:
@@ -232,7 +273,8 @@ SUBPROGRAM int write_rare_headers(struct __sk_buff *skb, const struct encap *e)
 {
 	if (!e)
 		return -1;
-	return write_outer(skb, e) ?: write_inner(skb, e);
+	return write_outer(skb, &e->frame, e->spec.form)
+		       ?: write_inner(skb, &e->frame, e->spec.form);
 }
 
 /* Both; the common forms at once. */

@@ -109,7 +109,8 @@ static long sweep_nexthop(__u32 index, void *context)
 		return 0;
 	}
 	idle = now_ns() - hop->heard_ns;
-	if (!(hop->flags & VNETD_NEXTHOP_MEMBER) && !hop->entries && (__s64)idle > 0 &&
+	/* SAs are named by the record's number: who made them takes them away first */
+	if (!(hop->flags & VNETD_NEXTHOP_MEMBER) && !hop->spi && !hop->entries && (__s64)idle > 0 &&
 	    idle > NEXTHOP_IDLE_AGES * vnet->age_ns)
 		nexthop_release(id, hop);
 	return 0;

@@ -9,6 +9,8 @@
  *                            (both have IPv6 addresses as well: test/lib/forms.ts)
  *   os0 ==veth== os1         the pair that fragments, and vx0, where reassembled packets come out;
  *                            not used before fragments() says so
+ *   xf0 ==veth== xf0w        stands in for ul0's xfrm interface: what is given to it is seen on xf0w, and what was
+ *                            decrypted comes by it (the kernel of the machine need not have ESP)
  *   rl0 ==veth== rl1         the pair that relays, and sg0, sg1, the pair that segments; not used
  *                            before forwarding() says so
  *
@@ -110,6 +112,8 @@ const DEVICES = [
   "rl1",
   "sg0",
   "sg1",
+  "xf0",
+  "xf0w",
 ] as const;
 type Device = (typeof DEVICES)[number];
 const EVENT_TIMEOUT_MS = 10_000 * timeFactor;
@@ -124,6 +128,7 @@ const PROGRAM_DEVICES = {
   vnetd_decap: "ul0",
   vnetd_reassembled: "vx0",
   vnetd_relay: "rl1",
+  vnetd_esp: "xf0",
   vnetd_control: "vn0",
 } as const;
 export type ProgramName = keyof typeof PROGRAM_DEVICES;
@@ -171,6 +176,10 @@ export interface VnetOptions {
   probeNonce?: bigint;
   /** sent by EtherIP; default: as the lab's form says */
   etherip?: boolean;
+  /** of a secure vnet; default: AES-128-CBC with HMAC-SHA1-96 */
+  espFixed4?: number;
+  espFixed6?: number;
+  espBlock?: number;
 }
 
 export interface LabVnet {
@@ -198,6 +207,8 @@ export interface UnderlayOptions {
   group?: string;
   /** the source of what is sent; default: the device's own */
   mac?: string;
+  /** stands in for the xfrm interface; default: there is none */
+  esp?: Device;
 }
 
 export interface PeerOptions {
@@ -261,6 +272,9 @@ function requireFreshNamespace(): void {
 }
 
 const MAX_LAB_PEERS = 16;
+
+/** IP header, ESP header, IV, what BEET reserves, ICV */
+export const ESP_CBC = { fixed4: 20 + 8 + 16 + 8 + 12, fixed6: 40 + 8 + 16 + 8 + 12, block: 16 };
 
 export interface LabOptions {
   maxEntries?: Record<string, number>;
@@ -398,6 +412,7 @@ export class BpfLab {
       port: options.port ?? VNETD_PORT,
       prefixLen: (options.prefixLength ?? 24) + (family === 6 ? 96 : 0),
       index: placeIndex(device, family),
+      esp: options.esp === undefined ? 0 : this.ifindex(options.esp),
     };
     const place = encodeVnetdPlace(record);
     this.native.mapUpdate(this.map("underlays"), place, encodeVnetdUnderlay(record));
@@ -424,6 +439,7 @@ export class BpfLab {
       prefixLen: 24,
       family: isIpv6(this.form) ? 6 : 4,
       index: 0,
+      esp: 0,
     };
     const { family } = ghost;
     const real = encodeVnetdPlace({ ifindex: this.ifindex("ul0"), family });
@@ -585,6 +601,9 @@ export class BpfLab {
       probeNonce: options.probeNonce ?? 0n,
       encap:
         (options.etherip ?? isEtherip(this.form)) ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
+      espFixed4: options.espFixed4 ?? ESP_CBC.fixed4,
+      espFixed6: options.espFixed6 ?? ESP_CBC.fixed6,
+      espBlock: options.espBlock ?? ESP_CBC.block,
     };
   }
 
@@ -617,6 +636,8 @@ export class BpfLab {
       otherAddr: Buffer.alloc(16),
       host: Buffer.alloc(16),
       path: 0,
+      spi: 0,
+      gen: 0,
       ...request,
       addr: addressIn(this.form, request.addr ?? Buffer.alloc(16)),
     });
@@ -794,7 +815,7 @@ const placeIndex = (device: "ul0" | "ul1", family: number): number =>
   (device === "ul0" ? 0 : 1) + (family === vnetdFamily.FAMILY_IPV6 ? 2 : 0);
 
 function makeDevices(): void {
-  for (const name of ["vn0", "ul0", "ul1", "os0", "vx0", "rl0", "sg0"]) {
+  for (const name of ["vn0", "ul0", "ul1", "os0", "vx0", "rl0", "sg0", "xf0"]) {
     if (existsSync(`/proc/self/net/dev_snmp6/${name}`)) ip("link", "delete", name);
   }
   ip("link", "set", "lo", "up");
@@ -805,6 +826,7 @@ function makeDevices(): void {
   for (const [out, into] of [
     ["rl0", "rl1"],
     ["sg0", "sg1"],
+    ["xf0", "xf0w"],
   ] as const)
     ip("link", "add", out, "mtu", "65535", "type", "veth", "peer", "name", into, "mtu", "65535");
   ip(

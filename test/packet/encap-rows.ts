@@ -418,14 +418,15 @@ const drops: Row[] = [
     reasonsKnowVnet: false,
   },
   ...[vnetdSecurity.SECURITY_AUTH, vnetdSecurity.SECURITY_CONF].map((security): Row => ({
-    description: `security: level ${security} is never sent in clear`,
+    description: `no_keys: a vnet of level ${security} is never sent in clear`,
     program: "vnetd_encap",
     vnet: { security },
     setup: learnB(),
     input: udpToB(),
     verdict: "drop",
-    reasons: ["security"],
-    learned: { [GUEST_A]: undefined },
+    reasons: ["no_keys"],
+    learned,
+    events: localNew,
   })),
   {
     description: "encap_failed: a super-frame that is not IP",
@@ -563,16 +564,17 @@ const fast: Row[] = [
   })),
   ...(
     [
-      ["a vnet that is down", { up: false }],
-      ["a secure vnet", { security: vnetdSecurity.SECURITY_CONF }],
+      ["a vnet that is down", { up: false }, []],
+      ["a secure vnet without keys", { security: vnetdSecurity.SECURITY_CONF }, ["local-new"]],
     ] as const
-  ).map(([description, vnet]): Row => ({
+  ).map(([description, vnet, kinds]): Row => ({
     description: `fast: ${description} is left to vnetd_encap, which drops and counts`,
     program: "vnetd_encap_fast",
     vnet,
     setup: learnB(),
     input: udpToB(),
     verdict: "pass",
+    events: () => kinds.map((kind) => ({ kind })),
     check: ({ output }) => expect(output.equals(udpToB().build())).toBe(true),
   })),
   ...(
@@ -581,6 +583,8 @@ const fast: Row[] = [
       ["the copy for the other family", vnetdMark.MARK_OTHER_FAMILY | 7],
       ["a piece of a super-frame that has paid", vnetdMark.MARK_PIECE],
       ["a probe", vnetdMark.MARK_PROBE],
+      ["the second pass of a secure vnet", vnetdMark.MARK_SECURE_PASS],
+      ["a large frame of a secure vnet", vnetdMark.MARK_SECURE_WHOLE],
     ] as const
   ).map(([what, mark]): Row => ({
     description: `fast: a guest's mark cannot pass for ${what}`,

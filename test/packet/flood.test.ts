@@ -201,6 +201,8 @@ describe("VNETD_CTL_PROBE", () => {
       otherAddr: Buffer.alloc(16),
       host: Buffer.alloc(16),
       path: 0,
+      spi: 0,
+      gen: 0,
     });
     const packetBytes = Buffer.concat([request, Buffer.alloc(300)]).subarray(0, length);
     const { data } = lab!.native.progTestRun(lab!.program("vnetd_control"), packetBytes);
