@@ -196,6 +196,8 @@ export class Session {
   /** Begins an exchange, unless one runs: for first keys, and for new ones. */
   start(nowMs: number, secrets: VnetSecrets): KeyAction[] {
     if (this.hasOtherKey(secrets)) this.dropExchange();
+    // what is waited for is what is wanted now, not what was when it was asked for
+    if (this.renewalKeyId !== undefined) this.renewalKeyId = secrets.keyId;
     if (this.exchange !== undefined || this.answer !== undefined) return [];
     this.exchange = this.newExchange(nowMs, secrets);
     return [{ kind: "send", message: this.exchange.message }];

@@ -357,6 +357,23 @@ describe("new keys, asked for", () => {
     expect([a.sentWith.length, b.sentWith.length]).toEqual([2, 2]);
   });
 
+  it("are made once, though another secret is preferred before they come", () => {
+    const keys = [keyOf("old"), keyOf("new")];
+    const [a, b] = [new KeyHost("a", 0x0a, { keys }), new KeyHost("b", 0x0b, { keys })];
+    a.start(b, 0);
+    settle([a, b], 0);
+    a.exchanges.preferKey(b.hostId, keys[1]!.id);
+    for (const { actions } of a.exchanges.newKeys(1000)) a.take(actions);
+    a.exchanges.preferKey(b.hostId, keys[0]!.id);
+    for (let now = 1000; now < 100_000; now += 1000) {
+      a.tick(now);
+      b.tick(now);
+      settle([a, b], now);
+    }
+    expect([a.sentWith.length, b.sentWith.length]).toEqual([2, 2]);
+    expect(a.exchanges.sessionOf(b.hostId)?.currentKeys(0)?.keyId).toBe(keys[0]!.id);
+  });
+
   it("come of the secret that was asked for, though an exchange by another ran", () => {
     const keys = [keyOf("old"), keyOf("new")];
     const [a, b] = [new KeyHost("a", 0x0a, { keys }), new KeyHost("b", 0x0b, { keys })];

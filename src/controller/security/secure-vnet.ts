@@ -69,6 +69,8 @@ export interface KeyedPath {
   path: SecurePath;
   /** what the host took when it was heard last */
   keyIds: readonly string[];
+  /** the id of that which exchanges with it begin with */
+  wanted: { id: string; sinceMs: number } | undefined;
   keyedAtMs: number;
   /** SAs of a daemon before this one, to be removed when the new ones are in use */
   old: number[];
@@ -152,13 +154,26 @@ export class SecureVnet {
     const place = this.placeOf(heard.place);
     const known = this.entry(place, heard, nowMs);
     if (known === undefined) return;
-    const wanted = this.keys.find(({ id }) => keyIds.includes(id));
     Object.assign(known, { name: heard.name, bootNonce: heard.bootNonce, keyIds });
+    const wanted = this.wantedKey(known, nowMs);
     if (wanted === undefined) return;
     const current = place.exchanges.sessionOf(heard.host)?.currentKeys(nowMs);
-    if (current === undefined) return this.begin(place, heard.host, nowMs, wanted.id);
-    place.exchanges.preferKey(heard.host, wanted.id);
-    if (current.keyId !== wanted.id) this.renew(known, nowMs);
+    if (current === undefined) return this.begin(place, heard.host, nowMs, wanted);
+    place.exchanges.preferKey(heard.host, wanted);
+    // who repeats hellos of before and after by turns must not make SAs faster than they go
+    const isOld = current.ageMs >= this.parts.times.drainMs;
+    if (current.keyId !== wanted && isOld) this.renew(known, nowMs);
+  }
+
+  /** Of the keys that the host named last, the first of ours; not another one so soon after the last change. */
+  private wantedKey(known: KeyedPath, nowMs: number): string | undefined {
+    const { wanted } = known;
+    const id = this.keys.find((each) => known.keyIds.includes(each.id))?.id;
+    const isTaken = this.keys.some((each) => each.id === wanted?.id);
+    if (wanted !== undefined && isTaken && nowMs - wanted.sinceMs < this.parts.times.drainMs)
+      return wanted.id;
+    if (id !== undefined && id !== wanted?.id) known.wanted = { id, sinceMs: nowMs };
+    return id;
   }
 
   keyMessage(ofPlace: PlaceOfVnet, source: string, bytes: Buffer, nowMs: number): KeyMessageResult {
@@ -320,7 +335,7 @@ export class SecureVnet {
       name: heard.name,
       bootNonce: heard.bootNonce,
       path: new SecurePath({ context, esp }, this.vnet, this.suite, ends, old),
-      keyIds: [],
+      ...{ keyIds: [], wanted: undefined },
       keyedAtMs: 0,
       old: old.spisIn,
       oldUntilMs: undefined,
