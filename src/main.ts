@@ -138,6 +138,7 @@ class Daemon {
       vnets: () => views.vnets(true),
       tableLimit: () => context.maps.maxEntries("fdb"),
       hosts: () => new Set(hellos.list().map(({ hostId }) => hostId)).size,
+      secure: () => controller.security.summary(),
       troubles: () => troubles.counts(),
       attached: () => controller.underlays.list().map((each) => views.attached(each)),
     });

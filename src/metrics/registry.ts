@@ -8,7 +8,7 @@
  */
 import { Counter, Gauge, Registry } from "prom-client";
 import { version } from "../base/version.js";
-import type { DropInfo, TrafficInfo, VnetState } from "../api/contract.js";
+import type { DropInfo, StatusInfo, TrafficInfo, VnetState } from "../api/contract.js";
 
 export interface MetricsSource {
   layout: number;
@@ -16,6 +16,7 @@ export interface MetricsSource {
   vnets(): VnetState[];
   tableLimit(): number;
   hosts(): number;
+  secure(): StatusInfo["secure"];
   troubles(): { loops: number; duplicates: number };
   attached(): { device: string; up: boolean }[];
 }
@@ -130,6 +131,18 @@ function table(registers: Registry[], source: MetricsSource): void {
     });
   simple("vnetd_table_limit", "MACs that the table holds at most.", () => source.tableLimit());
   simple("vnetd_hosts", "Hosts that say hello.", () => source.hosts());
+  const secure = onceAScrape(() => source.secure());
+  simple("vnetd_secure_paths", "Paths to hosts of secure vnets.", () => secure().paths);
+  simple(
+    "vnetd_secure_paths_keyed",
+    "Of these: those that there are keys for.",
+    () => secure().keyed,
+  );
+  simple(
+    "vnetd_secure_vnets_changing",
+    "Secure vnets that change their secret.",
+    () => secure().changing,
+  );
   simple("vnetd_loops", "Vnets with a loop.", () => source.troubles().loops);
   simple(
     "vnetd_duplicate_addresses",

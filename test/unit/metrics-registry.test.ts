@@ -28,6 +28,7 @@ function busySource(): Parameters<typeof createRegistry>[0] {
     tableLimit: () => 10,
     hosts: () => 0,
     attached: () => [],
+    secure: () => ({ vnets: 2, paths: 5, keyed: 4, changing: 1 }),
     troubles: () => ({ loops: 0, duplicates: 0 }),
   };
 }
@@ -43,6 +44,13 @@ async function scrape(registry: ReturnType<typeof createRegistry>): Promise<Map<
 }
 
 describe("/metrics", () => {
+  it("says for how many paths of secure vnets there are keys", async () => {
+    const values = await scrape(createRegistry(busySource()));
+    expect(values.get("vnetd_secure_paths")).toBe(5);
+    expect(values.get("vnetd_secure_paths_keyed")).toBe(4);
+    expect(values.get("vnetd_secure_vnets_changing")).toBe(1);
+  });
+
   it("has every value at the first scrape, and frames and bytes in step at each", async () => {
     const registry = createRegistry(busySource());
     let before = 0;
