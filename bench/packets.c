@@ -6,6 +6,9 @@
  *   packets send ADDRESS PORT BYTES SECONDS   UDP datagrams as fast as one core makes them
  *   packets receive PORT SECONDS              counts them
  *   packets echo ADDRESS COUNT                ICMP echo, one after another, in nanoseconds
+ *   packets nexthops DEVICE COUNT SECONDS     to so many next hops in turn, by an xfrm interface and between the
+ *                                             addresses of enum vnetd_esp
+ *   packets marks DEVICE COUNT SECONDS FROM TO  the same between two addresses, marked 1 to COUNT instead
  *
  * `send` and `receive` hand 64 datagrams to the kernel at once (sendmmsg, recvmmsg), so that the
  * path and not the system calls is what is measured. `receive` says "ready" when its socket
@@ -16,6 +19,8 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
@@ -38,6 +43,10 @@ enum {
 	ECHO_PAYLOAD = 56,
 	ECHO_TIMEOUT_MS = 1000,
 	ECHO_WARM_UP = 200,
+	ESP_PAYLOAD = 64,
+	ESP_LOCAL4 = 0xf0000001,
+	ESP_REMOTE4 = 0xf1000000,
+	ETHERTYPE_IPV4 = 0x0800,
 };
 
 static uint64_t now_ns(void)
@@ -174,6 +183,90 @@ static uint16_t checksum(const void *data, size_t bytes)
 	return (uint16_t) ~(sum + (sum >> 16));
 }
 
+struct esp_packet {
+	struct iphdr ip;
+	uint8_t udp[8];
+	uint8_t payload[ESP_PAYLOAD];
+};
+
+struct esp_message {
+	struct esp_packet packet;
+	union {
+		char bytes[CMSG_SPACE(sizeof(uint32_t))];
+		struct cmsghdr align;
+	} mark;
+};
+
+/* What is sent in turn: `to` + 1 to `count`, or one address, with marks from 1 to count. */
+struct esp_targets {
+	uint32_t from, to, count;
+	int by_mark;
+};
+
+static void esp_message(struct msghdr *header, struct esp_message *m,
+			const struct esp_targets *targets, uint32_t number)
+{
+	struct iphdr *ip = &m->packet.ip;
+
+	*ip = (struct iphdr){
+		.version = 4,
+		.ihl = 5,
+		.ttl = 64,
+		.protocol = IPPROTO_UDP,
+		.tot_len = htons(sizeof(m->packet)),
+		.saddr = htonl(targets->from),
+		.daddr = htonl(targets->by_mark ? targets->to : targets->to + number),
+	};
+	ip->check = checksum(ip, sizeof(*ip));
+	if (!targets->by_mark)
+		return;
+	header->msg_control = m->mark.bytes;
+	header->msg_controllen = sizeof(m->mark.bytes);
+	*CMSG_FIRSTHDR(header) = (struct cmsghdr){
+		.cmsg_level = SOL_SOCKET,
+		.cmsg_type = SO_MARK,
+		.cmsg_len = CMSG_LEN(sizeof(number)),
+	};
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(header)), &number, sizeof(number));
+}
+
+static int esp_send(const char *device, const struct esp_targets *targets, long seconds)
+{
+	static struct esp_message bodies[BATCH];
+	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE_IPV4) };
+	struct mmsghdr messages[BATCH];
+	struct iovec parts[BATCH];
+	uint64_t start, end, sent = 0;
+	uint32_t next = 0;
+	int s = socket(AF_PACKET, SOCK_DGRAM, 0);
+
+	to.sll_ifindex = (int)if_nametoindex(device);
+	if (s < 0 || !to.sll_ifindex)
+		fail(device);
+	batch(messages, parts, sizeof(bodies[0].packet));
+	start = now_ns();
+	end = start + (uint64_t)seconds * 1000000000;
+	while (now_ns() < end) {
+		int n;
+
+		for (int i = 0; i < BATCH; i++) {
+			parts[i].iov_base = &bodies[i].packet;
+			messages[i].msg_hdr.msg_name = &to;
+			messages[i].msg_hdr.msg_namelen = sizeof(to);
+			esp_message(&messages[i].msg_hdr, &bodies[i], targets,
+				    next++ % targets->count + 1);
+		}
+		n = sendmmsg(s, messages, BATCH, 0);
+		if (n > 0)
+			sent += (uint64_t)n;
+		else if (errno != ENOBUFS)
+			fail("sendmmsg");
+	}
+	printf("{\"sent\":%llu,\"perSecond\":%.0f}\n", (unsigned long long)sent,
+	       (double)sent * 1e9 / (double)(now_ns() - start));
+	return sent ? 0 : 1;
+}
+
 struct echo {
 	struct icmphdr header;
 	uint8_t payload[ECHO_PAYLOAD];
@@ -263,9 +356,25 @@ int main(int argc, char **argv)
 		return udp_receive(number(argv[2], 1, 65535), number(argv[3], 1, 3600));
 	if (!strcmp(mode, "echo") && argc == 4)
 		return icmp_echo(argv[2], number(argv[3], 1, 10000000));
+	if (!strcmp(mode, "nexthops") && argc == 5) {
+		struct esp_targets targets = { .from = ESP_LOCAL4, .to = ESP_REMOTE4 };
+
+		targets.count = (uint32_t)number(argv[3], 1, 1 << 20);
+		return esp_send(argv[2], &targets, number(argv[4], 1, 3600));
+	}
+	if (!strcmp(mode, "marks") && argc == 7) {
+		struct esp_targets targets = { .by_mark = 1 };
+
+		targets.count = (uint32_t)number(argv[3], 1, 1 << 20);
+		targets.from = ntohl(address(argv[5], 0).sin_addr.s_addr);
+		targets.to = ntohl(address(argv[6], 0).sin_addr.s_addr);
+		return esp_send(argv[2], &targets, number(argv[4], 1, 3600));
+	}
 	fputs("usage: packets send ADDRESS PORT BYTES SECONDS\n"
 	      "       packets receive PORT SECONDS\n"
-	      "       packets echo ADDRESS COUNT\n",
+	      "       packets echo ADDRESS COUNT\n"
+	      "       packets nexthops DEVICE COUNT SECONDS\n"
+	      "       packets marks DEVICE COUNT SECONDS FROM TO\n",
 	      stderr);
 	return 2;
 }

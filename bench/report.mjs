@@ -5,8 +5,6 @@ import { cpus, release } from "node:os";
 import { join, resolve } from "node:path";
 
 const page = join(resolve(import.meta.dirname, ".."), "docs", "performance.md");
-const begin = "<!-- bench:begin -->";
-const end = "<!-- bench:end -->";
 
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -79,8 +77,9 @@ export function report(facts, rows, remarks) {
 
 export const kernel = () => release();
 
-/** Puts the text between the markers of docs/performance.md. */
-export function write(text) {
+/** Puts the text between a table's markers in docs/performance.md. */
+export function write(text, table = "bench") {
+  const [begin, end] = [`<!-- ${table}:begin -->`, `<!-- ${table}:end -->`];
   const old = readFileSync(page, "utf8");
   const [from, to] = [old.indexOf(begin), old.indexOf(end)];
   if (from < 0 || to < from) throw new Error(`${page}: the lines ${begin} and ${end} are missing`);
