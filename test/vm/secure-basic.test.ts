@@ -39,9 +39,10 @@ for (const level of ["conf", "auth"] as const) {
       await a.exec("ping -n -c 3 -i 0.2 -p 6e6f626f647972656164 -s 64 10.98.0.2");
       await eventually(() => capture.packets.filter(({ data }) => data[23] === 50).length >= 6);
       await capture.stop();
+      // the vnet's id is behind the header of 6 bytes; vnets 2, 3 and 4 have probes of their own
       const isVudp = (data: Buffer): boolean =>
-        data[23] === 17 && data.readUInt16BE(36) === 1798 && data.readUInt16BE(42) === 2;
-      expect(capture.packets.filter(({ data }) => isVudp(data))).toEqual([]);
+        data[23] === 17 && data.readUInt16BE(42) === 2 && data.readUInt16BE(62) === 0x98;
+      expect(capture.packets.filter(({ data }) => isVudp(data)).length).toBe(0);
       const clear = capture.packets.filter(({ data }) => data.includes("nobodyread"));
       expect(clear.length > 0).toBe(level === "auth");
     });

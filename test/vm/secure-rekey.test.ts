@@ -6,7 +6,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Lab, eventually, type Host } from "../lib/lab.js";
-import { timeFactor } from "../lib/processes.js";
+import type { PingRun } from "../lib/traffic.js";
 import { startDaemon } from "../netns/world.js";
 import {
   copyKey,
@@ -19,12 +19,12 @@ import {
   stateLines,
 } from "./secure.js";
 
-/** emulated seconds are long: what hosts do in one takes several */
-const rekeySeconds = 4 * Math.max(1, Math.round(timeFactor / 2));
-const times = { rekeySeconds, drainSeconds: 2, hardLimitSeconds: 10 * rekeySeconds };
-const config = `${quick}keys:\n${Object.entries(times)
-  .map(([name, value]) => `  ${name}: ${value}\n`)
-  .join("")}`;
+const rekeySeconds = 8;
+const configOf = (hardLimitSeconds: number): string =>
+  `${quick}keys:\n  rekeySeconds: ${rekeySeconds}\n  drainSeconds: 2\n  hardLimitSeconds: ${hardLimitSeconds}\n`;
+/** long: an emulated machine may take most of a minute to start a daemon */
+const config = configOf(600);
+const shortLimitSeconds = 40;
 
 let lab: Lab;
 let a: Host;
@@ -41,6 +41,17 @@ afterAll(() => lab.close());
 const spisOf = async (host: Host): Promise<string[]> =>
   (await stateLines(host)).map((line) => /spi (0x[0-9a-f]+)/.exec(line)?.[1] ?? "").sort();
 
+/** The numbers of the answers that did not come; what is still on the way at the end is none of them. */
+async function missing(flood: PingRun): Promise<number[]> {
+  const { sequences, duplicates } = await flood.stop();
+  expect(duplicates).toBe(0);
+  const seen = new Set(sequences);
+  expect(seen.size).toBeGreaterThan(100);
+  return Array.from({ length: Math.max(...sequences) }, (_, at) => at + 1).filter(
+    (sequence) => !seen.has(sequence),
+  );
+}
+
 /** Of the SPIs that were there, none is left, and there is one SA each way. */
 async function changed(before: readonly string[]): Promise<void> {
   await eventually(
@@ -48,7 +59,7 @@ async function changed(before: readonly string[]): Promise<void> {
       const now = await spisOf(a);
       return now.length === 2 && now.every((spi) => !before.includes(spi));
     },
-    { timeoutMs: 20_000 + 3000 * rekeySeconds, what: "other SAs" },
+    { timeoutMs: 60_000, what: "other SAs" },
   );
 }
 
@@ -57,11 +68,7 @@ describe("under a flood of small packets", () => {
     const before = await spisOf(a);
     const flood = a.startPing("10.98.0.2", { intervalMs: 5 });
     await changed(before);
-    const second = await spisOf(a);
-    await changed(second);
-    const { sent, lost, duplicates } = await flood.stop();
-    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
-    expect(sent).toBeGreaterThan(100);
+    expect(await missing(flood)).toEqual([]);
   });
 
   it("by command on both sides at once", async () => {
@@ -70,8 +77,7 @@ describe("under a flood of small packets", () => {
     const [said] = await Promise.all([a.vnetd(["rekey", "98"]), b.vnetd(["rekey"])]);
     expect(said.stdout).toMatch(/98/);
     await changed(before);
-    const { lost, duplicates } = await flood.stop();
-    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+    expect(await missing(flood)).toEqual([]);
   });
 });
 
@@ -91,9 +97,7 @@ describe("control messages that are lost, late, doubled and out of order", () =>
     const before = await spisOf(a);
     const flood = a.startPing("10.98.0.2", { intervalMs: 5 });
     await changed(before);
-    await changed(await spisOf(a));
-    const { lost, duplicates } = await flood.stop();
-    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+    expect(await missing(flood)).toEqual([]);
     const [{ packets }] = JSON.parse(
       (await a.exec("tc -s -j qdisc show dev eth0 handle 40:")).stdout,
     ) as [{ packets: number }];
@@ -110,8 +114,7 @@ describe("a daemon", () => {
     expect(await spisOf(a)).toEqual(before);
     await startDaemon(a, { config });
     await changed(before);
-    const { lost, duplicates } = await flood.stop();
-    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+    expect(await missing(flood)).toEqual([]);
     expect(await problems(a)).toBe("");
   });
 
@@ -145,17 +148,22 @@ describe("another secret", () => {
       },
       { timeoutMs: 120_000, what: "the old key to be gone" },
     );
-    const { lost, duplicates } = await flood.stop();
-    expect({ lost: Math.max(0, lost - 1), duplicates }).toEqual({ lost: 0, duplicates: 0 });
+    expect(await missing(flood)).toEqual([]);
   });
 });
 
 describe("without a daemon", () => {
   it("frames go on to the hard limit, and nothing goes then, in clear least of all", async () => {
+    const before = await spisOf(a);
+    for (const host of [a, b]) {
+      await host.killDaemon("SIGKILL");
+      await startDaemon(host, { config: configOf(shortLimitSeconds) });
+    }
+    await changed(before);
     for (const host of [a, b]) await host.killDaemon("SIGKILL");
     expect((await a.ping("10.98.0.2", { count: 3, intervalMs: 100 })).received).toBe(3);
     await eventually(async () => (await stateLines(a)).length === 0, {
-      timeoutMs: (times.hardLimitSeconds + 30) * 1000,
+      timeoutMs: (shortLimitSeconds + 30) * 1000,
       what: "the SAs' end",
     });
     const capture = await a.capture("eth0", "udp port 1798 or esp");
