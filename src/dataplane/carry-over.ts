@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Takes what another generation of maps holds over into a fresh one: vnets with their handles,
- * hosts, learned MACs, and counters. What the fresh generation cannot read (a value of another
+ * hosts with their keys, learned MACs, and counters. What the fresh generation cannot read (a value of another
  * size) is left out and said in the log; it is learned and counted anew.
  *
  * Until the daemon moves the hooks, the old programs go on with the old maps; what they learn in
@@ -11,7 +11,7 @@ import { vnetdControlOp, type VnetdNexthop } from "../generated/layouts.js";
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
 import { nexthopRequest, type Control } from "./control.js";
-import { openOther, type Generation } from "./generation.js";
+import { nexthopsInUse, openOther, type Generation } from "./generation.js";
 import { isFresh, isLocal, nowNs } from "./tables.js";
 import { range, u32, type Maps } from "./maps.js";
 
@@ -99,8 +99,7 @@ function carryTable(transfer: Transfer): number {
   const { from, to, control } = transfer;
   if (!same(transfer, "fdb") || !same(transfer, "nexthops") || !same(transfer, "nexthop_ids"))
     return 0;
-  const nexthops = from.nexthops();
-  for (const nexthop of nexthops.values()) control.run(nexthopRequest(nexthop, nexthops));
+  const nexthops = carryNexthops(transfer);
   const now = nowNs();
   let count = 0;
   for (const { key, entry } of from.fdb()) {
@@ -119,6 +118,52 @@ function carryTable(transfer: Transfer): number {
     if (entered !== undefined) to.setFdbEntry(key, { ...entered, seenNs: entry.seenNs });
   }
   return count;
+}
+
+/** With their keys, where they have the same numbers again: what the SAs are named by. */
+function carryNexthops(transfer: Transfer): Map<number, VnetdNexthop> {
+  const { native, from, control, log } = transfer;
+  const nexthops = new Map(nexthopsInUse(native, from));
+  const generations = new Map<number, number>();
+  for (const [id, hop] of nexthops) {
+    const place = { slot: hop.slot, handle: hop.key.handle, ...pathOf(hop) };
+    const made = control.keys({ ...place, spi: 0 });
+    if (made.reason === "ok" && made.nexthop === id) {
+      control.keys({ ...place, spi: hop.spi });
+      generations.set(id, made.gen);
+    } else if (hop.spi !== 0) {
+      log.warn(`a host of a secure vnet could not be carried over: new keys are agreed with it`);
+    }
+  }
+  for (const nexthop of nexthops.values()) control.run(nexthopRequest(nexthop, nexthops));
+  carrySecurity(transfer, nexthops, generations);
+  return nexthops;
+}
+
+/** SAs by which is received, and members; what named a host that is gone stays behind. */
+function carrySecurity(
+  transfer: Transfer,
+  nexthops: ReadonlyMap<number, VnetdNexthop>,
+  generations: ReadonlyMap<number, number>,
+): void {
+  const { from, to } = transfer;
+  const now = <T extends { nexthop: number; gen: number }>(named: T): T | undefined => {
+    const gen = generations.get(named.nexthop);
+    const isSame = gen !== undefined && nexthops.get(named.nexthop)?.gen === named.gen;
+    return isSame ? { ...named, gen } : undefined;
+  };
+  if (same(transfer, "spis")) {
+    for (const [spi, record] of from.spis()) {
+      const carried = now(record);
+      if (carried !== undefined) to.setSpi(spi, carried);
+    }
+  }
+  if (!same(transfer, "secure_members")) return;
+  for (const slot of from.vnetSlots().values()) {
+    const handle = from.vnet(slot)?.handle ?? 0;
+    const members = from.secureMembers(handle).flatMap((member) => now(member) ?? []);
+    to.setSecureMembers(handle, members);
+  }
 }
 
 function pathOf({ key }: VnetdNexthop): { ifindex: number; addr: Uint8Array } {

@@ -25,6 +25,8 @@ import { VnetdError } from "../base/errors.js";
 import {
   decodeVnetdMeta,
   encodeVnetdMeta,
+  VnetdNexthop,
+  VnetdVnet,
   vnetdLimits,
   type VnetdMeta,
 } from "../generated/layouts.js";
@@ -91,15 +93,9 @@ export function openGeneration(native: Native, options: GenerationOptions): Gene
   }
   const maps = new Maps(native, loaded.maps);
   const fresh = meta.nextHandle === 0;
-  if (fresh) fillNexthops(native, maps);
-  return {
-    layout,
-    dir,
-    maps,
-    programs: loaded.programs,
-    fresh,
-    others: others(options.bpffs, layout),
-  };
+  const olds = others(options.bpffs, layout);
+  if (fresh) fillNexthops(native, maps, numbersBefore(native, olds));
+  return { layout, dir, maps, programs: loaded.programs, fresh, others: olds };
 }
 
 /** The maps are complete from now on. */
@@ -197,12 +193,41 @@ function closeAll(native: Native, { programs, maps }: LoadedObject): void {
   for (const fd of [...Object.values(programs), ...Object.values(maps)]) native.close(fd);
 }
 
-/** Id 0 means "this host", so it is never handed out. */
-function fillNexthops(native: Native, maps: Maps): void {
+/** Id 0 means "this host", so it is never handed out. They are handed out in this order, `first` first. */
+function fillNexthops(native: Native, maps: Maps, first: readonly number[]): void {
   const queue = maps.fd("nexthop_free");
   const count = maps.maxEntries("nexthops");
   const none = new Uint8Array(0);
-  for (let id = 1; id < count; id++) native.mapUpdate(queue, none, u32(id));
+  const early = first.filter((id) => id > 0 && id < count);
+  const taken = new Set(early);
+  for (const id of early) native.mapUpdate(queue, none, u32(id));
+  for (let id = 1; id < count; id++) if (!taken.has(id)) native.mapUpdate(queue, none, u32(id));
+}
+
+/**
+ * The numbers of the next hops that carry-over.ts makes, in its order: SAs are named by them, and outlive the
+ * maps.
+ */
+function numbersBefore(native: Native, olds: Generation["others"]): number[] {
+  const [newest] = olds;
+  if (newest === undefined) return [];
+  const { maps, close } = openOther(native, newest.dir);
+  try {
+    return nexthopsInUse(native, maps).map(([id]) => id);
+  } finally {
+    close();
+  }
+}
+
+/** Next hops of vnets that are there, by ascending number; [] where this layout cannot read them. */
+export function nexthopsInUse(native: Native, maps: Maps): [number, VnetdNexthop][] {
+  const readable = (name: string, size: number): boolean =>
+    maps.has(name) && native.mapInfo(maps.fd(name)).valueSize === size;
+  if (!readable("nexthops", VnetdNexthop.size) || !readable("nexthop_ids", 4)) return [];
+  if (!readable("vnets", VnetdVnet.size)) return [];
+  return [...maps.nexthops()]
+    .filter(([, { slot, key }]) => maps.vnet(slot)?.handle === key.handle)
+    .sort(([a], [b]) => a - b);
 }
 
 function others(bpffs: string, own: number): { layout: number; dir: string }[] {

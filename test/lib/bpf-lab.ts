@@ -46,6 +46,8 @@ import {
   encodeVnetdPeer,
   encodeVnetdPlace,
   encodeVnetdPort,
+  encodeVnetdSecureMember,
+  encodeVnetdSpi,
   encodeVnetdUnderlay,
   encodeVnetdVnet,
   reasonNames,
@@ -53,6 +55,7 @@ import {
   VnetdDropCount,
   VnetdDropKey,
   VnetdPlace,
+  vnetdControlOp,
   vnetdEncap,
   vnetdEventType,
   VnetdPeer,
@@ -69,6 +72,8 @@ import {
   type VnetdControl as Control,
   type VnetdMeta,
   type VnetdPeerStats as VnetdPeerStatsRecord,
+  type VnetdSecureMember,
+  type VnetdSpi,
   type VnetdVnet,
 } from "../../src/generated/layouts.js";
 import type {
@@ -209,6 +214,8 @@ export interface UnderlayOptions {
   mac?: string;
   /** stands in for the xfrm interface; default: there is none */
   esp?: Device;
+  /** instead: any number */
+  espIfindex?: number;
 }
 
 export interface PeerOptions {
@@ -237,6 +244,8 @@ export type LabEvent =
       sourcePort: number;
       /** it came inside VFWD */
       forwarded: boolean;
+      /** it came by an SA */
+      secure: boolean;
       message: Buffer;
     }
   | { kind: "not-peer"; address: string }
@@ -273,6 +282,8 @@ function requireFreshNamespace(): void {
 
 const MAX_LAB_PEERS = 16;
 
+export const SPI_IN = 0xabcd1234;
+export const SPI_OUT = 0x5a5a0001;
 /** IP header, ESP header, IV, what BEET reserves, ICV */
 export const ESP_CBC = { fixed4: 20 + 8 + 16 + 8 + 12, fixed6: 40 + 8 + 16 + 8 + 12, block: 16 };
 
@@ -412,7 +423,7 @@ export class BpfLab {
       port: options.port ?? VNETD_PORT,
       prefixLen: (options.prefixLength ?? 24) + (family === 6 ? 96 : 0),
       index: placeIndex(device, family),
-      esp: options.esp === undefined ? 0 : this.ifindex(options.esp),
+      esp: options.espIfindex ?? (options.esp === undefined ? 0 : this.ifindex(options.esp)),
     };
     const place = encodeVnetdPlace(record);
     this.native.mapUpdate(this.map("underlays"), place, encodeVnetdUnderlay(record));
@@ -646,6 +657,50 @@ export class BpfLab {
     return decodeVnetdControl(data.subarray(0, VnetdControl.size));
   }
 
+  // ---- keys of secure vnets
+
+  /** The host is sent to by an SA with this SPI (0: by none); its next hop. */
+  keys(
+    vnet: LabVnet,
+    host: string,
+    spi = SPI_OUT,
+    device: "ul0" | "ul1" = "ul0",
+  ): { nexthop: number; gen: number } {
+    const addr = addressBytes(host);
+    const ifindex = this.ifindex(device);
+    const answer = this.control(vnetdControlOp.CTL_KEYS, vnet, { addr, ifindex, spi });
+    if (answer.result !== 0) throw new Error(`CTL_KEYS: ${reasonNames[answer.result]}`);
+    return { nexthop: answer.nexthop, gen: answer.gen };
+  }
+
+  /** An SA by which the host sends to us. */
+  receiveBy(
+    vnet: LabVnet,
+    host: string,
+    change: Partial<VnetdSpi> & { spi?: number } = {},
+  ): VnetdSpi {
+    const { spi = SPI_IN, ...rest } = change;
+    const record = {
+      source: addressIn(this.form, addressBytes(host)),
+      ifindex: this.ifindex("ul0"),
+      handle: vnet.handle,
+      slot: vnet.slot,
+      ...this.keys(vnet, host),
+      security: vnetdSecurity.SECURITY_CONF,
+      ...rest,
+    };
+    this.native.mapUpdate(this.map("spis"), u32(spi), encodeVnetdSpi(record));
+    return record;
+  }
+
+  /** Exactly these, of a vnet that had fewer or as many. */
+  secureMembers(vnet: LabVnet, members: readonly VnetdSecureMember[]): void {
+    members.forEach((member, number) => {
+      const key = encodeVnetdMemberKey({ handle: vnet.handle, number });
+      this.native.mapUpdate(this.map("secure_members"), key, encodeVnetdSecureMember(member));
+    });
+  }
+
   // ---- runs
 
   run(name: ProgramName, input: Uint8Array, options: TestRunOptions = {}): Run {
@@ -735,6 +790,7 @@ export class BpfLab {
         destination: addressText(event.destination),
         sourcePort: event.sourcePort,
         forwarded: event.way === vnetdVarpWay.WAY_FORWARDED,
+        secure: event.way === vnetdVarpWay.WAY_SECURE,
         message: Buffer.from(event.message.subarray(0, event.len)),
       });
       return;

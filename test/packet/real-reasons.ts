@@ -8,5 +8,22 @@ export const REAL_REASONS: readonly string[] = [
   "varp_bad_address",
   "varp_bad_tlv",
   "varp_local",
-  "varp_rate",
+];
+
+/**
+ * Reasons that the daemon counts of what the kernel's ESP refuses, and of messages between hosts of secure vnets:
+ * only where there is ESP (test/vm/secure-attacks.test.ts).
+ */
+export const ELSEWHERE: readonly string[] = [
+  "esp_replay",
+  "esp_integrity",
+  "varp_unauthenticated",
+  "keys_malformed",
+  "keys_not_for_us",
+  "keys_unknown_key",
+  "keys_bad_mac",
+  "keys_other_suite",
+  "keys_not_fresh",
+  "keys_no_exchange",
+  "keys_too_many",
 ];

@@ -11,7 +11,8 @@ import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
 import { PATH_MTU_ROWS } from "./path-mtu-rows.js";
 import { PATH_ROWS } from "./path-rows.js";
 import { PEER_ROWS } from "./peer-rows.js";
-import { REAL_REASONS } from "./real-reasons.js";
+import { ELSEWHERE, REAL_REASONS } from "./real-reasons.js";
+import { SECURE_ROWS } from "./secure-rows.js";
 
 it("every reason has a row, and every row's reason is one", () => {
   const rows = [
@@ -25,8 +26,13 @@ it("every reason has a row, and every row's reason is one", () => {
     ...PATH_MTU_ROWS,
     ...PEER_ROWS,
     ...FORM_ROWS,
+    ...SECURE_ROWS,
   ];
-  const covered = new Set([...rows.flatMap((row) => row.reasons ?? []), ...REAL_REASONS]);
+  const covered = new Set([
+    ...rows.flatMap((row) => row.reasons ?? []),
+    ...REAL_REASONS,
+    ...ELSEWHERE,
+  ]);
   const all = reasonNames.filter((name) => name !== "ok");
   expect([...covered].sort()).toEqual([...all].sort());
 });

@@ -88,7 +88,7 @@ export interface Encapsulated {
 }
 
 const isInbound = ({ program }: Row): boolean =>
-  program === "vnetd_decap" || program === "vnetd_reassembled";
+  program === "vnetd_decap" || program === "vnetd_reassembled" || program === "vnetd_esp";
 const bytesOf = (given: Uint8Array | PacketBuilder): Uint8Array =>
   given instanceof Uint8Array ? given : given.build();
 
