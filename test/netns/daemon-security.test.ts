@@ -143,6 +143,41 @@ describe("keys", () => {
   });
 });
 
+describe("commands about keys, where nothing is secure", () => {
+  const refusal = async (...args: string[]): Promise<ErrorBody> => {
+    const { code, stderr } = await a.tryVnetd(["--json", ...args]);
+    expect(code).toBe(1);
+    return JSON.parse(stderr) as ErrorBody;
+  };
+
+  it("for a vnet without security, or that is not there: said by code", async () => {
+    const file = join(a.stateDir, "new.key");
+    await a.vnetd(["key-gen", file]);
+    for (const args of [
+      ["rekey", "97"],
+      ["keys", "97"],
+      ["key-rotate", "97", file],
+    ]) {
+      expect(await refusal(...args)).toMatchObject({
+        code: "NOT_SECURE",
+        message: expect.stringContaining("its security is none") as string,
+      });
+      const [command = "", , ...rest] = args;
+      expect(await refusal(command, "9a", ...rest)).toMatchObject({ code: "VNET_NOT_FOUND" });
+    }
+    expect(readFileSync(join(a.stateDir, "state.yaml"), "utf8")).not.toContain("new.key");
+  });
+
+  it("for all: there are none", async () => {
+    for (const command of ["rekey", "keys"]) {
+      expect(await a.vnetdJson<unknown[]>([command])).toEqual([]);
+      const { stdout, stderr } = await a.vnetd([command]);
+      expect([stdout, stderr]).toEqual(["", expect.stringContaining("no secure vnets")]);
+    }
+    expect((await a.vnetd(["status"])).stdout).not.toMatch(/^secure/m);
+  });
+});
+
 describe("the daemon's memory", () => {
   const exeOf = (pid: number, ...as: string[]): Promise<RunResult> =>
     a.tryExec(["setpriv", ...as, "readlink", `/proc/${pid}/exe`]);
