@@ -389,15 +389,19 @@ CHECKED_ONCE int make_secure(struct __sk_buff *skb, struct frame *frame,
 	return is_outer_ip ? MADE_IP : MADE_OTHER;
 }
 
+CHECKED_ONCE int frame_length(struct __sk_buff *skb)
+{
+	return longest_frame(skb, skb->vlan_present ? 1 : 0);
+}
+
 /*
  * Encapsulates a secure vnet's frame and sends it by SAs: to the host that it is for, or to each member.
  * What is not IP comes here once more, to secure_pass().
  */
-static __always_inline __u32 secure(struct __sk_buff *skb, struct encap *e, struct verdict *v,
-				    int *action)
+SUBPROGRAM __u32 secure(struct __sk_buff *skb, struct encap *e, struct verdict *v, int *action)
 {
-	__u32 length = longest_frame(skb, skb->vlan_present ? 1 : 0), reason;
-	bool to_all = !e->fast && !e->to.underlay;
+	__u32 length = frame_length(skb), reason;
+	bool to_all = !e->fast && !e->to.nexthop;
 	struct vnetd_underlay *underlay;
 	int place, made;
 
@@ -539,6 +543,27 @@ static __always_inline __u32 may_leave(struct __sk_buff *skb, struct encap *e, s
 	return e->probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
 }
 
+CHECKED_ONCE __u32 any_value(__u32 value)
+{
+	return value;
+}
+
+/*
+ * What the verifier knows of a frame differs with each way through what is above, and it walks secure() once
+ * for each difference. Here it forgets; it does not know what a global function returns.
+ */
+static __always_inline void forget(struct encap *e, struct verdict *v)
+{
+	__u32 nexthop = any_value(e->to.underlay ? e->to.nexthop : 0);
+	struct destination to = {};
+
+	e->to = to;
+	e->to.nexthop = nexthop;
+	e->spec.ip_id = any_value(e->spec.ip_id);
+	v->refused = any_value(v->refused);
+	v->flooded = any_value(v->flooded) & 1;
+}
+
 SUBPROGRAM __u32 look_at_secure(struct __sk_buff *skb, struct encap *e, struct verdict *v)
 {
 	return look_at(skb, e, v);
@@ -618,6 +643,8 @@ static __always_inline int run(struct __sk_buff *skb, struct vnetd_vnet *vnet, _
 	reason = is_secure ? look_at_secure(skb, &e, &v) : look_at(skb, &e, &v);
 	if (likely(!reason))
 		reason = may_leave(skb, &e, &v);
+	if (is_secure)
+		forget(&e, &v);
 	if (likely(!reason))
 		reason = is_secure ? secure(skb, &e, &v, &action) : clear(skb, &e, &v, &action);
 	if (unlikely(reason == TOO_BIG))
@@ -684,6 +711,8 @@ static __always_inline int run_fast(struct __sk_buff *skb, struct vnetd_vnet *vn
 
 	count_begin(&v, vnet->handle, slot);
 	reason = is_secure ? look_at_secure(skb, &e, &v) : look_at(skb, &e, &v);
+	if (is_secure)
+		forget(&e, &v);
 	if (likely(!reason))
 		reason = is_secure ? secure(skb, &e, &v, &action) : clear(skb, &e, &v, &action);
 	/* what cannot be forwarded from here is left to the other hook, which counts it */
