@@ -17,7 +17,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { suites } from "../dist/src/keys/esp-keys.js";
-import { cpuModel, kernel, median, ratios, write } from "./report.mjs";
+import { cpuModel, kernel, median, ratioText, ratios, write } from "./report.mjs";
 
 const repository = resolve(import.meta.dirname, "..");
 const packets = join(repository, "build", "bench", "packets");
@@ -203,7 +203,7 @@ function timeRows(title, results) {
   return [1, 100, 1000].map((count) => {
     const [ours, marked] = ["addresses", "marks"].map((way) => results.get(`${way} ${count}`));
     const ratio = ratios(marked, ours);
-    const text = `**${ratio.median.toFixed(2)}** (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`;
+    const text = ratioText(ratio);
     return `| ${title}, ${count} | ${timeCell(ours)} | ${timeCell(marked)} | ${text} |`;
   });
 }

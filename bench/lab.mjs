@@ -21,7 +21,15 @@
  * the end of the process, and the next run clears what a killed one left.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statfsSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -29,7 +37,8 @@ const bpffsRoot = "/sys/fs/bpf";
 const bpffsMagic = 0xcafe4a11;
 const family = "vnb-";
 const repository = resolve(import.meta.dirname, "..");
-const readyTimeoutMs = 30_000;
+const timeFactor = Number(process.env.VNETD_TIME_FACTOR ?? "1");
+const readyTimeoutMs = 30_000 * timeFactor;
 
 /** What the three ways are called, everywhere. */
 export const ways = ["bare", "vxlan", "vnetd"];
@@ -104,7 +113,7 @@ function clearLeftovers() {
     } catch {
       // gone
     }
-    if (!command.includes("bench/main.mjs")) clear(prefix);
+    if (!/bench\/(main|secure)\.mjs/.test(command)) clear(prefix);
   }
 }
 
@@ -203,14 +212,23 @@ export class Lab {
     });
   }
 
-  async startVnetd(host, n) {
+  /** The daemon, attached to eth0; host.vnetd(...) runs a command of it. config: the text of its file */
+  async runVnetd(host, n, config = "") {
     const runDir = join(this.directory, `run${n}`);
-    const directories = ["--run-dir", runDir, "--state-dir", join(this.directory, `state${n}`)];
+    host.stateDir = join(this.directory, `state${n}`);
+    const directories = ["--run-dir", runDir, "--state-dir", host.stateDir];
     directories.push("--bpffs", join(bpffsRoot, host.netns));
+    const file = join(this.directory, `vnetd${n}.yaml`);
+    writeFileSync(file, config);
+    directories.push("--config", file);
     const vnetd = join(repository, "bin", "vnetd");
     await startDaemon(host.argv([vnetd, "run", ...directories, "--metrics-listen", "off"]));
     host.vnetd = (...args) => host.run([vnetd, ...args, "--run-dir", runDir]);
     host.vnetd("attach", "eth0");
+  }
+
+  async startVnetd(host, n) {
+    await this.runVnetd(host, n);
     host.vnetd("vnet-create", "-b", "vnet97", "-v", "vnif0097", "0097");
     // vnet 4 is there by itself, and is VUDP unless it is said otherwise
     if (this.variant.encap !== "udp")

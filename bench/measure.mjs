@@ -16,7 +16,7 @@ const udpBytes = 64;
 /** left out of a TCP transfer's result: slow start */
 const tcpOmitSeconds = 1;
 /** so long beyond what was asked may a tool take before it counts as hung */
-const graceMs = 15_000;
+const graceMs = 15_000 * Number(process.env.VNETD_TIME_FACTOR ?? "1");
 
 const many = cpus().length > 1;
 const senderCpu = many ? 0 : undefined;
@@ -111,7 +111,10 @@ export async function udp(from, to, target, seconds) {
 
 /** Median and 99th percentile of `count` ICMP round trips, in microseconds. */
 export async function echo(from, to, target, count) {
-  const tool = new Tool(from.argv([packets, "echo", target, String(count)], senderCpu), 60_000);
+  const tool = new Tool(
+    from.argv([packets, "echo", target, String(count)], senderCpu),
+    4 * graceMs,
+  );
   const { medianNs, p99Ns, lost } = JSON.parse(await tool.output());
   if (lost > 0) throw new Error(`${lost} of ${count} echoes to ${target} were lost`);
   return { median: medianNs / 1000, p99: p99Ns / 1000 };
@@ -121,7 +124,7 @@ export async function echo(from, to, target, count) {
 export async function reachable(from, target) {
   const tool = new Tool(
     from.argv(["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-w", "10", target]),
-    12_000,
+    graceMs,
   );
   const text = await tool.output();
   if (/100% packet loss/.test(text)) throw new Error(`${target} does not answer:\n${text}`);

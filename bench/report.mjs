@@ -24,16 +24,16 @@ export function ratios(ours, theirs) {
 }
 
 const digits = (value) => (value >= 100 ? 0 : value >= 10 ? 1 : 2);
-const absolute = (values) => {
+export const absolute = (values) => {
   const there = (values ?? []).filter(Number.isFinite);
   return there.length === 0 ? "–" : median(there).toFixed(digits(median(there)));
 };
-const ratioText = (ratio) =>
+export const ratioText = (ratio) =>
   ratio === undefined
     ? "–"
     : `**${ratio.median.toFixed(2)}** (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`;
 
-function verdict(ratio, target) {
+export function verdict(ratio, target) {
   if (target === undefined) return "";
   const text = `${target.atLeast === undefined ? "≤" : "≥"} ${(target.atLeast ?? target.atMost).toFixed(2)}`;
   if (ratio === undefined) return `${text}: not measured`;
