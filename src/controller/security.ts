@@ -456,8 +456,14 @@ export class Security {
       .flatMap(({ handle, text }) =>
         vnets.has(handle) ? [`vnet ${vnets.get(handle)?.id ?? ""}: ${text}`] : [],
       );
+    const previous = this.secureVnets().flatMap(({ id, secure }) =>
+      secure?.previousProblem === undefined
+        ? []
+        : [`vnet ${id}: the key before is not taken: ${secure.previousProblem.message}`],
+    );
     return [
       ...differ,
+      ...previous,
       ...[...this.vnets.values()].flatMap((each) => [
         ...this.rotations.problems(each, now),
         ...this.problemsOf(each, now),

@@ -40,7 +40,7 @@ import { nowMs, programOf, type Context } from "./context.js";
 import { probeNonceOf } from "./probe-nonce.js";
 import type { PlaceMtu } from "./underlays.js";
 import type { Suite } from "../keys/esp-keys.js";
-import { secureConfigOf } from "./security/config.js";
+import { checkSecureConfig, secureConfigOf } from "./security/config.js";
 import type { SecureConfig } from "./security/secure-vnet.js";
 
 const noUnderlay: readonly PlaceMtu[] = [{ family: 4, mtuBytes: ethernetMtuBytes }];
@@ -175,7 +175,7 @@ export class Vnets {
     const { previousKey: _before, ...config } = vnet.config;
     vnet.config = { ...config, key, ...(previousKey === undefined ? {} : { previousKey }) };
     const { running } = vnet;
-    if (running?.secure !== undefined) running.secure = { ...running.secure, keys };
+    if (running?.secure !== undefined) running.secure = { suite: running.secure.suite, keys };
   }
 
   /** Throws for the first thing that stands against a vnet; changes nothing. */
@@ -289,7 +289,7 @@ export class Vnets {
   private checkOne(vnet: PlacedVnet): void {
     const { native } = this.context;
     const { id, places } = vnet;
-    at(places.security, () => secureConfigOf(this.context, vnet, this.parts.espProblem));
+    at(places.security, () => checkSecureConfig(this.context, vnet, this.parts.espProblem));
     const present = this.vnets.get(id);
     if (present !== undefined && !present.builtIn) {
       throw new VnetdError("VNET_EXISTS", `there is a vnet ${id} already`, {

@@ -11,6 +11,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Family } from "../../base/address.js";
+import type { VnetdError } from "../../base/errors.js";
 import { vnetIdToBytes, type VnetId } from "../../base/vnet-id.js";
 import type { VnetKey } from "../../base/vnet-key.js";
 import type { VnetSlot } from "../../dataplane/vnet-table.js";
@@ -28,6 +29,8 @@ export interface SecureConfig {
   suite: Suite;
   /** the one that the host would rather use first; more than one while a vnet changes its secret */
   keys: readonly VnetKey[];
+  /** why the second is not there, where there should be one */
+  previousProblem?: VnetdError;
 }
 
 /** Where a host was heard. */
