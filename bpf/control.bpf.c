@@ -46,6 +46,9 @@ static __always_inline __u32 control_nexthop(struct vnetd_control *c)
 	hop = nexthop_by_id(c->nexthop);
 	if (!hop)
 		return VNETD_REFUSED_HOSTS_FULL;
+	c->gen = hop->gen;
+	if (c->op == VNETD_CTL_KEYS)
+		hop->spi = c->spi;
 	if (c->op == VNETD_CTL_NEXTHOP) {
 		__builtin_memcpy(hop->host, c->host, sizeof(hop->host));
 		hop->path = c->path & (VNETD_MAX_PATHS - 1);
@@ -57,22 +60,6 @@ static __always_inline __u32 control_nexthop(struct vnetd_control *c)
 		if (c->nexthop_flags & VNETD_NEXTHOP_MEMBER)
 			path_known(c->ifindex, c->addr);
 	}
-	return VNETD_OK;
-}
-
-/* The SA by which a host is sent to: from now on, or no more. */
-static __always_inline __u32 control_keys(struct vnetd_control *c)
-{
-	__u32 reason = control_nexthop(c);
-	struct vnetd_nexthop *hop;
-
-	if (reason)
-		return reason;
-	hop = nexthop_by_id(c->nexthop);
-	if (!hop)
-		return VNETD_REFUSED_HOSTS_FULL;
-	hop->spi = c->spi;
-	c->gen = hop->gen;
 	return VNETD_OK;
 }
 
@@ -218,9 +205,8 @@ static __always_inline __u32 control_run(struct __sk_buff *skb, struct vnetd_con
 	case VNETD_CTL_FORGET_LOCAL:
 		return control_forget(c);
 	case VNETD_CTL_NEXTHOP:
-		return control_nexthop(c);
 	case VNETD_CTL_KEYS:
-		return control_keys(c);
+		return control_nexthop(c);
 	case VNETD_CTL_HEARD:
 		return control_heard(c);
 	case VNETD_CTL_PROBE:

@@ -668,7 +668,7 @@ struct vnetd_control {
 	__u8 path;
 	__u8 pad[3];
 	__u32 spi;
-	/* answered by KEYS */
+	/* answered by NEXTHOP, KEYS and LEARN, as nexthop is */
 	__u32 gen;
 };
 
