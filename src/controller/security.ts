@@ -15,6 +15,7 @@ import { VnetdError } from "../base/errors.js";
 import { macToBytes } from "../base/mac.js";
 import { vnetIdToBytes, type VnetId } from "../base/vnet-id.js";
 import { EspHost } from "../host/esp.js";
+import { espAlias, espNameOf } from "../host/names.js";
 import { signHello, verifyHello } from "../keys/hello-auth.js";
 import { suites, type Suite } from "../keys/esp-keys.js";
 import type { NotTaken } from "../keys/exchanges.js";
@@ -149,7 +150,11 @@ export class Security {
 
   /** ifindex of the interface that secure vnets leave by at this place; 0: there is none */
   espOf({ ifindex }: { ifindex: number }): number {
-    return this.devices.get(ifindex) ?? 0;
+    const known = this.devices.get(ifindex);
+    if (known !== undefined) return known;
+    // at start that of the daemon before this one: frames go by it all the while
+    const link = this.context.native.linkGet(espNameOf(ifindex));
+    return link?.alias === espAlias ? link.ifindex : 0;
   }
 
   /** Whose hooks are to stay. */

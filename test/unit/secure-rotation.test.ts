@@ -11,7 +11,8 @@ import type { VnetKey } from "../../src/base/vnet-key.js";
 import { keyTimesOf } from "../../src/controller/key-times.js";
 import { Rotations } from "../../src/controller/security/rotations.js";
 import { SecureVnet } from "../../src/controller/security/secure-vnet.js";
-import type { EspHost, EspPath } from "../../src/host/esp.js";
+import { SaWatch } from "../../src/controller/security/sa-watch.js";
+import type { EspHost, EspPath, EspSa } from "../../src/host/esp.js";
 import { suiteOf, type EspKeys, type Suite } from "../../src/keys/esp-keys.js";
 import { SpiPool } from "../../src/keys/spi-pool.js";
 import { daemonConfigDefaults } from "../../src/config/daemon-config.js";
@@ -41,9 +42,11 @@ class Host {
   readonly secure: SecureVnet;
   readonly rotations: Rotations;
   readonly sent: Sent[] = [];
-  /** of the kernel: SPI -> key; address of the peer -> what is sent by */
+  readonly watch: SaWatch;
+  /** of the kernel: SPI -> key; address of the peer -> what is sent by; all SAs by direction and SPI */
   readonly receiving = new Map<number, string>();
   readonly sending = new Map<string, { spi: number; key: string }>();
+  private readonly sas = new Map<string, EspSa>();
   /** generations that were ever sent with, and messages */
   used = 0;
   sentCount = 0;
@@ -59,13 +62,20 @@ class Host {
         deleteSpi: () => undefined,
         nexthopOf: () => undefined,
         setSecureMembers: () => undefined,
+        spis: () => this.receiving,
+        spi: () => undefined,
       },
-      control: { keys: () => ({ reason: "ok", nexthop: 1, gen: 1 }) },
+      control: {
+        keys: ({ addr }: { addr: Uint8Array }) => ({ reason: "ok", nexthop: addr.at(-1), gen: 1 }),
+      },
+      config: daemonConfigDefaults(),
     };
+    const esp = this.kernel() as EspHost;
+    this.watch = new SaWatch(fake as never, esp);
     this.secure = new SecureVnet(
       {
         context: fake as never,
-        esp: this.kernel() as EspHost,
+        esp,
         spis: new SpiPool(randomBytes),
         times,
         send: ({ peer }, message) => {
@@ -92,20 +102,30 @@ class Host {
 
   private kernel(): Partial<EspHost> {
     return {
-      addIn: (_path: EspPath, spi: number, _suite: Suite, keys: EspKeys) => {
+      addIn: (path: EspPath, spi: number, _suite: Suite, keys: EspKeys) => {
         this.receiving.set(spi, keyText(keys));
+        this.sas.set(`in ${spi}`, saOf("in", path, spi));
       },
-      addOut: ({ peer }: EspPath, spi: number, _suite: Suite, keys: EspKeys) => {
-        this.sending.set(peer, { spi, key: keyText(keys) });
+      addOut: (path: EspPath, spi: number, _suite: Suite, keys: EspKeys) => {
+        this.sending.set(path.peer, { spi, key: keyText(keys) });
+        this.sas.set(`out ${spi}`, saOf("out", path, spi));
         this.used += 1;
       },
       removeIn: (_path: EspPath, spi: number) => {
         this.receiving.delete(spi);
+        this.sas.delete(`in ${spi}`);
       },
       removeOut: ({ peer }: EspPath, spi: number) => {
         if (this.sending.get(peer)?.spi === spi) this.sending.delete(peer);
+        this.sas.delete(`out ${spi}`);
       },
+      stats: () => [...this.sas.values()].map((sa) => ({ ...sa })),
     };
+  }
+
+  gets(spi: number): void {
+    const sa = this.sas.get(`in ${spi}`);
+    if (sa !== undefined) sa.packets += 1;
   }
 
   hears({ from, keyIds }: Said, nowMs: number): void {
@@ -115,6 +135,13 @@ class Host {
     const heard = { place: this.place, host, name: "", bootNonce: "00", address };
     this.secure.hint(heard, keyIds, nowMs);
   }
+}
+
+function saOf(direction: "in" | "out", path: EspPath, spi: number): EspSa {
+  const { device, nexthop, own, peer } = path;
+  const counts = { packets: 0, bytes: 0, addedSeconds: 0, usedSeconds: 0 };
+  const errors = { replayErrors: 0, replayWindowErrors: 0, integrityErrors: 0 };
+  return { direction, spi, device, nexthop, own, peer, ...counts, ...errors };
 }
 
 function fail(text: string): never {
@@ -151,6 +178,7 @@ class Lan {
     }
     for (const host of this.hosts) {
       host.secure.tick(this.nowMs);
+      host.watch.tick([host.secure], this.nowMs);
       if (host.rotations.isOver(host.secure, this.nowMs)) host.secure.setKeys([newKey]);
       if (this.nowMs % helloMs === 0) this.hello(host);
     }
@@ -168,6 +196,7 @@ class Lan {
       for (const [peer, { spi, key }] of from.sending) {
         const to = this.hosts.find(({ address }) => address === peer);
         expect(to?.receiving.get(spi)).toBe(key);
+        to?.gets(spi);
       }
     }
   }
@@ -261,6 +290,21 @@ describe("a vnet of several hosts changes its secret", () => {
       ),
       { numRuns: 8 },
     );
+  });
+});
+
+describe("new keys that both sides ask for at once", () => {
+  it("cost no packet, whenever it is looked at the SAs meanwhile", () => {
+    for (let delayMs = 0; delayMs < 5000; delayMs += stepMs) {
+      const lan = new Lan(hostsWith(2, [oldKey]));
+      lan.run(15_000 + delayMs);
+      expect(lan.isWhole).toBe(true);
+      for (const { secure } of lan.hosts) expect(secure.rekey(lan.nowMs)).toBe(1);
+      lan.run(30_000);
+      expect(lan.isWhole).toBe(true);
+      expect(lan.hosts.map(({ used }) => used)).toEqual([2, 2]);
+      expect(lan.hosts.map(({ receiving }) => receiving.size)).toEqual([1, 1]);
+    }
   });
 });
 

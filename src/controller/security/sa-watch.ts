@@ -59,9 +59,11 @@ export class SaWatch {
 
   private lookAt(secure: SecureVnet, each: KeyedPath, sas: Sas, nowMs: number): void {
     const { path } = each;
+    const { spiOut } = path;
     for (const spi of path.spisIn)
       if ((sas.inward.get(spi)?.packets ?? 0) > 0) secure.trafficSeen(each, spi, nowMs);
-    if (path.spiOut === 0) return;
+    // what is sent by since a moment ago was not there yet when the kernel was asked
+    if (path.spiOut === 0 || path.spiOut !== spiOut) return;
     const out = sas.outward.get(outKey(path.nexthop.nexthop, path.spiOut));
     if (out === undefined) {
       const who = named(each.name, path.ends.peer);
