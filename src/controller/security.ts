@@ -88,7 +88,6 @@ export class Security {
   private readonly differences: Differences;
   private readonly rotations: Rotations;
   private readonly answers = new TokenBucket(answersPerSecond);
-  private leftovers: Leftover[] = [];
   private timer: NodeJS.Timeout | undefined;
   private readonly watch: SaWatch;
 
@@ -116,10 +115,14 @@ export class Security {
   start(): void {
     const secure = new Map(this.secureVnets().map((vnet) => [vnet.handle, vnet]));
     // a host that never had a secure vnet is not asked for its SAs: the kernel may have none
-    const known = this.context.maps.spis().size > 0 || secure.size > 0;
-    if (known && this.esp.problem() === undefined) {
-      this.leftovers = takeLeftovers(this.context, this.esp, secure);
-      for (const spi of this.context.maps.spis().keys()) this.spis.reserve(spi);
+    const { maps, log } = this.context;
+    if (maps.spis().size > 0 || secure.size > 0) {
+      try {
+        for (const leftover of takeLeftovers(this.context, this.esp, secure)) this.adopt(leftover);
+      } catch (error) {
+        log.error(`SAs of an earlier daemon: ${String(error)}`);
+      }
+      for (const spi of maps.spis().keys()) this.spis.reserve(spi);
     }
     this.sync();
     this.schedule();
@@ -511,8 +514,6 @@ export class Security {
     const known = this.vnets.get(vnet.handle);
     if (known !== undefined || vnet.secure === undefined) return known;
     const { context, esp, spis } = this;
-    const leftovers = this.leftovers.filter(({ handle }) => handle === vnet.handle);
-    this.leftovers = this.leftovers.filter(({ handle }) => handle !== vnet.handle);
     const made = new SecureVnet(
       {
         ...{ context, esp, spis, times: keyTimesOf(context.config.keys) },
@@ -522,11 +523,15 @@ export class Security {
       },
       { slot: vnet.slot, handle: vnet.handle, id: vnet.id },
       vnet.secure,
-      leftovers,
     );
     this.vnets.set(vnet.handle, made);
     this.schedule();
     return made;
+  }
+
+  private adopt(leftover: Leftover): void {
+    const vnet = this.parts.vnets.byHandle().get(leftover.handle);
+    if (vnet !== undefined) this.of(vnet)?.adopt(leftover);
   }
 
   private sendKeys(handle: number, ends: { peer: string; device: number }, message: Buffer): void {

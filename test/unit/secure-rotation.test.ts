@@ -87,7 +87,6 @@ class Host {
       },
       { slot: 1, handle: 1, id: parseVnetId("97") },
       { suite, keys },
-      [],
     );
     this.rotations = new Rotations({ patienceMs: 3 * helloMs, isMember: () => true });
   }

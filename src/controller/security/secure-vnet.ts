@@ -107,10 +107,13 @@ export class SecureVnet {
     private readonly parts: SecureVnetParts,
     readonly vnet: VnetSlot & { id: VnetId },
     private config: SecureConfig,
-    leftovers: readonly Leftover[],
   ) {
     this.secretList = this.derive();
-    for (const each of leftovers) this.leftovers.set(pathKey(each.ends), each);
+  }
+
+  /** At start, before anything is heard: frames go by it until there are new keys. */
+  adopt(leftover: Leftover): void {
+    this.leftovers.set(pathKey(leftover.ends), leftover);
   }
 
   get suite(): Suite {
