@@ -46,6 +46,7 @@ enum {
 	ESP_PAYLOAD = 64,
 	ESP_LOCAL4 = 0xf0000001,
 	ESP_REMOTE4 = 0xf1000000,
+	MARK_ESP = 0x764e0001,
 	ETHERTYPE_IPV4 = 0x0800,
 };
 
@@ -219,7 +220,7 @@ static void esp_message(struct msghdr *header, struct esp_message *m,
 	};
 	ip->check = checksum(ip, sizeof(*ip));
 	if (!targets->by_mark)
-		return;
+		number = MARK_ESP;
 	header->msg_control = m->mark.bytes;
 	header->msg_controllen = sizeof(m->mark.bytes);
 	*CMSG_FIRSTHDR(header) = (struct cmsghdr){

@@ -314,6 +314,7 @@ static __always_inline __u32 copy_to_members(struct __sk_buff *skb, struct encap
 	struct member_walk *walk = &e->members;
 
 	walk->skb = skb;
+	skb->mark = VNETD_MARK_ESP;
 	bpf_loop(VNETD_MAX_VNET_MEMBERS, copy_to_secure_member, walk, 0);
 	if (walk->missed)
 		count_drop(walk->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED, skb->len);
@@ -444,6 +445,7 @@ SUBPROGRAM __u32 secure(struct __sk_buff *skb, struct encap *e, struct verdict *
 		return VNETD_DROP_ENCAP_FAILED;
 	if (to_all)
 		return copy_to_members(skb, e, action);
+	skb->mark = VNETD_MARK_ESP;
 	*action = bpf_redirect(underlay->esp, 0);
 	return VNETD_OK;
 }
@@ -501,6 +503,7 @@ static __always_inline __u32 secure_pass(struct __sk_buff *skb, struct encap *e,
 	underlay = hop ? secure_way(hop, e->vnet->handle) : NULL;
 	if (!underlay || form_of(underlay, VNETD_ENCAP_UDP) != e->spec.form)
 		return VNETD_DROP_NO_KEYS;
+	skb->mark = VNETD_MARK_ESP;
 	*action = bpf_redirect(underlay->esp, 0);
 	return VNETD_OK;
 }

@@ -11,6 +11,7 @@
 SEC("tc")
 int vnetd_send(struct __sk_buff *skb)
 {
+	skb->mark = VNETD_MARK_ESP;
 	/* above 0: a full queue there, which is that device's loss */
 	return bpf_clone_redirect(skb, skb->ifindex, 0) < 0 ? TC_ACT_SHOT : TC_ACT_OK;
 }

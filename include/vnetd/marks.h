@@ -44,6 +44,10 @@ enum vnetd_mark {
 	 * wants to be told, so the kernel is to fragment it behind ESP. Value: the vnet's slot */
 	VNETD_MARK_SECURE_LARGE = 0x764eb000,
 	VNETD_MARK_SECURE_WHOLE = 0x764ec000,
+	/* a packet that goes to an xfrm interface. The policies there take no other: what the stack is made to
+	 * forward to the addresses that name an SA, or a process sends to them, goes nowhere. The SA
+	 * clears it. Bits that kube-proxy looks at (0x4000, 0x8000) are not set. */
+	VNETD_MARK_ESP = 0x764e0001,
 	/* with VNETD_MARK_SEGMENTED: a group packet that came inside VFWD, which is taken out */
 	VNETD_MARK_FORWARDED = 0x00000800,
 	VNETD_MARK_INDEX = 0x00000007,

@@ -5,14 +5,15 @@
  *
  *   out  from synthetic addresses that name the next hop (enum vnetd_esp) by the one policy of theirs, whose
  *        template names an SA by its SPI, to the real ones (BEET). Another SPI in the template is all
- *        that it takes to change keys: the kernel replaces a policy in place.
+ *        that it takes to change keys: the kernel replaces a policy in place. It takes packets with the mark
+ *        of our programs alone: IPv6 has a route to those addresses, by which strangers' could be forwarded.
  *   in   by the SPI that we chose; on the interface the packet's mark is that SPI. There are no policies: the
  *        interface's program takes all, and the stack takes nothing without one.
  *
  * What is ours bears VNETD_ESP_ID in its interface id. SAs and policies without are others' (an IKE
  * daemon's), and are never changed, not even where they are in our way. All stays when the daemon goes.
  */
-import { vnetdEsp } from "../generated/layouts.js";
+import { vnetdEsp, vnetdMark } from "../generated/layouts.js";
 import { type EspKeys, type Suite, wipeEspKeys } from "../keys/esp-keys.js";
 import type {
   LinkInfo,
@@ -64,6 +65,9 @@ export interface EspPolicy extends EspPath {
 const replayWindow = 256;
 /** of an SA that is sent by, where nothing is compared with it */
 const noReplayWindow = 32;
+/** of packets that our programs give to the interface, and none else (marks.h); it ends with the SA */
+const programsMark = { value: vnetdMark.MARK_ESP, mask: 0xffffffff };
+const noMark = { value: 0, mask: 0xffffffff };
 const reqidMask = 0x00ffffff;
 /** there is one policy for a packet, so none is before another */
 const priority = 1;
@@ -119,6 +123,7 @@ export class EspHost {
       ...algorithmsOf(suite, keys),
       ...{ replayWindow: noReplayWindow, limits: { hardSeconds } },
       inner: synthetic(path),
+      outputMark: noMark,
     }));
     try {
       const { reqid, mode } = ids;
@@ -220,7 +225,7 @@ function common({ device, nexthop }: EspPath) {
 }
 
 function policyId(path: EspPath): XfrmPolicyId {
-  return { direction: "out", ...synthetic(path), ifId: ifIdOf(path.device) };
+  return { direction: "out", ...synthetic(path), ifId: ifIdOf(path.device), mark: programsMark };
 }
 
 /** Nothing for what is not ours, and for what the kernel made while it waited for an SA. */

@@ -7,9 +7,9 @@ One request as JSON a line on stdin, one answer a line on stdout:
   {"op": "read", "listening": 1, "count": 3, "timeoutMs": 1000}
       -> {"packets": [{"hex": "...", "mark": 0, "outgoing": false}, ...]}
   {"op": "count", "listening": 1, "at": 28, "quietMs": 500}  -> {"numbers": [of 4 bytes at that place]}
-  {"op": "send", "device": "vn-esp5", "packets": ["..."]}    IP packets, as bpf_redirect gives them
+  {"op": "send", "device": "vn-esp5", "packets": ["..."], "mark": 1}    IP packets, as bpf_redirect gives them
   {"op": "frames", "device": "eth0", "frames": ["..."]}      whole frames
-  {"op": "flood", "device": "vn-esp5", "packet": "...", "at": 28, "count": 1000, "gapUs": 50}
+  {"op": "flood", "device": "vn-esp5", "packet": "...", "mark": 1, "at": 28, "count": 1000, "gapUs": 50}
       each with its number at that place; answers {"sent": ..., "seconds": ...} when all are sent
 """
 import json
@@ -76,6 +76,7 @@ def count(request):
 def send(request):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    s.setsockopt(socket.SOL_SOCKET, SO_MARK, request["mark"])
     for packet in map(bytes.fromhex, request["packets"]):
         s.sendto(packet, (request["device"], protocol(packet)))
     return {}
@@ -91,6 +92,7 @@ def frames(request):
 
 def flood(request):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    s.setsockopt(socket.SOL_SOCKET, SO_MARK, request["mark"])
     packet = bytearray.fromhex(request["packet"])
     to, at = (request["device"], protocol(packet)), request["at"]
     began = time.monotonic()

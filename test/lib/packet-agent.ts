@@ -17,6 +17,7 @@ export interface Captured {
 export interface Flood {
   device: string;
   packet: Buffer;
+  mark: number;
   /** where each packet's number goes */
   at: number;
   count: number;
@@ -56,8 +57,8 @@ export class PacketAgent {
     return (await this.ask<{ numbers: number[] }>(request)).numbers;
   }
 
-  async send(device: string, ...packets: readonly Uint8Array[]): Promise<void> {
-    await this.ask({ op: "send", device, packets: packets.map(hexOf) });
+  async send(device: string, mark: number, ...packets: readonly Uint8Array[]): Promise<void> {
+    await this.ask({ op: "send", device, mark, packets: packets.map(hexOf) });
   }
 
   async frames(device: string, ...frames: readonly Uint8Array[]): Promise<void> {

@@ -112,10 +112,10 @@ const kinds: Row[] = Object.entries(ENCAP_KINDS).map(([kind, { frame, secondPass
     const { lab, output, mark } = context;
     const expected = { nexthop: hopOf(context), frame };
     expectSecure(lab, output, expected);
-    expect(mark).toBe(secondPass ? vnetdMark.MARK_SECURE_PASS : 0);
+    expect(mark).toBe(secondPass ? vnetdMark.MARK_SECURE_PASS : vnetdMark.MARK_ESP);
     if (!secondPass) return;
     const second = lab.run("vnetd_encap", output, { mark });
-    expect(second).toMatchObject({ verdict: "redirect", mark: 0, drops: [] });
+    expect(second).toMatchObject({ verdict: "redirect", mark: vnetdMark.MARK_ESP, drops: [] });
     expectSecure(lab, second.output, expected);
   },
 }));
@@ -266,7 +266,7 @@ const toAll: Row[] = [
     check: (context) => {
       const expected = { nexthop: hopOf(context), frame };
       expectSecure(context.lab, context.output, expected);
-      expect(context.mark).toBe(0);
+      expect(context.mark).toBe(vnetdMark.MARK_ESP);
     },
   })),
   {
@@ -284,7 +284,7 @@ const toAll: Row[] = [
       const frame = packet().eth({ src: GUEST_A, dst: BROADCAST_MAC }).arp();
       expect(mark).toBe(vnetdMark.MARK_SECURE_PASS | vnetdMark.MARK_TO_ALL);
       const second = lab.run("vnetd_encap", output, { mark });
-      expect(second).toMatchObject({ verdict: "redirect", mark: 0, drops: [] });
+      expect(second).toMatchObject({ verdict: "redirect", mark: vnetdMark.MARK_ESP, drops: [] });
       expectSecure(lab, second.output, { nexthop: hopOf(context), frame });
       lab.keys(vnet, PEER, 0);
       const third = lab.run("vnetd_encap", output, { mark });

@@ -19,6 +19,8 @@ import { packet } from "../lib/packet.js";
 import { Namespace, rejectionOf } from "../native/support.js";
 
 const espId = 0x76000000;
+/** of what our programs give to the interface */
+const mark = 0x764e0001;
 const real = {
   4: { a: "10.9.0.1", b: "10.9.0.2" },
   6: { a: "fd09::1", b: "fd09::2" },
@@ -271,9 +273,10 @@ describe("packets", () => {
         ] as const) {
           await oneWay(from, to, { family, spi, suite });
           const wire = await to.packets.listen("eth0", false);
+          const leaving = await from.packets.listen("eth0", false);
           const inside = await to.packets.listen(to.esp.name, true);
           const sent = toNexthop(from, family, 7, 500);
-          await from.packets.send(from.esp.name, sent);
+          await from.packets.send(from.esp.name, mark, sent);
           const [got] = incoming(await to.packets.read(inside, 1));
           expect(got?.mark).toBe(spi);
           const headerBytes = family === 4 ? 20 : 40;
@@ -285,6 +288,10 @@ describe("packets", () => {
           expect(outer[family === 4 ? 9 : 6]).toBe(50);
           expect(outer.readUInt32BE(headerBytes)).toBe(spi);
           expect(outer.includes("known plaintext")).toBe(suite.level === "auth");
+          const left = (await from.packets.read(leaving, 9, 100)).filter(({ bytes }) =>
+            isEsp(bytes),
+          );
+          expect(left.map((each) => [each.outgoing, each.mark])).toEqual([[true, 0]]);
           const numbers = { spi, packets: 1, integrityErrors: 0, replayErrors: 0 };
           expect(await to.ns.run.esp("stats")).toContainEqual(
             expect.objectContaining({ direction: "in", ...pathOf(to, family, 7), ...numbers }),
@@ -301,6 +308,32 @@ describe("packets", () => {
     }
   }
 
+  it("that no program of ours gave to the interface go nowhere, forwarded or sent by a process", async () => {
+    await devices();
+    for (const family of families) await oneWay(a, b, { family, spi: 0x1f00 + family });
+    const inside = await b.packets.listen(b.esp.name, true);
+    const forged = families.map((family) => toNexthop(a, family, 7, 100));
+    await a.packets.send(a.esp.name, 0, ...forged);
+    // by the stack of a host that is a router, from anybody beside it
+    a.ns.exec("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.ipv4.ip_forward=1");
+    const macs = [a.underlay.mac, b.underlay.mac] as const;
+    const frames = forged.map((bytes, index) =>
+      packet()
+        .eth({ dst: macs[0], src: macs[1], type: index === 0 ? 0x0800 : 0x86dd })
+        .payload(bytes)
+        .build(),
+    );
+    await b.packets.frames("eth0", ...frames);
+    await eventually(
+      () => a.ns.exec("cat", "/proc/net/snmp6").match(/Ip6OutForwDatagrams\s+([1-9])/) !== null,
+      { timeoutMs: 10_000, what: "the IPv6 packet to be forwarded" },
+    );
+    await a.packets.send(a.esp.name, mark, ...forged);
+    const got = incoming(await b.packets.read(inside, 3, 500));
+    expect(got.map((each) => each.mark)).toEqual([0x1f04, 0x1f06]);
+    a.ns.exec("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0", "net.ipv4.ip_forward=0");
+  });
+
   it("of several next hops each go by their own SA, and without one nowhere", async () => {
     await devices();
     for (const nexthop of [1, 300, 16_000])
@@ -308,9 +341,9 @@ describe("packets", () => {
     const inside = await b.packets.listen(b.esp.name, true);
     const wire = await b.packets.listen("eth0", false);
     for (const nexthop of [300, 2, 16_000, 1])
-      await a.packets.send(a.esp.name, toNexthop(a, 4, nexthop, 100));
+      await a.packets.send(a.esp.name, mark, toNexthop(a, 4, nexthop, 100));
     const got = incoming(await b.packets.read(inside, 3));
-    expect(got.map(({ mark }) => mark - 0x1000)).toEqual([300, 16_000, 1]);
+    expect(got.map((each) => each.mark - 0x1000)).toEqual([300, 16_000, 1]);
     // nothing else has left, and nothing in clear
     const frames = incoming(await b.packets.read(wire, 4, 200)).map(({ bytes }) => bytes);
     expect(frames.filter(isEsp)).toHaveLength(3);
@@ -340,7 +373,7 @@ describe("the largest packet", () => {
           const [fits, not, last] = [largest, largest + 1, 50].map((bytes) =>
             toNexthop(a, family, 7, bytes),
           );
-          await a.packets.send(a.esp.name, fits!, not!, last!);
+          await a.packets.send(a.esp.name, mark, fits!, not!, last!);
           const got = incoming(await b.packets.read(inside, 2)).map(({ bytes }) => bytes.length);
           expect(got, `${suite.level} ${suite.name} ${mtuBytes}`).toEqual([
             fits!.length,
@@ -359,7 +392,7 @@ describe("the largest packet", () => {
     await oneWay(a, b, { spi: 0x3000 });
     const inside = await b.packets.listen(b.esp.name, true);
     const sent = toNexthop(a, 4, 7, 3000, false);
-    await a.packets.send(a.esp.name, sent);
+    await a.packets.send(a.esp.name, mark, sent);
     const [got] = incoming(await b.packets.read(inside, 1));
     expect(got?.bytes.subarray(20)).toEqual(sent.subarray(20));
     expect(got?.mark).toBe(0x3000);
@@ -380,7 +413,7 @@ describe("new keys", () => {
         const count = 6000;
         const packetOf = toNexthop(a, family, 7, 64);
         const flood = flooder.flood({
-          ...{ device: a.esp.name, packet: packetOf, at, count, gapUs: 500 },
+          ...{ device: a.esp.name, packet: packetOf, mark, at, count, gapUs: 500 },
         });
         const progress = { over: false };
         void flood.then(() => (progress.over = true));
@@ -420,8 +453,8 @@ describe("new keys", () => {
     );
     const inside = await b.packets.listen(b.esp.name, true);
     const [dead, alive] = [8, 7].map((nexthop) => toNexthop(a, 4, nexthop, 100));
-    await a.packets.send(a.esp.name, dead!, alive!);
-    expect(incoming(await b.packets.read(inside, 1)).map(({ mark }) => mark)).toEqual([0x5000]);
+    await a.packets.send(a.esp.name, mark, dead!, alive!);
+    expect(incoming(await b.packets.read(inside, 1)).map((each) => each.mark)).toEqual([0x5000]);
     // the policy is there still, and to be found
     expect((await a.ns.run.esp("policies")).map(({ spi }) => spi).sort()).toEqual([0x5000, 0x5001]);
     await a.ns.run.esp("removeOut", pathOf(a, 4, 8), 0x5001, true);
@@ -438,7 +471,7 @@ describe("hostile packets", () => {
       await oneWay(a, b, { family, spi });
       const wire = await b.packets.listen("eth0", false);
       const inside = await b.packets.listen(b.esp.name, true);
-      await a.packets.send(a.esp.name, toNexthop(a, family, 7, 100));
+      await a.packets.send(a.esp.name, mark, toNexthop(a, family, 7, 100));
       const frame = await espFrame(b, wire);
       const tampered = Buffer.from(frame);
       tampered[tampered.length - 1]! ^= 1;
