@@ -694,10 +694,16 @@ const esp4 = (src = PEER, more: object = {}): PacketBuilder =>
     .eth({ src: "02:00:0a:42:01:09", dst: "02:00:0a:42:01:01" })
     .ipv4({ src, dst: "10.66.1.1", protocol: ESP, ...more });
 /** IPv6 of the lab's addresses, with what stands between the header and ESP */
-const esp6 = (src: string, nextHeader: number, between: string, spi = SPI_IN): Buffer =>
+const esp6 = (
+  src: string,
+  nextHeader: number,
+  between: string,
+  spi = SPI_IN,
+  dst = "fd66::a42:101",
+): Buffer =>
   packet()
     .eth({ src: "02:00:0a:42:01:09", dst: "02:00:0a:42:01:01" })
-    .ipv6({ src, dst: "fd66::a42:101", nextHeader })
+    .ipv6({ src, dst, nextHeader })
     .payload(Buffer.concat([hex(between), spiBytes(spi)]))
     .build();
 const PEER6 = "fd66::a42:109";
@@ -750,6 +756,18 @@ const espPackets: Esp[] = [
     "udp6",
     esp6(OTHER6, 43, "3c02020000000000 00000000000000000000000000000000 3200010400000000"),
     true,
+  ],
+  [
+    "from another, by way of this host, with a routing header",
+    "udp6",
+    esp6(OTHER6, 43, "3202020000000000 00000000000000000000000000000000", SPI_IN, "fd66::a42:177"),
+    true,
+  ],
+  [
+    "from another to another, which this one forwards",
+    "udp6",
+    esp6(OTHER6, ESP, "", SPI_IN, "fd66::a42:177"),
+    false,
   ],
   ["from another, in a first fragment", "udp6", esp6(OTHER6, 44, "3200000112345678"), true],
   [

@@ -22,7 +22,7 @@ beforeAll(async () => {
   lan.exec("ip", "link", "set", "br0", "up");
   for (const end of ends) {
     await end.start(lan.name);
-    lan.exec("ip", "link", "set", end.name, "master", "br0", "up");
+    lan.exec("ip", "link", "set", "dev", end.name, "master", "br0", "up");
   }
   const place = {
     tryExec: () => Promise.reject(new Error("not used")),
