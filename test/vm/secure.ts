@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the tests of secure vnets begin with: hosts that share a key, and what the kernel holds of theirs. */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync } from "node:fs";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { eventually, type Host, type Lab } from "../lib/lab.js";
-import type { StatusInfo } from "../../src/api/contract.js";
+import type { Method, Params, Result, StatusInfo, VnetParameters } from "../../src/api/contract.js";
 import { requestOnce } from "../../src/api/client.js";
-import { attachedHosts } from "../netns/world.js";
+import { printKeyFile } from "../../src/base/vnet-key.js";
+import { attachedHosts, startDaemon } from "../netns/world.js";
 
 /** hellos every second, so that tests of members need not wait */
 export const quick = "helloSeconds: 1\n";
@@ -80,4 +81,54 @@ export interface Sa {
 export async function stateLines(host: Host): Promise<string[]> {
   const { stdout } = await host.exec("ip xfrm state");
   return stdout.split("\n").filter((line) => line.includes("proto esp"));
+}
+
+// ---- without commands: starting Node takes seconds on an emulated machine
+
+/** One request by the socket. */
+export function ask<M extends Method>(
+  { runDir }: Host,
+  method: M,
+  params: Params<M>,
+): Promise<Result<M>> {
+  return requestOnce({ runDir, answerTimeoutMs: 120_000 }, method, params);
+}
+
+export function writeKey(file: string, secret: Uint8Array): void {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  writeFileSync(file, printKeyFile(secret), { mode: 0o600 });
+}
+
+/** As keyedHosts(), at 10.66.1.1, .2 …, attached by their configuration. `secret` is theirs by default. */
+export async function quickHosts(
+  lab: Lab,
+  names: readonly string[],
+  { secret, config = quick }: { secret: Uint8Array; config?: string },
+): Promise<Host[]> {
+  const hosts: Host[] = [];
+  for (const [index, name] of names.entries()) {
+    const host = await lab.host(name, { underlay: `10.66.1.${index + 1}/24` });
+    writeKey(defaultKeyOf(host), secret);
+    hosts.push(host);
+  }
+  await Promise.all(
+    hosts.map((host) =>
+      startDaemon(host, { config: `${config}attach: [eth0]\n`, readyTimeoutMs: 60_000 }),
+    ),
+  );
+  return hosts;
+}
+
+/** As secureVnet(): an interface in no bridge, with 10.ID.0.N on host number N. */
+export async function quickVnet(
+  hosts: readonly Host[],
+  id: string,
+  parameters: Partial<VnetParameters> = {},
+): Promise<void> {
+  for (const [index, host] of hosts.entries()) {
+    await ask(host, "vnetCreate", {
+      parameters: { id, bridge: "none", vnetif: `vnif${id}`, security: "conf", ...parameters },
+    });
+    await host.exec(`ip addr add 10.${id}.0.${index + 1}/24 dev vnif${id}`);
+  }
 }
