@@ -541,7 +541,7 @@ static __always_inline __u32 may_leave(struct __sk_buff *skb, struct encap *e, s
 {
 	if (likely(e->to.underlay) || e->fast || e->other_family || e->piece)
 		return VNETD_OK;
-	if (is_ip(skb) && carries_itself(skb, v->handle))
+	if (is_ip(skb) && carries_itself(skb, v->handle, e->vnet->security))
 		return VNETD_DROP_CARRIES_ITSELF;
 	return e->probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
 }

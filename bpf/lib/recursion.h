@@ -20,8 +20,8 @@ struct recursion_walk {
 	union address destination;
 	/* 0: a later fragment, which has none */
 	__be16 port;
-	/* EtherIP of vnet, which has none either */
-	bool etherip;
+	/* EtherIP of vnet, or ESP, which have none either */
+	bool portless;
 	bool found;
 	/* of the vnet that it is in */
 	__u32 handle;
@@ -55,7 +55,7 @@ static long is_packet_of(__u32 index, void *context)
 	    !(underlay->family == VNETD_FAMILY_IPV6 && is_link_local(&walk->source)) &&
 	    !(to_group && is_host(walk, underlay->ifindex)))
 		return 0;
-	if (walk->etherip)
+	if (walk->portless)
 		walk->found = true;
 	else if (walk->port)
 		walk->found = walk->port == underlay->port;
@@ -109,8 +109,11 @@ static __always_inline __u32 recursion_headers(struct __sk_buff *skb, struct rec
 	return protocol;
 }
 
-/* Only for IP frames that go to the group: a host's MAC that is known lives elsewhere. */
-CHECKED_ONCE int carries_itself(struct __sk_buff *skb, __u32 handle)
+/*
+ * Only for IP frames that go to the group: a host's MAC that is known lives elsewhere. ESP is what carries
+ * a secure vnet; in others it is a guest's.
+ */
+CHECKED_ONCE int carries_itself(struct __sk_buff *skb, __u32 handle, __u32 secure)
 {
 	struct recursion_walk walk = { .handle = handle };
 	__u32 offset = 0, protocol;
@@ -118,14 +121,15 @@ CHECKED_ONCE int carries_itself(struct __sk_buff *skb, __u32 handle)
 	__be16 word = 0;
 
 	protocol = recursion_headers(skb, &walk, &offset, &later);
-	if (protocol != IPPROTO_UDP && protocol != VNETD_ETHERIP_PROTOCOL)
+	if (protocol != IPPROTO_UDP && protocol != VNETD_ETHERIP_PROTOCOL &&
+	    !(secure && protocol == IPPROTO_ESP))
 		return false;
-	walk.etherip = protocol == VNETD_ETHERIP_PROTOCOL && !later;
-	if (!later) {
+	walk.portless = protocol == IPPROTO_ESP || (protocol == VNETD_ETHERIP_PROTOCOL && !later);
+	if (!later && protocol != IPPROTO_ESP) {
 		/* the destination port, or EtherIP's version */
-		if (bpf_skb_load_bytes(skb, offset + (walk.etherip ? 0 : 2), &word, sizeof(word)))
+		if (bpf_skb_load_bytes(skb, offset + (walk.portless ? 0 : 2), &word, sizeof(word)))
 			return false;
-		if (walk.etherip && word == bpf_htons(VNETD_ETHERIP_VERSION_RFC3378))
+		if (walk.portless && word == bpf_htons(VNETD_ETHERIP_VERSION_RFC3378))
 			return false;
 		walk.port = word;
 	}

@@ -291,6 +291,23 @@ const toAll: Row[] = [
       expect(third).toMatchObject({ verdict: "drop", drops: [{ reason: "no_keys" }] });
     },
   },
+  ...([true, false] as const).map((isSecure): Row => ({
+    ...secure,
+    description: `${isSecure ? "carries_itself" : "in clear, a guest's"}: ESP of a host of the underlay`,
+    forms: ["udp4"],
+    program: "vnetd_encap",
+    vnet: isSecure ? CONF : {},
+    setup: ({ lab, vnet }) => lab.secureMembers(vnet, [lab.keys(vnet, PEER)]),
+    input: packet()
+      .eth({ src: GUEST_A, dst: "02:00:0a:42:01:0a" })
+      .ipv4({ src: PEER, dst: THIRD, protocol: 50 })
+      .payload(60),
+    ...(isSecure
+      ? { verdict: "drop", reasons: ["carries_itself"] }
+      : { verdict: "redirect", flooded: 1 }),
+    learned,
+    anyEvents: true,
+  })),
   {
     ...secure,
     description: "storm: what goes to all members has the vnet's budget",

@@ -29,7 +29,7 @@ beforeAll(async () => {
     spawn: (command: readonly string[]) =>
       new Background(["nsenter", `--net=/run/netns/${lan.name}`, ...command]),
   };
-  capture = await Capture.start(place as never, "br0");
+  capture = await Capture.start(place, "br0");
 }, 120_000 * timeFactor);
 afterAll(async () => {
   for (const end of ends) await end.close();
@@ -42,11 +42,22 @@ interface Ping {
   /** path MTU discovery: do or dont */
   df?: "do" | "dont";
   count?: number;
+  /** none of them is to arrive */
+  lost?: boolean;
 }
 
 async function ping(from: SecureEnd, to: string, options: Ping = {}): Promise<PingResult> {
-  const { size = 56, df = "dont", count = 3 } = options;
-  const argv = ["ping", "-n", "-c", String(count), "-i", "0.2", "-W", String(2 * timeFactor)];
+  const { size = 56, df = "dont", lost = false, count = lost ? 2 : 3 } = options;
+  const argv = [
+    "ping",
+    "-n",
+    "-c",
+    String(count),
+    "-i",
+    "0.2",
+    "-W",
+    String(lost ? 2 : 2 * timeFactor),
+  ];
   argv.push("-p", plaintext, "-s", String(size), "-M", df, to);
   const { stdout } = await from.tryExec(argv);
   return parsePing(stdout);
@@ -69,10 +80,8 @@ function seen(): { plaintext: number; vudp: number; esp: number } {
 
 const configurations: [family: Family, suite: Suite][] = [
   [4, suiteOf("conf", "sha1")],
-  [4, suiteOf("auth", "sha1")],
-  [4, suiteOf("conf", "gcm")],
-  [6, suiteOf("conf", "sha1")],
-  [6, suiteOf("auth", "gcm")],
+  [4, suiteOf("auth", "gcm")],
+  [6, suiteOf("auth", "sha1")],
   [6, suiteOf("conf", "gcm256")],
 ];
 let nextSpi = 0x80001000;
@@ -106,8 +115,8 @@ describe.each(configurations)("over IPv%i, %o", (family, suite) => {
   });
 
   it("TCP, and UDP by super-frames", async () => {
-    await transfer(a, b, b.guest(4), 2_000_000);
-    await transfer(b, a, a.guest(6), 500_000);
+    await transfer(a, b, b.guest(4), 500_000);
+    await transfer(b, a, a.guest(6), 200_000);
     const lengths = await superDatagrams(a, b, b.guest(4), {
       ...{ segmentBytes: 1200, superBytes: 30_000, times: 3 },
     });
@@ -127,7 +136,7 @@ describe.each(configurations)("over IPv%i, %o", (family, suite) => {
         df: "do",
       });
       expect(result, result.text).toMatchObject({ received: 3 });
-      await transfer(a, b, "192.168.5.2", 300_000);
+      await transfer(a, b, "192.168.5.2", 100_000);
     } finally {
       for (const end of [a, b]) end.ns.exec("ip", "link", "del", "vn0.5");
     }
@@ -147,8 +156,8 @@ describe.each(configurations)("over IPv%i, %o", (family, suite) => {
   });
 
   it(`what is too large and may be fragmented ${family === 4 ? "arrives" : "is counted"}`, async () => {
-    const large = await ping(a, b.guest(4), { size: 5000, count: 2 });
-    expect(large, large.text).toMatchObject({ received: family === 4 ? 2 : 0 });
+    const large = await ping(a, b.guest(4), { size: 5000, lost: family === 6 });
+    expect(large, large.text).toMatchObject({ received: family === 4 ? 3 : 0 });
     const { too_big: tooBig = 0 } = await a.drops();
     expect(tooBig).toBeGreaterThan(family === 4 ? 0 : 1);
     for (const end of ends) end.vnetifMtu(mtuOf(suite, family));
@@ -160,10 +169,10 @@ describe.each(configurations)("over IPv%i, %o", (family, suite) => {
     await a.ns.run.esp("removeOut", path, spi, true);
     // the map says that there are keys: the kernel knows better
     await a.sendBy(b, family, spi);
-    expect(await ping(a, b.guest(4), { count: 2 })).toMatchObject({ received: 0 });
+    expect(await ping(a, b.guest(4), { lost: true })).toMatchObject({ received: 0 });
     await a.sendBy(b, family, 0);
     const before = (await a.drops())["no_keys"] ?? 0;
-    expect(await ping(a, b.guest(4), { count: 2 })).toMatchObject({ received: 0 });
+    expect(await ping(a, b.guest(4), { lost: true })).toMatchObject({ received: 0 });
     expect((await a.drops())["no_keys"] ?? 0).toBeGreaterThan(before);
   });
 

@@ -106,8 +106,10 @@ export class SecureEnd implements Place {
     const ip = (...args: string[]): string => this.ns.exec("ip", ...args);
     ip("link", "add", "eth0", "type", "veth", "peer", "name", this.name, "netns", lan);
     ip("link", "add", "vn0", "type", "veth", "peer", "name", "vn0p");
-    for (const [a, b] of [["os0", "os1"]] as const)
-      ip("link", "add", a, "mtu", "65535", "type", "veth", "peer", "name", b, "mtu", "65535");
+    const large = ["mtu", "65535"];
+    ip("link", "add", "os0", ...large, "type", "veth", "peer", "name", "os1", ...large);
+    // as the daemon makes them: the kernel says nothing of its own there
+    for (const device of ["vn0p", "os0", "os1"]) ip("link", "set", device, "addrgenmode", "none");
     for (const device of ["lo", "eth0", "vn0p", "os0", "os1"]) ip("link", "set", device, "up");
     ip("link", "set", "vn0", "up");
     ip("addr", "add", `${this.own(4)}/24`, "dev", "eth0");
