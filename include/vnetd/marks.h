@@ -3,8 +3,9 @@
  * skb->mark: every value of ours, in one place.
  *
  * A frame carries one of these only between two of our own programs, on devices that vnetd
- * made. It is cleared before the frame leaves to an underlay device, to a bridge or to a guest,
- * and a frame that comes from a guest with such a value is cleared before anything reads it.
+ * made. It is cleared before the frame leaves to an underlay device (by the SA, where it goes by
+ * one), to a bridge or to a guest, and a frame that comes from a guest with such a value is cleared
+ * before anything reads it.
  *
  * On an xfrm interface the mark of what the kernel has decrypted is the SPI of its SA (struct
  * vnetd_spi), which is any number; it is cleared there in the same way.
