@@ -89,6 +89,7 @@ export class Security {
   private readonly rotations: Rotations;
   private readonly answers = new TokenBucket(answersPerSecond);
   private timer: NodeJS.Timeout | undefined;
+  private dueMs = 0;
   private readonly watch: SaWatch;
 
   constructor(
@@ -425,20 +426,20 @@ export class Security {
 
   // ---- time
 
+  /** Soon while exchanges run. What is due is not put off by what comes in between, however much it is. */
   private schedule(): void {
     const busy = [...this.vnets.values()].some((each) => each.isBusy);
+    const dueMs = nowMs() + (busy ? busyTickMs : idleTickMs);
     if (this.timer !== undefined) {
-      if (!busy) return;
+      if (dueMs >= this.dueMs) return;
       clearTimeout(this.timer);
     }
-    this.timer = setTimeout(
-      () => {
-        this.timer = undefined;
-        this.tick();
-        this.schedule();
-      },
-      busy ? busyTickMs : idleTickMs,
-    );
+    this.dueMs = dueMs;
+    this.timer = setTimeout(() => {
+      this.timer = undefined;
+      this.tick();
+      this.schedule();
+    }, dueMs - nowMs());
   }
 
   private tick(): void {

@@ -407,8 +407,18 @@ describe("key messages", () => {
         m.datagram(keysMessage(vnet, addressM, forged)),
       ];
     }).flat();
+    const toM = await a.capture("eth0", `udp port 1798 and dst host ${addressM}`);
     const flood = m.flood(frames, 400);
     await eventually(async () => total(await drops(a)) > total(counted) + 400);
+    // who does not answer is asked again, however much comes in between
+    const silent = { vnet: "98", address: addressM, hostId: randomBytes(16).toString("hex") };
+    const signed = { secrets: secretsIn("98"), suiteId: auth.id };
+    await m.send(m.datagram(helloMessage(silent, signed)));
+    const asked = (): number =>
+      recorded(toM).filter(
+        ({ keys }) => keys?.type === "init" && keys.receiver.equals(own(silent.hostId)),
+      ).length;
+    await eventually(() => asked() >= 3, { everyMs: 200, what: "key messages that are repeated" });
     await quickVnet([a, b], "97");
     await reaches(a, "10.97.0.2");
     await reaches(b, "10.98.0.1");
