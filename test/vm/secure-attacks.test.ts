@@ -395,6 +395,11 @@ describe("key messages", () => {
     const before = memory();
     const counted = await drops(a);
     const strange = { secrets: secretsIn("97", stranger), suiteId: auth.id };
+    // as b would have said it, were this its address: somebody may have recorded such a one
+    const ofBefore = helloMessage(
+      { vnet: "97", address: addressM, hostId: idOfB },
+      { secrets: secretsIn("97"), suiteId: suiteOf("conf", "sha1").id },
+    );
     const frames = Array.from({ length: 300 }, (_, at) => {
       const vnet = at % 2 === 0 ? "97" : "98";
       const said = { vnet, address: addressM };
@@ -405,6 +410,7 @@ describe("key messages", () => {
         m.datagram(helloMessage(said, strange)),
         m.datagram(keysMessage(vnet, addressB, forged), addressB),
         m.datagram(keysMessage(vnet, addressM, forged)),
+        ...(at % 4 === 0 ? [m.datagram(ofBefore)] : []),
       ];
     }).flat();
     const toM = await a.capture("eth0", `udp port 1798 and dst host ${addressM}`);

@@ -25,6 +25,9 @@ import type { Context } from "../context.js";
 import { pathKey, type Leftover } from "./leftovers.js";
 import { SecurePath, type PathEnds } from "./path.js";
 
+/** so long the first address that a host says hello from is tried, before another one is */
+const triedMs = 10_000;
+
 export interface SecureConfig {
   suite: Suite;
   /** the one that the host would rather use first; more than one while a vnet changes its secret */
@@ -325,8 +328,10 @@ export class SecureVnet {
     const known = place.paths.get(host);
     if (known?.path.ends.peer === address) return known;
     if (known !== undefined) {
-      // by one address for each place; another one is taken when there are no keys by the first
-      if (known.path.spiOut !== 0) return undefined;
+      // by one address for each place; another one is taken when there are no keys by the first, for a while: a
+      // hello that somebody repeats, of where the host once was, must not end what has just begun
+      const isTried = nowMs - known.waitingSinceMs >= triedMs;
+      if (known.path.spiOut !== 0 || !isTried) return undefined;
       this.closePath(place, host);
     }
     const ends = { own: place.own, peer: address, device: place.ifindex };
