@@ -291,6 +291,10 @@ struct vnetd_spi {
 	__u32 gen;
 	/* enum vnetd_security: what it was made for */
 	__u32 security;
+	/* for the daemon alone, which may have been started since with another configuration: the suite, and the
+	 * id of the vnet's secret */
+	__u32 suite;
+	__u8 key_id[8];
 };
 
 /* map secure_members: HASH, vnetd_member_key -> this. A secure vnet's members, which group frames go to one
@@ -699,7 +703,7 @@ VNETD_SIZE(vnetd_fdb_entry, 48);
 VNETD_SIZE(vnetd_event_varp, 48 + VNETD_VARP_MAX_LEN);
 VNETD_SIZE(vnetd_event_mac, 40);
 VNETD_SIZE(vnetd_control, 120);
-VNETD_SIZE(vnetd_spi, 40);
+VNETD_SIZE(vnetd_spi, 52);
 VNETD_SIZE(vnetd_secure_member, 8);
 VNETD_SIZE(vnetd_event_peer, 24);
 VNETD_SIZE(vnetd_peer, 48);

@@ -33,8 +33,9 @@ import { notSent, refuse } from "./refusals.js";
 import { Differences } from "./security/differences.js";
 import { secureVnetInfo } from "./security/key-views.js";
 import { Rotations } from "./security/rotations.js";
-import { takeLeftovers, type Leftover } from "./security/leftovers.js";
+import { takeLeftovers, type Leftover, type SecureSlot } from "./security/leftovers.js";
 import { named } from "./security/named.js";
+import type { PathEnds } from "./security/path.js";
 import { SaWatch } from "./security/sa-watch.js";
 import { SecureVnet, type KeyedPath, type PathEndsOf } from "./security/secure-vnet.js";
 import type { Underlay, Underlays } from "./underlays.js";
@@ -112,18 +113,20 @@ export class Security {
 
   // ---- start, devices, stop
 
-  /** After vnets and devices are there: takes over what an earlier daemon left. */
+  /** After vnets and devices are there: takes over what an earlier daemon left, and removes what nobody needs. */
   start(): void {
-    const secure = new Map(this.secureVnets().map((vnet) => [vnet.handle, vnet]));
+    const { maps, log, native } = this.context;
+    const secure = new Map(this.secureVnets().map((vnet) => [vnet.handle, slotOf(vnet)]));
+    const devices = native.linkList().some(({ alias }) => alias === espAlias);
     // a host that never had a secure vnet is not asked for its SAs: the kernel may have none
-    const { maps, log } = this.context;
-    if (maps.spis().size > 0 || secure.size > 0) {
+    if (devices || maps.spis().size > 0 || secure.size > 0) {
       try {
         for (const leftover of takeLeftovers(this.context, this.esp, secure)) this.adopt(leftover);
+        for (const spi of maps.spis().keys()) this.spis.reserve(spi);
+        this.esp.removeAll(this.wantedDevices());
       } catch (error) {
         log.error(`SAs of an earlier daemon: ${String(error)}`);
       }
-      for (const spi of maps.spis().keys()) this.spis.reserve(spi);
     }
     this.sync();
     this.schedule();
@@ -136,11 +139,7 @@ export class Security {
 
   /** The interfaces are what vnets and devices want. */
   sync(): void {
-    const wanted = new Set(
-      this.secureVnets().length === 0
-        ? []
-        : this.parts.underlays.list().flatMap(({ ifindex }) => (ifindex === 0 ? [] : [ifindex])),
-    );
+    const wanted = this.wantedDevices();
     const before = JSON.stringify([...this.devices]);
     for (const [ifindex, device] of [...this.devices]) {
       if (wanted.has(ifindex)) continue;
@@ -487,21 +486,21 @@ export class Security {
       const waitsMs = now - each.waitingSinceMs;
       if (each.path.spiOut === 0 && waitsMs > patienceMs)
         return [
-          `${prefix} no keys with ${who} for ${String(Math.round(waitsMs / 1000))} s: it is heard, and does not answer key messages (1798/udp)`,
+          `${prefix} no keys with ${who} for ${String(Math.round(waitsMs / 1000))} s: it said hello, and does not answer key messages (1798/udp)`,
         ];
       const silent =
         each.path.spiOut !== 0 && each.keyedAtMs !== 0 && now - each.keyedAtMs > patienceMs;
-      if (!silent || !this.isUnheard(secure, each)) return [];
+      if (!silent || this.isHeard(secure.vnet.handle, each.host, each.path.ends)) return [];
       return [
         `${prefix} keys are agreed on with ${who}, and no ESP packet of it arrives: does a firewall in between drop protocol 50?`,
       ];
     });
   }
 
-  /** Whether a host that has keys was never heard by them. */
-  private isUnheard(secure: SecureVnet, { host, path: { ends } }: KeyedPath): boolean {
-    return !this.parts
-      .membersOf(secure.vnet.handle)
+  /** Whether a host says hello by the SAs of a path. */
+  private isHeard(handle: number, host: string, ends: PathEnds): boolean {
+    return this.parts
+      .membersOf(handle)
       .some(
         ({ hostId, paths }) =>
           hostId === host &&
@@ -521,6 +520,8 @@ export class Security {
         send: (ends, message) => this.sendKeys(vnet.handle, ends, message),
         keyed: (path) => this.keyed(vnet.handle, path),
         primaryOf: (handle, host) => this.primaryOf(handle, host),
+        isHeard: (handle, host, ends) => this.isHeard(handle, host, ends),
+        silentMs: 3 * context.config.helloSeconds * 1000,
       },
       { slot: vnet.slot, handle: vnet.handle, id: vnet.id },
       vnet.secure,
@@ -528,6 +529,13 @@ export class Security {
     this.vnets.set(vnet.handle, made);
     this.schedule();
     return made;
+  }
+
+  /** Underlay devices that have an xfrm interface. */
+  private wantedDevices(): Set<number> {
+    if (this.secureVnets().length === 0) return new Set();
+    const all = this.parts.underlays.list().map(({ ifindex }) => ifindex);
+    return new Set(all.filter((ifindex) => ifindex !== 0));
   }
 
   private adopt(leftover: Leftover): void {
@@ -595,4 +603,9 @@ function placeOf({
   return state.address === null || ifindex === 0
     ? undefined
     : { ifindex, family, own: state.address };
+}
+
+function slotOf({ slot, handle, secure }: RunningVnet): SecureSlot {
+  if (secure === undefined) throw new Error(`vnet ${String(handle)} is not secure`);
+  return { slot, handle, suite: secure.suite, keyIds: secure.keys.map(({ id }) => id) };
 }

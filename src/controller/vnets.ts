@@ -395,13 +395,16 @@ export class Vnets {
     }
   }
 
-  private bringUp({ config }: Vnet, known: VnetSlot | undefined): RunningVnet {
+  private bringUp({ config, running: before }: Vnet, known: VnetSlot | undefined): RunningVnet {
     const { native, hostId, table } = this.context;
     const { id, vnetif, bridge, security } = config;
     // What older maps know of it must not go on in clear, whatever comes: the programs drop what is not "none".
     if (known !== undefined && security !== "none")
       table.setSecurity(known, securityLevels[security]);
-    const secure = secureConfigOf(this.context, config, this.parts.espProblem);
+    // keys that are in use stay, whatever became of their file: key-rotate changes them
+    const secure =
+      (security === "none" ? undefined : before?.secure) ??
+      secureConfigOf(this.context, config, this.parts.espProblem);
     if (known === undefined && this.isForeign(id)) {
       throw new VnetdError(
         "NAME_IN_USE",

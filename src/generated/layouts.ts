@@ -941,10 +941,12 @@ export interface VnetdSpi {
   nexthop: number;
   gen: number;
   security: number;
+  suite: number;
+  keyId: Uint8Array;
 }
 
 export const VnetdSpi = {
-  size: 40,
+  size: 52,
   fields: {
     source: { offset: 0, size: 16, type: "u8", count: 16 },
     ifindex: { offset: 16, size: 4, type: "u32" },
@@ -953,6 +955,8 @@ export const VnetdSpi = {
     nexthop: { offset: 28, size: 4, type: "u32" },
     gen: { offset: 32, size: 4, type: "u32" },
     security: { offset: 36, size: 4, type: "u32" },
+    suite: { offset: 40, size: 4, type: "u32" },
+    keyId: { offset: 44, size: 8, type: "u8", count: 8 },
   },
 } as const;
 
@@ -964,16 +968,18 @@ export function writeVnetdSpi(out: Buffer, value: VnetdSpi, offset = 0): void {
   out.writeUInt32LE(value.nexthop, offset + 28);
   out.writeUInt32LE(value.gen, offset + 32);
   out.writeUInt32LE(value.security, offset + 36);
+  out.writeUInt32LE(value.suite, offset + 40);
+  putBytes(out, value.keyId, offset + 44, 8, "keyId");
 }
 
 export function encodeVnetdSpi(value: VnetdSpi): Buffer {
-  const out = Buffer.alloc(40);
+  const out = Buffer.alloc(52);
   writeVnetdSpi(out, value);
   return out;
 }
 
 export function decodeVnetdSpi(buf: Buffer, offset = 0): VnetdSpi {
-  atLeast(buf, offset, 40, "vnetd_spi");
+  atLeast(buf, offset, 52, "vnetd_spi");
   return {
     source: Buffer.from(buf.subarray(offset, offset + 16)),
     ifindex: buf.readUInt32LE(offset + 16),
@@ -982,6 +988,8 @@ export function decodeVnetdSpi(buf: Buffer, offset = 0): VnetdSpi {
     nexthop: buf.readUInt32LE(offset + 28),
     gen: buf.readUInt32LE(offset + 32),
     security: buf.readUInt32LE(offset + 36),
+    suite: buf.readUInt32LE(offset + 40),
+    keyId: Buffer.from(buf.subarray(offset + 44, offset + 52)),
   };
 }
 

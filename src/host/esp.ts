@@ -139,14 +139,14 @@ export class EspHost {
 
   /** No error when it is gone. */
   removeIn(path: EspPath, spi: number): void {
-    this.removeState({ destination: path.own, spi });
+    this.removeState({ destination: path.own, spi }, path);
   }
 
   /** With the policy when it is the current one: nothing goes to that next hop then. */
   removeOut(path: EspPath, spi: number, isCurrent: boolean): void {
     if (isCurrent)
       kernel(`policy for ${path.peer}`, () => this.native.xfrmPolicyDelete(policyId(path)));
-    this.removeState({ destination: path.peer, spi });
+    this.removeState({ destination: path.peer, spi }, path);
   }
 
   /** All SAs of ours. */
@@ -182,11 +182,15 @@ export class EspHost {
     }
   }
 
-  /** By its destination and SPI alone the kernel would delete whosoever's it is. */
-  private removeState(id: XfrmStateId): void {
+  /**
+   * By its destination and SPI alone the kernel would delete whosoever's it is: another program's, or
+   * that of another vnet, whose SPI a member of this one may have named as its own.
+   */
+  private removeState(id: XfrmStateId, path: EspPath): void {
+    const { ifId: wanted, reqid } = common(path);
     kernel(`removing the SA to ${id.destination}`, () => {
-      const { ifId } = this.native.xfrmStateGet(id) ?? {};
-      if (deviceOfIfId(ifId) !== undefined) this.native.xfrmStateDelete(id);
+      const found = this.native.xfrmStateGet(id);
+      if (found?.ifId === wanted && found.reqid === reqid) this.native.xfrmStateDelete(id);
     });
   }
 

@@ -687,6 +687,8 @@ export class BpfLab {
       slot: vnet.slot,
       ...this.keys(vnet, host),
       security: vnetdSecurity.SECURITY_CONF,
+      // the daemon's alone
+      ...{ suite: 0, keyId: Buffer.alloc(8) },
       ...rest,
     };
     this.native.mapUpdate(this.map("spis"), u32(spi), encodeVnetdSpi(record));

@@ -74,7 +74,13 @@ it("hosts keep their numbers and keys, SAs and members what they name", () => {
     const { nexthop, gen } = made[number - 1]!;
     // of 7 the record was given to another host since
     const record = { nexthop, gen: number === 7 ? gen + 1 : gen, source: host(number), ifindex };
-    old.maps.setSpi(0x1000 + number, { ...record, ...vnet, security: 2 });
+    old.maps.setSpi(0x1000 + number, {
+      ...record,
+      ...vnet,
+      security: 2,
+      suite: 2,
+      keyId: Buffer.alloc(8, 7),
+    });
   }
   old.maps.setSecureMembers(vnet.handle, [
     { nexthop: 5, gen: made[4]!.gen },

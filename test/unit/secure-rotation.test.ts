@@ -84,6 +84,8 @@ class Host {
         },
         keyed: () => undefined,
         primaryOf: () => undefined,
+        isHeard: () => true,
+        silentMs: 90_000,
       },
       { slot: 1, handle: 1, id: parseVnetId("97") },
       { suite, keys },

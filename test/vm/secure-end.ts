@@ -263,6 +263,7 @@ export class SecureEnd implements Place {
       ifindex: path.device,
       ...{ handle, slot, ...(await this.nexthop(peer, family)) },
       security: suite.level === "auth" ? SECURITY_AUTH : SECURITY_CONF,
+      ...{ suite: suite.id, keyId: Buffer.alloc(8) },
     };
     await this.ns.run.mapUpdate(this.map("spis"), u32(spi), encodeVnetdSpi(record));
   }

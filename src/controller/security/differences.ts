@@ -11,7 +11,8 @@ export interface Difference {
   text: string;
 }
 
-const maxDifferences = 256;
+const maxDifferences = 1024;
+const maxOfVnet = 32;
 
 export class Differences {
   private readonly seen = new Map<string, Difference & { atMs: number }>();
@@ -22,9 +23,17 @@ export class Differences {
   note(difference: Difference, nowMs: number): boolean {
     const key = keyOf(difference);
     const known = this.seen.get(key);
-    if (known === undefined && this.seen.size >= maxDifferences) return false;
+    if (known === undefined && !this.makeRoom(difference.handle)) return false;
     this.seen.set(key, { ...difference, atMs: nowMs });
     return known?.text !== difference.text;
+  }
+
+  /** A vnet has room of its own; what was said longest ago goes first. */
+  private makeRoom(handle: number): boolean {
+    const own = [...this.seen].filter(([, each]) => each.handle === handle);
+    const [oldest] = own.sort(([, one], [, other]) => one.atMs - other.atMs);
+    if (own.length >= maxOfVnet && oldest !== undefined) this.seen.delete(oldest[0]);
+    return this.seen.size < maxDifferences;
   }
 
   settled(handle: number, host: string): void {

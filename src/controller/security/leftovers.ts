@@ -3,11 +3,13 @@
  * What a daemon before this one left of SAs: those that traffic goes by are kept until new ones take their place; the
  * rest, and records that name SAs that are gone, are removed. SAs of others are never looked at.
  */
-import { addressToText, parseAddress } from "../../base/address.js";
+import { addressToText } from "../../base/address.js";
+import type { Suite } from "../../base/suite.js";
 import type { Context } from "../context.js";
 import type { EspHost, EspSa } from "../../host/esp.js";
 import type { VnetSlot } from "../../dataplane/vnet-table.js";
-import type { PathEnds } from "./path.js";
+import type { VnetdSpi } from "../../generated/layouts.js";
+import { securityOf, type PathEnds } from "./path.js";
 
 /** A path that frames go by, of which no session is known. */
 export interface Leftover {
@@ -23,11 +25,18 @@ export function pathKey({ peer, device }: { peer: string; device: number }): str
   return `${String(device)} ${peer}`;
 }
 
-/** `secure`: the secure vnets that run, by handle. */
+/** A secure vnet that runs, and what its SAs must have been made for to be kept. */
+export interface SecureSlot extends VnetSlot {
+  suite: Suite;
+  /** all that are accepted */
+  keyIds: readonly string[];
+}
+
+/** `secure`: by handle. */
 export function takeLeftovers(
   context: Context,
   esp: EspHost,
-  secure: ReadonlyMap<number, VnetSlot>,
+  secure: ReadonlyMap<number, SecureSlot>,
 ): Leftover[] {
   const { maps } = context;
   const found = new Map<string, Leftover>();
@@ -45,10 +54,48 @@ export function takeLeftovers(
     if (sa.direction === "in") leftover.spisIn.push(sa.spi);
     else leftover.spiOut = sa.spi;
   }
+  dropUnsuited(context, esp, found, secure);
   const inward = new Set(sas.filter(({ direction }) => direction === "in").map(({ spi }) => spi));
   for (const spi of maps.spis().keys()) if (!inward.has(spi)) maps.deleteSpi(spi);
   forgetLost(context, new Set([...found.values()].map(({ spiOut }) => spiOut)));
+  // of SAs whose time ran out while nobody looked
+  for (const policy of esp.policies())
+    if (maps.nexthop(policy.nexthop)?.spi !== policy.spi) esp.removeOut(policy, policy.spi, true);
   return [...found.values()];
+}
+
+/**
+ * Both ways go together: SAs of another level, suite or secret than the vnet has now. An SA out has no record, but
+ * was made with one in.
+ */
+function dropUnsuited(
+  context: Context,
+  esp: EspHost,
+  found: Map<string, Leftover>,
+  secure: ReadonlyMap<number, SecureSlot>,
+): void {
+  for (const [key, { handle, ends, nexthop, spiOut, spisIn }] of found) {
+    const vnet = secure.get(handle);
+    const suits = spisIn.length > 0 && spisIn.every((spi) => isSuited(context.maps.spi(spi), vnet));
+    if (suits) continue;
+    found.delete(key);
+    const path = { ...ends, nexthop };
+    if (spiOut !== 0) esp.removeOut(path, spiOut, true);
+    for (const spi of spisIn) {
+      esp.removeIn(path, spi);
+      context.maps.deleteSpi(spi);
+    }
+  }
+}
+
+function isSuited(record: VnetdSpi | undefined, vnet: SecureSlot | undefined): boolean {
+  if (record === undefined || vnet === undefined) return false;
+  const keyId = Buffer.from(record.keyId).toString("hex");
+  return (
+    record.security === securityOf(vnet.suite) &&
+    record.suite === vnet.suite.id &&
+    vnet.keyIds.includes(keyId)
+  );
 }
 
 /** Next hops that say they are sent to by an SA that is not there. */
@@ -63,7 +110,7 @@ function forgetLost({ maps, control }: Context, spisOut: ReadonlySet<number>): v
 function ownerOf(
   { maps }: Context,
   sa: EspSa,
-  secure: ReadonlyMap<number, VnetSlot>,
+  secure: ReadonlyMap<number, SecureSlot>,
 ): { handle: number; nexthop: number; gen: number } | undefined {
   const hop = maps.nexthop(sa.nexthop);
   if (hop === undefined || !secure.has(hop.key.handle)) return undefined;
@@ -85,10 +132,4 @@ function remove({ maps }: Context, esp: EspHost, sa: EspSa): void {
   // its policy goes too, unless it sends by another SA by now
   const current = maps.nexthop(sa.nexthop)?.spi ?? 0;
   esp.removeOut(path, sa.spi, current === 0 || current === sa.spi);
-}
-
-/** The keys of a path that nobody has new ones for are gone. */
-export function forget(context: Context, { slot }: VnetSlot, { handle, ends }: Leftover): void {
-  const addr = parseAddress(ends.peer);
-  context.control.keys({ slot, handle, ifindex: ends.device, addr, spi: 0 });
 }

@@ -64,16 +64,20 @@ export class SecurePath {
     return this.record;
   }
 
-  receiveWith(spi: number, keys: EspKeys, hardSeconds: number): void {
+  /** `keyId`: of the vnet's secret, by which a later daemon knows whether the SA is still wanted. */
+  receiveWith(spi: number, keys: EspKeys, hardSeconds: number, keyId: string): void {
+    // a next hop without keys that was silent for long is another's by now
+    this.record = this.writeRecord(this.out === 0 ? this.sentBy() : this.out);
     const { device, peer } = this.ends;
     const { slot, handle } = this.vnet;
-    const { level } = this.suite;
     this.parts.context.maps.setSpi(spi, {
       source: parseAddress(peer),
       ifindex: device,
       ...{ slot, handle },
       ...this.record,
-      security: level === "conf" ? vnetdSecurity.SECURITY_CONF : vnetdSecurity.SECURITY_AUTH,
+      security: securityOf(this.suite),
+      suite: this.suite.id,
+      keyId: Buffer.from(keyId, "hex"),
     });
     this.inward.add(spi);
     this.parts.esp.addIn(this.path(), spi, this.suite, keys, hardSeconds);
@@ -93,11 +97,15 @@ export class SecurePath {
 
   stopSending(spi: number): void {
     const isCurrent = spi === this.out;
-    if (isCurrent) {
-      this.out = 0;
-      this.record = this.writeRecord();
+    const path = this.path();
+    try {
+      if (isCurrent) {
+        this.out = 0;
+        this.record = this.writeRecord();
+      }
+    } finally {
+      this.parts.esp.removeOut(path, spi, isCurrent);
     }
-    this.parts.esp.removeOut(this.path(), spi, isCurrent);
   }
 
   /** Another's keys are the next hop's now: only the SA is removed, not what says that it is sent by. */
@@ -132,4 +140,8 @@ export class SecurePath {
       hint: "See limits in docs/vnet-file.md.",
     });
   }
+}
+
+export function securityOf({ level }: Suite): number {
+  return level === "conf" ? vnetdSecurity.SECURITY_CONF : vnetdSecurity.SECURITY_AUTH;
 }

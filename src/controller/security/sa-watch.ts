@@ -71,7 +71,9 @@ export class SaWatch {
       secure.restart(each, nowMs);
       return;
     }
-    if (isWornOut(this.context.config.keys, out)) secure.renew(each, nowMs);
+    const spiIn = secure.currentKeys(each, nowMs)?.spiIn;
+    const isLost = spiIn !== undefined && !sas.inward.has(spiIn);
+    if (isLost || isWornOut(this.context.config.keys, out)) secure.renew(each, nowMs);
   }
 
   private countErrors({ spi, replayErrors, replayWindowErrors, integrityErrors }: EspSa): void {
@@ -79,15 +81,20 @@ export class SaWatch {
     if (record === undefined) return;
     const before = this.counted.get(spi) ?? { replays: 0, broken: 0 };
     const replays = replayErrors + replayWindowErrors;
-    this.counted.set(spi, { replays, broken: integrityErrors });
-    this.count(record.handle, "esp_replay", replays - before.replays);
-    this.count(record.handle, "esp_integrity", integrityErrors - before.broken);
+    const { handle } = record;
+    this.counted.set(spi, {
+      replays: before.replays + this.count(handle, "esp_replay", replays - before.replays),
+      broken: before.broken + this.count(handle, "esp_integrity", integrityErrors - before.broken),
+    });
   }
 
-  private count(handle: number, reason: string, times: number): void {
+  /** As many as there is time for; the rest at the next look. Says how many. */
+  private count(handle: number, reason: string, times: number): number {
     const direction = vnetdDirection.DIR_DECAP;
-    for (let at = 0; at < Math.min(times, maxCountedAtOnce); at += 1)
+    const now = Math.min(times, maxCountedAtOnce);
+    for (let at = 0; at < now; at += 1)
       this.context.control.countDrop({ handle, direction, reason, bytes: 0 });
+    return now;
   }
 }
 

@@ -65,6 +65,10 @@ export interface SecureVnetParts {
   keyed: (path: KeyedPath) => void;
   /** the path of a host that its hellos make the first */
   primaryOf: (handle: number, host: string) => PathEndsOf | undefined;
+  /** whether the host says hello by the SAs of this path */
+  isHeard: (handle: number, host: string, ends: PathEnds) => boolean;
+  /** for so long a host that says nothing is still there */
+  silentMs: number;
 }
 
 /** A host of the vnet, by one place. */
@@ -83,6 +87,8 @@ export interface KeyedPath {
   oldUntilMs: number | undefined;
   /** since when there are no keys */
   waitingSinceMs: number;
+  /** when it said hello last, in clear */
+  heardMs: number;
   gaveUp: boolean;
 }
 
@@ -163,7 +169,8 @@ export class SecureVnet {
     const place = this.placeOf(heard.place);
     const known = this.entry(place, heard, nowMs);
     if (known === undefined) return;
-    Object.assign(known, { name: heard.name, bootNonce: heard.bootNonce, keyIds });
+    const { name, bootNonce } = heard;
+    Object.assign(known, { name, bootNonce, keyIds, heardMs: nowMs });
     const wanted = this.wantedKey(known, nowMs);
     if (wanted === undefined) return;
     const current = place.exchanges.sessionOf(heard.host)?.currentKeys(nowMs);
@@ -209,8 +216,17 @@ export class SecureVnet {
     for (const place of this.places.values()) {
       for (const { peer, actions } of place.exchanges.tick(nowMs))
         this.carryOut(place, { peer, actions }, nowMs);
-      for (const each of place.paths.values()) this.dropOld(each, nowMs);
+      for (const each of [...place.paths.values()]) {
+        this.dropOld(each, nowMs);
+        if (this.isForgotten(place, each, nowMs)) this.closePath(place, each.host);
+      }
     }
+  }
+
+  /** There are no keys with it, nor are any being made, and it has long said nothing. */
+  private isForgotten(place: PlaceKeys, each: KeyedPath, nowMs: number): boolean {
+    const isIdle = place.exchanges.sessionOf(each.host)?.isIdle !== false;
+    return each.path.spiOut === 0 && isIdle && nowMs - each.heardMs > this.parts.silentMs;
   }
 
   /** New keys with all hosts. Says with how many. */
@@ -328,10 +344,7 @@ export class SecureVnet {
     const known = place.paths.get(host);
     if (known?.path.ends.peer === address) return known;
     if (known !== undefined) {
-      // by one address for each place; another one is taken when there are no keys by the first, for a while: a
-      // hello that somebody repeats, of where the host once was, must not end what has just begun
-      const isTried = nowMs - known.waitingSinceMs >= triedMs;
-      if (known.path.spiOut !== 0 || !isTried) return undefined;
+      if (this.isKept(known, nowMs)) return undefined;
       this.closePath(place, host);
     }
     const ends = { own: place.own, peer: address, device: place.ifindex };
@@ -351,12 +364,24 @@ export class SecureVnet {
       old: old.spisIn,
       oldUntilMs: undefined,
       waitingSinceMs: nowMs,
+      heardMs: nowMs,
       gaveUp: false,
     };
     if (leftover !== undefined && leftover.ends.own !== place.own) this.dropLeftover(leftover);
     this.leftovers.delete(pathKey(ends));
     place.paths.set(host, made);
     return made;
+  }
+
+  /**
+   * A host is known by one address for each place. Another one is taken when there were no keys by the first for a
+   * while, or it has not been heard by them for long: it has another address now. A hello that somebody repeats, of
+   * where the host once was, must end nothing that works or has just begun.
+   */
+  private isKept({ path, host, keyedAtMs, waitingSinceMs }: KeyedPath, nowMs: number): boolean {
+    if (path.spiOut === 0) return nowMs - waitingSinceMs < triedMs;
+    const { isHeard, silentMs } = this.parts;
+    return isHeard(this.vnet.handle, host, path.ends) || nowMs - keyedAtMs < silentMs;
   }
 
   private placeOf({ ifindex, family, own }: PlaceOfVnet): PlaceKeys {
@@ -423,7 +448,7 @@ export class SecureVnet {
         this.parts.send(path.ends, action.message);
         return;
       case "receiveWith":
-        path.receiveWith(action.spi, action.keys, hardSeconds);
+        path.receiveWith(action.spi, action.keys, hardSeconds, this.keys[0]?.id ?? "");
         return;
       case "sendWith": {
         const before = path.spiOut;
