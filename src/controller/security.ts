@@ -18,7 +18,6 @@ import { EspHost } from "../host/esp.js";
 import { espAlias, espNameOf } from "../host/names.js";
 import { signHello, verifyHello } from "../keys/hello-auth.js";
 import { suites, type Suite } from "../keys/esp-keys.js";
-import type { NotTaken } from "../keys/exchanges.js";
 import { SpiPool } from "../keys/spi-pool.js";
 import { TokenBucket } from "../varp/token-bucket.js";
 import { decodeHello, encodeKeyMessage, keyMessageOf, type Hello } from "../wire/hello.js";
@@ -34,6 +33,7 @@ import { Differences } from "./security/differences.js";
 import { secureVnetInfo } from "./security/key-views.js";
 import { Rotations } from "./security/rotations.js";
 import { takeLeftovers, type Leftover, type SecureSlot } from "./security/leftovers.js";
+import { keyReasons } from "./security/key-reasons.js";
 import { named } from "./security/named.js";
 import type { PathEnds } from "./security/path.js";
 import { SaWatch } from "./security/sa-watch.js";
@@ -68,17 +68,6 @@ const idleTickMs = 1000;
 /** how long no keys with a host is no trouble yet */
 const patienceMs = 10_000;
 const answersPerSecond = { perSecond: 50, burst: 100 };
-
-const reasonOf: Record<NotTaken, string> = {
-  malformed: "keys_malformed",
-  not_for_us: "keys_not_for_us",
-  unknown_key: "keys_unknown_key",
-  bad_mac: "keys_bad_mac",
-  other_suite: "keys_other_suite",
-  not_fresh: "keys_not_fresh",
-  no_exchange: "keys_no_exchange",
-  too_many: "keys_too_many",
-};
 
 export class Security {
   private readonly esp: EspHost;
@@ -337,7 +326,7 @@ export class Security {
     if (result.stranger && this.answers.take(nowMs()))
       this.sayHello(vnet, "solicit", underlay, source);
     if (result.notTaken === undefined) return;
-    refuse(this.context, vnet, reasonOf[result.notTaken], message);
+    refuse(this.context, vnet, keyReasons[result.notTaken], message);
     if (result.notTaken === "other_suite" && result.suiteId !== undefined)
       this.otherSuite(vnet, result.host, source, result.suiteId);
   }
