@@ -68,6 +68,8 @@ const idleTickMs = 1000;
 /** how long no keys with a host is no trouble yet */
 const patienceMs = 10_000;
 const answersPerSecond = { perSecond: 50, burst: 100 };
+/** who has sent a key message of a member, from an address that is not known: perhaps a repeated one */
+const strangersPerSecond = { perSecond: 5, burst: 10 };
 
 export class Security {
   private readonly esp: EspHost;
@@ -78,6 +80,7 @@ export class Security {
   private readonly differences: Differences;
   private readonly rotations: Rotations;
   private readonly answers = new TokenBucket(answersPerSecond);
+  private readonly strangers = new TokenBucket(strangersPerSecond);
   private timer: NodeJS.Timeout | undefined;
   private dueMs = 0;
   private readonly watch: SaWatch;
@@ -323,7 +326,7 @@ export class Security {
       return refuse(this.context, vnet, "keys_unknown_key", message);
     const result = secure.keyMessage(place, source, bytes, nowMs());
     this.schedule();
-    if (result.stranger && this.answers.take(nowMs()))
+    if (result.stranger && this.strangers.take(nowMs()))
       this.sayHello(vnet, "solicit", underlay, source);
     if (result.notTaken === undefined) return;
     refuse(this.context, vnet, keyReasons[result.notTaken], message);
