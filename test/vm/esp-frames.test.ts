@@ -81,7 +81,6 @@ function seen(): { plaintext: number; vudp: number; esp: number } {
 const configurations: [family: Family, suite: Suite][] = [
   [4, suiteOf("conf", "sha1")],
   [4, suiteOf("auth", "gcm")],
-  [6, suiteOf("auth", "sha1")],
   [6, suiteOf("conf", "gcm256")],
 ];
 let nextSpi = 0x80001000;
