@@ -182,3 +182,34 @@ describe("what does not fit", () => {
     expect(exporters.size).toBe(20);
   });
 });
+
+describe("who recorded an exchange, and learns the secret later", () => {
+  const psk = randomBytes(32);
+  const prologue = randomBytes(70);
+  const ephemeral = randomBytes(32);
+  const initiator = new Initiator({ psk, prologue, ephemeral: Buffer.from(ephemeral) });
+  const first = initiator.write(Buffer.from("spi1"));
+  const answer = respond(setup(psk, prologue), first, () => Buffer.from("spi2"))!;
+  const real = initiator.read(answer.message)!.finished.exporter;
+
+  it("reads what the first message holds, and not the second", () => {
+    let payload = "";
+    respond(setup(psk, prologue), first, (bytes) => {
+      payload = bytes.toString();
+      return bytes;
+    });
+    expect(payload).toBe("spi1");
+    const stranger = new Initiator(setup(psk, prologue));
+    stranger.write(Buffer.from("spi1"));
+    expect(stranger.read(answer.message)).toBeUndefined();
+  });
+
+  it("gets other keys, whichever side is played again; only with an ephemeral secret the same", () => {
+    const played = respond(setup(psk, prologue), first, () => Buffer.from("spi2"))!;
+    expect(played.finished.exporter).not.toEqual(real);
+    // the test is worth something: it is that secret which is missing
+    const again = new Initiator({ psk, prologue, ephemeral });
+    again.write(Buffer.from("spi1"));
+    expect(again.read(answer.message)?.finished.exporter).toEqual(real);
+  });
+});
