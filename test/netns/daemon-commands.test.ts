@@ -147,7 +147,7 @@ describe("commands that change", () => {
   it("refuse with exit code 1, an error with code and hint on stderr, and nothing on stdout", async () => {
     for (const [args, code] of [
       [["vnet-delete", "777"], "VNET_NOT_FOUND"],
-      [["vnet-create", "-s", "conf", "601"], "SECURITY_UNAVAILABLE"],
+      [["vnet-create", "-s", "conf", "601"], "NO_KEY"],
       [["vif-delete", "97", "02:00:00:00:00:99"], "VIF_NOT_FOUND"],
       [["vif-add", "-i", "97", "nodev"], "BAD_MAC"],
       [["varp-flush", "777"], "VNET_NOT_FOUND"],

@@ -115,7 +115,7 @@ describe("vnet-create", () => {
     );
     await refused("(vnet (id 600)\n (bridge default))", "BAD_NAME", /default.*reserves.*"line":2/);
     await refused("(vnet (id 600)\n (vnetif all))", "BAD_NAME", /"\\"all.*reserves.*"line":2/);
-    await refused("(vnet (id 600) (security conf))", "SECURITY_UNAVAILABLE", /conf/);
+    await refused("(vnet (id 600) (security conf))", "NO_KEY", /default key/);
     await refused("(vnet (id 600) (vnetif a/b))", "BAD_NAME", /a\/b/);
     const cli = await a.tryVnetd(["vnet-create", "-b", "eth0", "600"]);
     expect(cli).toMatchObject({ code: 1, stdout: "" });
