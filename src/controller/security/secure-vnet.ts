@@ -381,7 +381,9 @@ export class SecureVnet {
   private isKept({ path, host, keyedAtMs, waitingSinceMs }: KeyedPath, nowMs: number): boolean {
     if (path.spiOut === 0) return nowMs - waitingSinceMs < triedMs;
     const { isHeard, silentMs } = this.parts;
-    return isHeard(this.vnet.handle, host, path.ends) || nowMs - keyedAtMs < silentMs;
+    // one whose SAs are those of a daemon before this one counts from when it was heard first
+    const sinceMs = Math.max(keyedAtMs, waitingSinceMs);
+    return isHeard(this.vnet.handle, host, path.ends) || nowMs - sinceMs < silentMs;
   }
 
   private placeOf({ ifindex, family, own }: PlaceOfVnet): PlaceKeys {
