@@ -751,8 +751,15 @@ int vnetd_encap_fast(struct __sk_buff *skb)
 	vnet = port ? vnet_by_slot(port->slot) : NULL;
 	if (!vnet || vnet->handle != port->handle || !(vnet->flags & VNETD_VNET_UP))
 		return TC_ACT_OK;
+	/*
+	 * Behind the veth a packet has no route any more. Here one of the host's own has, which it keeps where the
+	 * outer family is the inner one; the xfrm interface would hold the packet against that route's MTU, the
+	 * vnetif's, and over IPv6 drop what is longer.
+	 */
 	if (unlikely(vnet->security != VNETD_SECURITY_NONE))
-		return run_fast_secure(skb, vnet, port->slot);
+		return skb->protocol == bpf_htons(ETH_P_IPV6)
+			       ? TC_ACT_OK
+			       : run_fast_secure(skb, vnet, port->slot);
 	return run_fast_clear(skb, vnet, port->slot);
 }
 
