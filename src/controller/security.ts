@@ -25,7 +25,7 @@ import { securePacket } from "../wire/secure-packet.js";
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
 import { keyTimesOf } from "./key-times.js";
 import { nowMs, programOf, type Context } from "./context.js";
-import type { Member } from "../varp/members.js";
+import type { Member, Place } from "../varp/members.js";
 import { onSubnetOf } from "./peer-places.js";
 import type { Peers } from "./peers.js";
 import { notSent, refuse } from "./refusals.js";
@@ -37,7 +37,7 @@ import { keyReasons } from "./security/key-reasons.js";
 import { named } from "./security/named.js";
 import type { PathEnds } from "./security/path.js";
 import { SaWatch } from "./security/sa-watch.js";
-import { SecureVnet, type KeyedPath, type PathEndsOf } from "./security/secure-vnet.js";
+import { SecureVnet, type KeyedPath } from "./security/secure-vnet.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
@@ -561,7 +561,7 @@ export class Security {
     if (message !== undefined) this.sendBy(each, message);
   }
 
-  private primaryOf(handle: number, host: string): PathEndsOf | undefined {
+  private primaryOf(handle: number, host: string): Place | undefined {
     return this.parts.membersOf(handle).find(({ hostId }) => hostId === host)?.primary;
   }
 

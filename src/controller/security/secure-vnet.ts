@@ -21,6 +21,7 @@ import { KeyExchanges, type NotTaken, type Outcome } from "../../keys/exchanges.
 import { decodeMessage, isAuthentic, secretsOf, type VnetSecrets } from "../../keys/messages.js";
 import type { CurrentKeys, KeyAction, KeyTimes } from "../../keys/session.js";
 import type { SpiPool } from "../../keys/spi-pool.js";
+import type { Place } from "../../varp/members.js";
 import type { Context } from "../context.js";
 import { pathKey, type Leftover } from "./leftovers.js";
 import { SecurePath, type PathEnds } from "./path.js";
@@ -64,7 +65,7 @@ export interface SecureVnetParts {
   /** there are new keys to send with */
   keyed: (path: KeyedPath) => void;
   /** the path of a host that its hellos make the first */
-  primaryOf: (handle: number, host: string) => PathEndsOf | undefined;
+  primaryOf: (handle: number, host: string) => Place | undefined;
   /** whether the host says hello by the SAs of this path */
   isHeard: (handle: number, host: string, ends: PathEnds) => boolean;
   /** for so long a host that says nothing is still there */
@@ -89,7 +90,6 @@ export interface KeyedPath {
   waitingSinceMs: number;
   /** when it said hello last, in clear */
   heardMs: number;
-  gaveUp: boolean;
 }
 
 interface PlaceKeys extends PlaceOfVnet {
@@ -365,7 +365,6 @@ export class SecureVnet {
       oldUntilMs: undefined,
       waitingSinceMs: nowMs,
       heardMs: nowMs,
-      gaveUp: false,
     };
     if (leftover !== undefined && leftover.ends.own !== place.own) this.dropLeftover(leftover);
     this.leftovers.delete(pathKey(ends));
@@ -457,7 +456,6 @@ export class SecureVnet {
         path.sendWith(action.spi, action.keys, hardSeconds);
         if (each.old.length > 0 && before !== 0 && each.keyedAtMs === 0) path.stopSending(before);
         each.keyedAtMs = nowMs;
-        each.gaveUp = false;
         return;
       }
       case "stopReceiving":
@@ -469,9 +467,8 @@ export class SecureVnet {
         each.waitingSinceMs = nowMs;
         this.writeMembers();
         return;
+      // the next hello begins anew; the other suite is told with the message that said it
       case "gaveUp":
-        each.gaveUp = true;
-        return;
       case "otherSuite":
     }
   }
@@ -531,12 +528,6 @@ export class SecureVnet {
     const id = vnetIdToBytes(this.vnet.id);
     return this.keys.map((key) => secretsOf(key.id, key.secret, id));
   }
-}
-
-/** A path as hellos name it. */
-export interface PathEndsOf {
-  address: string;
-  ifindex: number;
 }
 
 function wipe(action: KeyAction): void {
