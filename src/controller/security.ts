@@ -4,6 +4,7 @@
  *
  *   sync()        the xfrm interfaces are there while there is a secure vnet, and only then
  *   onClear()     what came for a secure vnet outside of its SAs: hellos and key messages; all else is refused
+ *   onKeyMessage()  by an SA or in clear
  *   send…()       what leaves for a secure vnet: by its SAs, and signed hellos in clear
  *   tick()        exchanges; every few seconds what the kernel counts of its SAs
  *   problems()    which hosts differ in level, suite or key, and with whom there are no keys
@@ -54,12 +55,15 @@ export interface SecurityParts {
   rotated: (id: VnetId) => void;
 }
 
-/** A message for a secure vnet that did not come by an SA. */
-export interface ClearMessage {
+export interface KeyMessageFrom {
   message: VarpMessage;
+  source: string;
+}
+
+/** A message for a secure vnet that did not come by an SA. */
+export interface ClearMessage extends KeyMessageFrom {
   /** all of it, as it came */
   bytes: Buffer;
-  source: string;
   onGroup: boolean;
 }
 
@@ -250,12 +254,31 @@ export class Security {
 
   // ---- what comes in clear
 
+  /** By an SA or in clear: whether it is about keys; what it says is authentic by itself or not taken. */
+  onKeyMessage(vnet: RunningVnet, underlay: Underlay, from: KeyMessageFrom): boolean {
+    const { message, source } = from;
+    const bytes = keyMessageOf(Buffer.from(message.trailing));
+    if (message.opcode !== "announce" || bytes === undefined) return false;
+    const secure = this.of(vnet);
+    const place = placeOf(underlay);
+    if (secure === undefined || place === undefined) {
+      refuse(this.context, vnet, "keys_unknown_key", message);
+      return true;
+    }
+    const result = secure.keyMessage(place, source, bytes, nowMs());
+    this.schedule();
+    if (result.stranger && this.strangers.take(nowMs()))
+      this.sayHello(vnet, "solicit", underlay, source);
+    if (result.notTaken === undefined) return true;
+    refuse(this.context, vnet, keyReasons[result.notTaken], message);
+    if (result.notTaken === "other_suite" && result.suiteId !== undefined)
+      this.otherSuite(vnet, result.host, source, result.suiteId);
+    return true;
+  }
+
   onClear(vnet: RunningVnet, underlay: Underlay, clear: ClearMessage): void {
-    const trailing = Buffer.from(clear.message.trailing);
-    const keys = keyMessageOf(trailing);
-    if (clear.message.opcode === "announce" && keys !== undefined)
-      return this.onKeys(vnet, underlay, clear, keys);
-    const decoded = decodeHello(trailing);
+    if (this.onKeyMessage(vnet, underlay, clear)) return;
+    const decoded = decodeHello(Buffer.from(clear.message.trailing));
     if (clear.message.opcode !== "announce" || !decoded.ok)
       return this.unauthenticated(vnet, clear);
     this.onHint(vnet, underlay, clear, decoded.hello);
@@ -312,26 +335,6 @@ export class Security {
     if (!hello.solicit) return;
     if (this.answers.take(nowMs())) this.sayHello(vnet, "plain", underlay, source);
     else refuse(this.context, vnet, "varp_rate", message);
-  }
-
-  private onKeys(
-    vnet: RunningVnet,
-    underlay: Underlay,
-    { message, source }: ClearMessage,
-    bytes: Buffer,
-  ): void {
-    const secure = this.of(vnet);
-    const place = placeOf(underlay);
-    if (secure === undefined || place === undefined)
-      return refuse(this.context, vnet, "keys_unknown_key", message);
-    const result = secure.keyMessage(place, source, bytes, nowMs());
-    this.schedule();
-    if (result.stranger && this.strangers.take(nowMs()))
-      this.sayHello(vnet, "solicit", underlay, source);
-    if (result.notTaken === undefined) return;
-    refuse(this.context, vnet, keyReasons[result.notTaken], message);
-    if (result.notTaken === "other_suite" && result.suiteId !== undefined)
-      this.otherSuite(vnet, result.host, source, result.suiteId);
   }
 
   private sayHello(
@@ -509,7 +512,7 @@ export class Security {
     const made = new SecureVnet(
       {
         ...{ context, esp, spis, times: keyTimesOf(context.config.keys) },
-        send: (ends, message) => this.sendKeys(vnet.handle, ends, message),
+        send: (each, message, way) => this.sendKeys(vnet.handle, each, message, way),
         keyed: (path) => this.keyed(vnet.handle, path),
         primaryOf: (handle, host) => this.primaryOf(handle, host),
         isHeard: (handle, host, ends) => this.isHeard(handle, host, ends),
@@ -535,7 +538,8 @@ export class Security {
     if (vnet !== undefined) this.of(vnet)?.adopt(leftover);
   }
 
-  private sendKeys(handle: number, ends: { peer: string; device: number }, message: Buffer): void {
+  private sendKeys(handle: number, each: KeyedPath, message: Buffer, way: "sa" | "clear"): void {
+    const { ends } = each.path;
     const vnet = this.parts.vnets.byHandle().get(handle);
     const underlay = this.parts.underlays.at(ends.device, familyOfText(ends.peer));
     if (vnet === undefined || underlay?.state.address === null || underlay === undefined) return;
@@ -548,7 +552,8 @@ export class Security {
       },
       encodeKeyMessage(message),
     );
-    underlay.socket?.send(announce, ends.peer);
+    if (way === "sa") this.sendBy(each, announce);
+    else underlay.socket?.send(announce, ends.peer);
   }
 
   /** The host is told by the new SA who is there, and asked the same: so each becomes the other's member. */

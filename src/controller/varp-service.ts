@@ -64,7 +64,7 @@ export interface VarpParts {
   localNew: (vnet: RunningVnet, mac: Mac) => void;
   troubles: Troubles;
   peers: Peers;
-  security: Pick<Security, "onClear" | "send" | "sendToAll">;
+  security: Pick<Security, "onClear" | "onKeyMessage" | "send" | "sendToAll">;
 }
 
 export class VarpService {
@@ -199,6 +199,10 @@ export class VarpService {
       return this.parts.security.onClear(vnet, underlay, {
         ...{ message: decoded.message, bytes, source, onGroup },
       });
+    }
+    if (vnet.secure !== undefined) {
+      const { message } = decoded;
+      if (this.parts.security.onKeyMessage(vnet, underlay, { message, source })) return;
     }
     if (decoded.message.opcode === "request")
       this.onRequest(vnet, underlay, decoded.message, source);

@@ -78,8 +78,8 @@ class Host {
         esp,
         spis: new SpiPool(randomBytes),
         times,
-        send: ({ peer }, message) => {
-          this.sent.push({ from: this, to: peer, message });
+        send: ({ path }, message) => {
+          this.sent.push({ from: this, to: path.ends.peer, message });
           this.sentCount += 1;
         },
         keyed: () => undefined,

@@ -78,14 +78,15 @@ function seen(): { plaintext: number; vudp: number; esp: number } {
   };
 }
 
-const configurations: [family: Family, suite: Suite][] = [
-  [4, suiteOf("conf", "sha1")],
-  [4, suiteOf("auth", "gcm")],
-  [6, suiteOf("conf", "gcm256")],
+const configurations: [family: Family, level: Suite["level"], name: Suite["name"]][] = [
+  [4, "conf", "sha1"],
+  [4, "auth", "gcm"],
+  [6, "conf", "gcm256"],
 ];
 let nextSpi = 0x80001000;
 
-describe.each(configurations)("over IPv%i, %o", (family, suite) => {
+describe.each(configurations)("over IPv%i, %s %s", (family, level, name) => {
+  const suite = suiteOf(level, name);
   let before: ReturnType<typeof seen>;
   beforeAll(async () => {
     before = seen();
@@ -150,7 +151,8 @@ describe.each(configurations)("over IPv%i, %o", (family, suite) => {
       ...["ping", "-n", "-c", "1", "-W", "1", "-s", String(mtu - 28 + 1), "-M", "do"],
       b.guest(4),
     ]);
-    expect(result.stdout + result.stderr).toContain(`mtu = ${String(mtu)}`);
+    // by the answer to this packet, or by one to an earlier test's
+    expect(result.stdout + result.stderr).toMatch(new RegExp(`mtu ?= ?${String(mtu)}\\b`));
     a.ns.exec("ip", "route", "flush", "cache");
   });
 

@@ -110,7 +110,7 @@ async function counts(reason: string, times: number, act: () => Promise<void>): 
 }
 
 /** What a knows of secure vnets, and by which SAs it speaks. */
-async function knowledge(): Promise<object> {
+async function knowledge(): Promise<{ varp: string[]; hosts: string[]; spis: number[] }> {
   const varp = await ask(a, "varp", {});
   const hosts = await ask(a, "hosts", {});
   return {
@@ -457,6 +457,32 @@ describe("key messages", () => {
     const macs = (await ask(a, "varp", {})).map(({ vmac }) => vmac);
     expect(macs).not.toContain(strangeMac);
     expect((await statusOf(a)).problems.length).toBeLessThan(300);
+  });
+});
+
+describe("messages that bear a member's address, more than are looked at", () => {
+  it("delay no change of keys", async () => {
+    await reaches(a, "10.98.0.2");
+    const before = await knowledge();
+    const noise = Array.from({ length: 50 }, () =>
+      m.datagram(keysMessage("98", addressB, randomBytes(136)), addressB),
+    );
+    const limited = (await drops(a))["varp_rate"] ?? 0;
+    const flood = m.flood(noise, 500);
+    // b's budget is used up, and stays so
+    await eventually(async () => ((await drops(a))["varp_rate"] ?? 0) > limited + 100, {
+      timeoutMs: 20_000,
+      what: "messages over the limit",
+    });
+    await ask(a, "rekey", { vnet: "98" });
+    const others = async (): Promise<boolean> => {
+      const { spis } = await knowledge();
+      const gone = before.spis.filter((spi) => !spis.includes(spi));
+      return gone.length === 2 && spis.length === before.spis.length;
+    };
+    await eventually(others, { timeoutMs: 15_000, everyMs: 200, what: "other SAs" });
+    await flood.stop();
+    await reaches(a, "10.98.0.2");
   });
 });
 

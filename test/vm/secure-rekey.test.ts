@@ -81,6 +81,29 @@ describe("under a flood of small packets", () => {
   });
 });
 
+/** All that the kernel's ESP and the programs refused; both only grow. */
+async function refused(host: Host): Promise<Record<string, number>> {
+  const { stdout } = await host.exec("cat /proc/net/xfrm_stat");
+  const lines = [...stdout.matchAll(/^(\w+)\s+(\d+)$/gm)];
+  expect(lines.length).toBeGreaterThan(10);
+  const kernel: Record<string, number> = {};
+  for (const [, name = "", count] of lines) kernel[name] = Number(count);
+  return { ...kernel, ...(await drops(host)) };
+}
+
+describe("under TCP", () => {
+  it("keys change, and nothing of the stream is refused anywhere", async () => {
+    const before = await spisOf(a);
+    const counted = await Promise.all([a, b].map(refused));
+    const [tcp] = await Promise.all([
+      a.iperf3(b, { address: "10.98.0.2", seconds: 20 }),
+      changed(before),
+    ]);
+    expect(tcp.bytes).toBeGreaterThan(1_000_000);
+    expect(await Promise.all([a, b].map(refused))).toEqual(counted);
+  });
+});
+
 describe("control messages that are lost, late, doubled and out of order", () => {
   const shape = async (host: Host, what: "add" | "del"): Promise<void> => {
     if (what === "del") return void (await host.exec("tc qdisc del dev eth0 root"));

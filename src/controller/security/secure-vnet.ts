@@ -60,8 +60,8 @@ export interface SecureVnetParts {
   esp: EspHost;
   spis: SpiPool;
   times: KeyTimes;
-  /** a key message leaves */
-  send: (ends: PathEnds, message: Buffer) => void;
+  /** a key message leaves: by the SA that there is, or in clear */
+  send: (each: KeyedPath, message: Buffer, way: "sa" | "clear") => void;
   /** there are new keys to send with */
   keyed: (path: KeyedPath) => void;
   /** the path of a host that its hellos make the first */
@@ -90,6 +90,8 @@ export interface KeyedPath {
   waitingSinceMs: number;
   /** when it said hello last, in clear */
   heardMs: number;
+  /** the key message that was sent last, and how */
+  sent: { message: Buffer; way: "sa" | "clear" } | undefined;
 }
 
 interface PlaceKeys extends PlaceOfVnet {
@@ -365,6 +367,7 @@ export class SecureVnet {
       oldUntilMs: undefined,
       waitingSinceMs: nowMs,
       heardMs: nowMs,
+      sent: undefined,
     };
     if (leftover !== undefined && leftover.ends.own !== place.own) this.dropLeftover(leftover);
     this.leftovers.delete(pathKey(ends));
@@ -446,7 +449,8 @@ export class SecureVnet {
     const hardSeconds = Math.ceil(this.parts.times.hardMs / 1000);
     switch (action.kind) {
       case "send":
-        this.parts.send(path.ends, action.message);
+        each.sent = { message: action.message, way: wayOf(each, action.message) };
+        this.parts.send(each, action.message, each.sent.way);
         return;
       case "receiveWith":
         path.receiveWith(action.spi, action.keys, hardSeconds, this.keys[0]?.id ?? "");
@@ -528,6 +532,15 @@ export class SecureVnet {
     const id = vnetIdToBytes(this.vnet.id);
     return this.keys.map((key) => secretsOf(key.id, key.secret, id));
   }
+}
+
+/**
+ * New keys are agreed on by the SAs that there are, where nobody can stand in the way by sending more in clear than
+ * is looked at. What is repeated goes the other way by turns: a peer that has lost its SAs hears the clear one.
+ */
+function wayOf({ path, sent }: KeyedPath, message: Buffer): "sa" | "clear" {
+  if (path.spiOut === 0) return "clear";
+  return sent?.message.equals(message) === true && sent.way === "sa" ? "clear" : "sa";
 }
 
 function wipe(action: KeyAction): void {
