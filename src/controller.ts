@@ -144,6 +144,7 @@ export class Controller {
         security.keysChanged(vnet);
         this.hellos.vnetAppeared(vnet);
       },
+      evict: (vnet) => security.evict(vnet),
     });
     this.hellos = new Hellos(this.context, { vnets, underlays, peers, security });
     const { hellos } = this;

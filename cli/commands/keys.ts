@@ -13,6 +13,7 @@ import {
   secretBytes,
 } from "../../src/base/vnet-key.js";
 import type { KeyedHostInfo, SecureVnetInfo } from "../../src/api/contract.js";
+import { VnetdError } from "../../src/base/errors.js";
 import { shortVnetId } from "../../src/base/vnet-id.js";
 import type { CommandSpec, Invocation, PositionalSpec } from "../command.js";
 import { daemonOptions, daemonPaths } from "../daemon-options.js";
@@ -100,12 +101,20 @@ async function rekey(invocation: Invocation): Promise<void> {
 }
 
 async function rotateKey(invocation: Invocation): Promise<void> {
-  const info = await invocation.request("keyRotate", {
-    vnet: invocation.positional("VNET"),
-    key: keyArgument(invocation, invocation.positional("FILE")),
-  });
+  const vnet = invocation.positional("VNET");
+  const file = invocation.option("FILE");
+  const ends = invocation.flag("end");
+  if (ends === (file !== undefined)) {
+    throw new VnetdError("USAGE", "key-rotate takes the new key's FILE, or --end", {
+      hint: "`vnetd key-rotate VNET FILE` begins a change of keys, `vnetd key-rotate VNET --end` ends it now.",
+    });
+  }
+  const params =
+    file === undefined ? { end: true as const } : { key: keyArgument(invocation, file) };
+  const info = await invocation.request("keyRotate", { vnet, ...params });
   if (invocation.output.json) return invocation.output.value(info);
   const what = `vnet ${shortVnetId(info.vnet)}: key ${info.key}, key id ${info.keyId}`;
+  if (ends) return invocation.output.line(`${what}; no other is taken`);
   if (info.previousKey === null) return invocation.output.line(`${what}, as before`);
   invocation.output.line(`${what}; ${info.previousKey} is taken too, until all hosts have moved`);
 }
@@ -144,6 +153,14 @@ export const keyCommands: readonly CommandSpec[] = [
         name: "FILE",
         describe: "the new key file, or the name of a key of this host",
         completes: "file",
+        optional: true,
+      },
+    ],
+    options: [
+      {
+        name: "end",
+        flag: true,
+        describe: "the key before is taken no more: hosts that have not moved are cut off",
       },
     ],
     epilogue:

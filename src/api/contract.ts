@@ -236,8 +236,8 @@ export interface Methods {
   keys: [{ vnet?: string }, SecureVnetInfo[]];
   /** new traffic keys now, with all hosts of one secure vnet, or of all */
   rekey: [{ vnet?: string }, { vnet: string; hosts: number }[]];
-  /** key: as in VnetInfo */
-  keyRotate: [{ vnet: string; key: string }, KeyRotationInfo];
+  /** key: as in VnetInfo. end: the one before is taken no more, whoever has not moved */
+  keyRotate: [{ vnet: string; key: string } | { vnet: string; end: true }, KeyRotationInfo];
   status: [Record<string, never>, StatusInfo];
   version: [Record<string, never>, VersionInfo];
 }

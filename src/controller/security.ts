@@ -16,7 +16,6 @@ import { VnetdError } from "../base/errors.js";
 import { macToBytes } from "../base/mac.js";
 import { vnetIdToBytes, type VnetId } from "../base/vnet-id.js";
 import { EspHost } from "../host/esp.js";
-import { espAlias, espNameOf } from "../host/names.js";
 import { signHello, verifyHello } from "../keys/hello-auth.js";
 import { suites, type Suite } from "../keys/esp-keys.js";
 import { SpiPool } from "../keys/spi-pool.js";
@@ -25,12 +24,13 @@ import { decodeHello, encodeKeyMessage, keyMessageOf, type Hello } from "../wire
 import { securePacket } from "../wire/secure-packet.js";
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
 import { keyTimesOf } from "./key-times.js";
-import { nowMs, programOf, type Context } from "./context.js";
+import { nowMs, type Context } from "./context.js";
 import type { Member, Place } from "../varp/members.js";
 import { onSubnetOf } from "./peer-places.js";
 import type { Peers } from "./peers.js";
 import { notSent, refuse } from "./refusals.js";
 import { Differences } from "./security/differences.js";
+import { EspDevices } from "./security/esp-devices.js";
 import { secureVnetInfo } from "./security/key-views.js";
 import { Rotations } from "./security/rotations.js";
 import { takeLeftovers, type Leftover, type SecureSlot } from "./security/leftovers.js";
@@ -79,8 +79,7 @@ export class Security {
   private readonly esp: EspHost;
   private readonly spis = new SpiPool(randomBytes);
   private readonly vnets = new Map<number, SecureVnet>();
-  /** ifindex of an underlay device -> that of its xfrm interface */
-  private readonly devices = new Map<number, number>();
+  private readonly devices: EspDevices;
   private readonly differences: Differences;
   private readonly rotations: Rotations;
   private readonly answers = new TokenBucket(answersPerSecond);
@@ -94,6 +93,7 @@ export class Security {
     private readonly parts: SecurityParts,
   ) {
     this.esp = new EspHost(context.native);
+    this.devices = new EspDevices(context, this.esp);
     this.watch = new SaWatch(context, this.esp);
     const patienceMs = 3 * context.config.helloSeconds * 1000;
     this.differences = new Differences(patienceMs);
@@ -111,11 +111,10 @@ export class Security {
 
   /** After vnets and devices are there: takes over what an earlier daemon left, and removes what nobody needs. */
   start(): void {
-    const { maps, log, native } = this.context;
+    const { maps, log } = this.context;
     const secure = new Map(this.secureVnets().map((vnet) => [vnet.handle, slotOf(vnet)]));
-    const devices = native.linkList().some(({ alias }) => alias === espAlias);
     // a host that never had a secure vnet is not asked for its SAs: the kernel may have none
-    if (devices || maps.spis().size > 0 || secure.size > 0) {
+    if (this.devices.areThere() || maps.spis().size > 0 || secure.size > 0) {
       try {
         for (const leftover of takeLeftovers(this.context, this.esp, secure)) this.adopt(leftover);
         for (const spi of maps.spis().keys()) this.spis.reserve(spi);
@@ -135,30 +134,17 @@ export class Security {
 
   /** The interfaces are what vnets and devices want. */
   sync(): void {
-    const wanted = this.wantedDevices();
-    const before = JSON.stringify([...this.devices]);
-    for (const [ifindex, device] of [...this.devices]) {
-      if (wanted.has(ifindex)) continue;
-      this.context.hooks.remove({ ifindex: device, direction: "ingress" });
-      this.esp.removeDevice(ifindex);
-      this.devices.delete(ifindex);
-    }
-    for (const ifindex of wanted) this.ensureDevice(ifindex);
-    if (JSON.stringify([...this.devices]) !== before) this.parts.underlays.rewriteRecords();
+    if (this.devices.become(this.wantedDevices())) this.parts.underlays.rewriteRecords();
   }
 
   /** ifindex of the interface that secure vnets leave by at this place; 0: there is none */
   espOf({ ifindex }: { ifindex: number }): number {
-    const known = this.devices.get(ifindex);
-    if (known !== undefined) return known;
-    // at start that of the daemon before this one: frames go by it all the while
-    const link = this.context.native.linkGet(espNameOf(ifindex));
-    return link?.alias === espAlias ? link.ifindex : 0;
+    return this.devices.at(ifindex);
   }
 
   /** Whose hooks are to stay. */
   hooked(): number[] {
-    return [...this.devices.values()];
+    return this.devices.hooked();
   }
 
   vnetGone({ handle }: RunningVnet): void {
@@ -408,6 +394,11 @@ export class Security {
     if (keys !== undefined) this.of(vnet)?.setKeys(keys);
   }
 
+  /** After keysChanged(): who has not moved to the vnet's keys is cut off now. */
+  evict(vnet: RunningVnet): void {
+    this.of(vnet)?.evict(nowMs());
+  }
+
   private secureVnet(id: VnetId): RunningVnet {
     const { config, running, problem } = this.parts.vnets.find(id);
     if (config.security === "none")
@@ -572,15 +563,6 @@ export class Security {
 
   private secureVnets(): RunningVnet[] {
     return this.parts.vnets.running().filter(({ secure }) => secure !== undefined);
-  }
-
-  private ensureDevice(ifindex: number): void {
-    const { native, hooks } = this.context;
-    const link = native.linkAt(ifindex);
-    if (link === undefined) return;
-    const { ifindex: device } = this.esp.ensureDevice(link);
-    hooks.ensure({ ifindex: device, direction: "ingress" }, programOf(this.context, "vnetd_esp"));
-    this.devices.set(ifindex, device);
   }
 
   private guarded(vnet: RunningVnet, step: () => void): void {

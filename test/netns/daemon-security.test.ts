@@ -157,6 +157,7 @@ describe("commands about keys, where nothing is secure", () => {
       ["rekey", "97"],
       ["keys", "97"],
       ["key-rotate", "97", file],
+      ["key-rotate", "97", "--end"],
     ]) {
       expect(await refusal(...args)).toMatchObject({
         code: "NOT_SECURE",

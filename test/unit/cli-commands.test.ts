@@ -644,7 +644,12 @@ describe("output", () => {
     expect(JSON.parse((await ask({ keyRotate }, [...args, "--json"])).stdout)).toEqual(keyRotate);
     await ask({ keyRotate }, ["key-rotate", "97", "./new.key"]);
     expect(asked()).toEqual([["keyRotate", { vnet: "97", key: join(process.cwd(), "new.key") }]]);
+    expect((await ask({ keyRotate: same }, ["key-rotate", "97", "--end"])).stdout).toBe(
+      "vnet 0097: key /k/new, key id 1111111111111111; no other is taken\n",
+    );
+    expect(asked()).toEqual([["keyRotate", { vnet: "97", end: true }]]);
     expect(await cli(["key-rotate", "97"])).toMatchObject({ code: 2 });
+    expect(await cli([...args, "--end"])).toMatchObject({ code: 2 });
     const failed = { error: { code: "KEY_ROTATING" as const, message: "it is changing" } };
     expect(await ask({ keyRotate: failed }, args)).toMatchObject({ code: 1 });
   });

@@ -117,6 +117,7 @@ describe("key-rotate", () => {
         state.update(change);
       },
       changed: () => told.push(keysNow()),
+      evict: () => told.push(["evicted", ...keysNow()]),
     });
   }
 
@@ -198,6 +199,25 @@ describe("key-rotate", () => {
     expect(stored()).not.toHaveProperty("previousKey");
     expect(vnet.config).toEqual(stored());
     expect(told).toHaveLength(2);
+  });
+
+  it("it may be ended before that, and what came of the old one goes", () => {
+    rotation.rotate(id, path("new.key"));
+    const info = { vnet: id, key: path("new.key"), keyId: idOf("new") };
+    const ended = { ...info, previousKey: null, previousKeyId: null };
+    expect(rotation.end(id)).toEqual(ended);
+    expect(stored()).not.toHaveProperty("previousKey");
+    expect(told.slice(1)).toEqual([[idOf("new")], ["evicted", idOf("new")]]);
+    // again: nothing to end
+    expect(rotation.end(id)).toEqual(ended);
+    expect(told).toHaveLength(3);
+  });
+
+  it("and ended when the old one's file is gone", () => {
+    begin(path("new.key"), path("old.key"));
+    vnet.running!.secure = { ...vnet.running!.secure!, keys: [keyOf("new")] };
+    rotation.end(id);
+    expect(stored()).not.toHaveProperty("previousKey");
   });
 
   it("the key that it has already, in another file, is a new name for it", () => {

@@ -244,6 +244,29 @@ describe("a vnet of several hosts changes its secret", () => {
     expect(lan.isWhole).toBe(true);
   });
 
+  it("without one of them, when that is said: what was agreed on with it goes at once", () => {
+    const lan = new Lan(hostsWith(3, [oldKey]));
+    const [a, b, out] = lan.hosts as [Host, Host, Host];
+    lan.run(5000);
+    for (const host of [a, b]) lan.rotate(host);
+    lan.run(30_000);
+    expect(a.receiving.size).toBe(2);
+    for (const host of [a, b]) {
+      host.secure.setKeys([newKey]);
+      host.secure.evict(lan.nowMs);
+      expect([...host.sending.keys()]).toEqual([host === a ? b.address : a.address]);
+      expect(host.receiving.size).toBe(1);
+    }
+    const rest = new Lan([a, b]);
+    rest.nowMs = lan.nowMs;
+    for (let hellos = 0; hellos < 10; hellos += 1) {
+      for (const host of [a, b]) host.hears({ from: out, keyIds: [oldKey.id] }, rest.nowMs);
+      rest.run(1000);
+    }
+    expect([rest.isWhole, ...rest.secretsInUse()]).toEqual([true, newKey.id]);
+    expect([a.receiving.size, b.receiving.size]).toEqual([1, 1]);
+  });
+
   it("and back, while it runs", () => {
     const lan = new Lan(hostsWith(2, [oldKey]));
     const [a] = lan.hosts as [Host, Host];

@@ -4,11 +4,13 @@
  * late, doubled and reordered, and while daemons are killed and started; and end at their hard limit when there is
  * no daemon.
  */
+import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Lab, eventually, type Host } from "../lib/lab.js";
 import type { PingRun } from "../lib/traffic.js";
 import { startDaemon } from "../netns/world.js";
 import {
+  ask,
   copyKey,
   drops,
   keyedHosts,
@@ -17,6 +19,7 @@ import {
   reaches,
   secureVnet,
   stateLines,
+  writeKey,
 } from "./secure.js";
 
 const rekeySeconds = 8;
@@ -172,6 +175,25 @@ describe("another secret", () => {
       { timeoutMs: 120_000, what: "the old key to be gone" },
     );
     expect(await missing(flood)).toEqual([]);
+  });
+});
+
+describe("a change of secrets that is ended before all have moved", () => {
+  it("cuts off who has not, in clear least of all, until it has", async () => {
+    const file = lab.file("third.key", "");
+    writeKey(file, randomBytes(32));
+    await ask(a, "keyRotate", { vnet: "98", key: file });
+    await reaches(a, "10.98.0.2");
+    await ask(a, "keyRotate", { vnet: "98", end: true });
+    expect(await stateLines(a)).toEqual([]);
+    const capture = await a.capture("eth0", "udp port 1798 or esp");
+    const ping = { count: 3, intervalMs: 100, waitMs: 500, sizeBytes: 500 };
+    expect((await a.ping("10.98.0.2", ping)).received).toBe(0);
+    await capture.stop();
+    // hellos and nothing as long as a ping
+    expect(capture.packets.filter(({ data }) => data.length > 500)).toEqual([]);
+    await ask(b, "keyRotate", { vnet: "98", key: file });
+    await reaches(a, "10.98.0.2");
   });
 });
 

@@ -4,6 +4,7 @@
  *
  *   rotate()   checks, persists both keys, begins to use the new one: no SA changes at that instant
  *   finish()   nobody needs the old one: forgotten here and in the state (src/keys/rotation.ts decides)
+ *   end()      the same at once, whoever needs it: who has not moved is cut off
  *
  * Both keys must be readable when it begins, and are persisted in one write: whenever the daemon ends, the next one
  * finds a state by which it can talk to every host that it talked to.
@@ -22,6 +23,8 @@ export interface KeyRotationParts {
   persist: (change: Parameters<StateDirectory["update"]>[0]) => void;
   /** the running vnet's keys are other ones: exchanges follow, and other hosts are told */
   changed: (vnet: RunningVnet) => void;
+  /** what was agreed on by a key that is not taken any more goes now */
+  evict: (vnet: RunningVnet) => void;
 }
 
 /** As a vnet's configuration names them, and what is in them: of each one, or of both. */
@@ -61,15 +64,32 @@ export class KeyRotation {
   /** All hosts have the vnet's new key: the old one is taken no more. */
   finish(id: VnetId): void {
     const { running, now } = this.secure(id);
-    const [key] = now.keys;
+    const [{ id: keyId }] = this.forgetPrevious(id, running, now).keys;
+    this.parts.context.log.info(
+      `vnet ${id}: all hosts have key id ${keyId}; the one before is not taken any more`,
+    );
+  }
+
+  /** The old key is taken no more, whatever others have. Where there is none, nothing changes. */
+  end(id: VnetId): KeyRotationInfo {
+    const { running, now } = this.secure(id);
+    if (now.previousKey === undefined) return infoOf(id, now);
+    const wanted = this.forgetPrevious(id, running, now);
+    this.parts.evict(running);
+    this.parts.context.log.info(
+      `vnet ${id}: the key before ${wanted.keys[0].id} is not taken any more; hosts that have not moved are cut off`,
+    );
+    return infoOf(id, wanted);
+  }
+
+  private forgetPrevious(id: VnetId, running: RunningVnet, now: NamedKeys): NamedKeys {
+    const wanted: NamedKeys = { key: now.key, previousKey: undefined, keys: [now.keys[0]] };
     this.parts.persist((draft) => {
       const vnet = draft.vnets.find((each) => each.id === id);
       if (vnet !== undefined) delete vnet.previousKey;
     });
-    this.use(id, running, { key: now.key, previousKey: undefined, keys: [key] });
-    this.parts.context.log.info(
-      `vnet ${id}: all hosts have key id ${key.id}; the one before is not taken any more`,
-    );
+    this.use(id, running, wanted);
+    return wanted;
   }
 
   private wanted(

@@ -314,6 +314,18 @@ export class SecureVnet {
     if (changed) this.writeMembers();
   }
 
+  /** Whatever was not agreed on by a key that is accepted goes at once, in use or not. */
+  evict(nowMs: number): void {
+    const accepted = new Set(this.keys.map(({ id }) => id));
+    for (const each of this.paths()) {
+      const keyId = this.currentKeys(each, nowMs)?.keyId;
+      if (keyId === undefined || !accepted.has(keyId)) this.closeOne(each);
+    }
+    for (const leftover of this.leftovers.values()) this.dropLeftover(leftover);
+    this.leftovers.clear();
+    this.writeMembers();
+  }
+
   // ---- members, for group frames
 
   /** By hosts: the path that hellos prefer, or else any with keys. */
