@@ -23,7 +23,7 @@ VERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
 
 # ---- targets for people ------------------------------------------------------------------
 
-.PHONY: help all demo test lint bench install uninstall dist clean layouts format setup-build
+.PHONY: help all demo test lint bench install uninstall dist clean layouts schema format setup-build
 help: ## this list
 	@echo "make TARGET; every target installs what it needs first (as root, on Debian)"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -67,6 +67,10 @@ clean: ## remove what was built (not node_modules/ and .cache/, which are downlo
 
 layouts: setup-build ## generate src/generated/layouts.ts from the headers
 	@node scripts/gen-layouts.mjs
+
+schema: setup-build ## generate schema/ from src/config
+	@$(MAKE) --no-print-directory -s ts
+	@node scripts/gen-schema.mjs
 
 format: setup-build ## let prettier and clang-format rewrite the sources
 	@npx --no-install prettier --write --log-level warn .

@@ -8,6 +8,7 @@
  *   bin/vnetd bin/vn                  start dist/ with node/ or the machine's Node
  *   dist/ node_modules/ package.json  daemon and command line, with the packages they import
  *   build/addon build/bpf             addon and BPF programs, where dist/ looks for them
+ *   schema/                           JSON Schemas of the configuration, for editors
  *   doc/                              README, changes, licences
  *   completion.bash                   what `vnetd completion bash` prints
  *   node/bin/node                     the Node that runs this: with --with-node, and where nothing
@@ -107,6 +108,7 @@ for (const path of [
   "build/addon/vnetd.node",
   "build/bpf/vnetd.bpf.o",
   "package.json",
+  "schema",
 ])
   copy(path);
 copy("dist", (path) => !path.endsWith(".map") && !path.endsWith(".stamp"));

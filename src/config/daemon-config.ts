@@ -4,6 +4,9 @@
  * file may be missing, and whatever stands in it is checked: a mistake stops the daemon with the
  * file, line and column instead of being skipped.
  *
+ * daemonKeys is the one description of the keys: the file is read by it, and schema/vnetd.schema.json is
+ * made of it (`make schema`).
+ *
  * Pure: the text is handed in by the one who reads files. Throws nothing but VnetdError.
  * docs/vnet-file.md describes the keys.
  */
@@ -18,14 +21,23 @@ import {
 import { VnetdError, type Place } from "../base/errors.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { defaultPaths } from "../base/paths.js";
-import { encapsulations } from "./vnet-file.js";
 import {
-  describeNode,
-  isAbsentScalar,
-  parseYamlTree,
-  type YamlMapping,
-  type YamlNode,
-} from "./yaml-tree.js";
+  asMapping,
+  boolean,
+  choice,
+  integer,
+  mappingSchema,
+  readMapping,
+  refuse,
+  section,
+  text,
+  textOf,
+  type JsonSchema,
+  type KeySpec,
+  type KeyTable,
+} from "./spec.js";
+import { encapsulations } from "./vnet-file.js";
+import { describeNode, isAbsentScalar, parseYamlTree, type YamlNode } from "./yaml-tree.js";
 
 export type MergePolicy = "auto" | "on" | "off";
 export type MulticastSetting = "auto" | "on" | "off";
@@ -139,106 +151,83 @@ const maxAttachedDevices = 8;
 /** what a hello's name may be long */
 const maxHostNameBytes = 63;
 
-function refuse(message: string, hint: string, place: Place | undefined): VnetdError {
-  return new VnetdError("CONFIG", message, { hint, ...(place === undefined ? {} : { place }) });
-}
-
-function textOf(node: YamlNode, name: string): string {
-  if (node.kind === "scalar" && node.text !== "") return node.text;
-  throw refuse(
-    `"${name}" must be one value, not ${describeNode(node)}`,
-    `Give "${name}" a value or leave it out.`,
-    node.place,
-  );
-}
-
-function integerOf(node: YamlNode, name: string, smallest: number, largest: number): number {
-  const text = textOf(node, name);
-  const value = /^[0-9]{1,10}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value >= smallest && value <= largest)) {
-    throw refuse(
-      `"${name}" cannot be ${describeNode(node)}`,
-      `It is a whole number from ${smallest} to ${largest}.`,
-      node.place,
-    );
-  }
-  return value;
-}
-
-function booleanOf(node: YamlNode, name: string): boolean {
-  const text = textOf(node, name);
-  if (text === "true" || text === "false") return text === "true";
-  throw refuse(`"${name}" cannot be ${describeNode(node)}`, "It is true or false.", node.place);
-}
-
-function groupOf(node: YamlNode): string {
-  const bytes = addressBytesFromText(textOf(node, "group"));
-  if (bytes === undefined || !isMappedIpv4(bytes) || !isMulticastAddress(bytes)) {
+const groupSpec = text(
+  "IPv4 multicast group, the same on every host",
+  { format: "ipv4", pattern: "^2(2[4-9]|3[0-9])\\." },
+  (given, node) => {
+    const bytes = addressBytesFromText(given);
+    if (bytes !== undefined && isMappedIpv4(bytes) && isMulticastAddress(bytes))
+      return addressToText(bytes);
     throw refuse(
       `"group" cannot be ${describeNode(node)}`,
       "It is an IPv4 multicast address, 224.0.0.0 to 239.255.255.255, and the same on every host.",
       node.place,
     );
-  }
-  return addressToText(bytes);
-}
+  },
+);
 
-function group6Of(node: YamlNode): string {
-  const bytes = addressBytesFromText(textOf(node, "group6"));
+const group6Spec = text(
+  "IPv6 multicast group, the same on every host",
   // a group of scope 0 or 1 never leaves the host (RFC 4291 section 2.7)
-  const leaves = bytes !== undefined && ((bytes[1] ?? 0) & 0x0f) > 1;
-  if (bytes === undefined || isMappedIpv4(bytes) || !isMulticastAddress(bytes) || !leaves) {
+  { format: "ipv6", pattern: "^[Ff]{2}[0-9a-fA-F][2-9a-fA-F]:" },
+  (given, node) => {
+    const bytes = addressBytesFromText(given);
+    const leaves = bytes !== undefined && ((bytes[1] ?? 0) & 0x0f) > 1;
+    if (bytes !== undefined && !isMappedIpv4(bytes) && isMulticastAddress(bytes) && leaves)
+      return addressToText(bytes);
     throw refuse(
       `"group6" cannot be ${describeNode(node)}`,
       "It is an IPv6 multicast address of link scope or wider, for example ff12::8000:706, and the same on every host.",
       node.place,
     );
-  }
-  return addressToText(bytes);
-}
-
-function underlayOf(node: YamlNode): UnderlayPolicy {
-  const text = textOf(node, "underlay");
-  if (text === "auto" || text === "ipv4" || text === "ipv6" || text === "both") return text;
-  throw refuse(
-    `"underlay" cannot be ${describeNode(node)}`,
-    "It is auto, ipv4, ipv6 or both.",
-    node.place,
-  );
-}
-
-function encapsulationOf(node: YamlNode): EncapsulationName {
-  const text = textOf(node, "encapsulation");
-  const name = encapsulations.find((known) => known === text);
-  if (name !== undefined) return name;
-  throw refuse(
-    `"encapsulation" cannot be ${describeNode(node)}`,
-    `It is ${encapsulations.join(" or ")}: how the frames of vnets are sent that name none.`,
-    node.place,
-  );
-}
-
-function autoOnOff(node: YamlNode, name: string): "auto" | "on" | "off" {
-  const text = textOf(node, name);
-  if (text === "auto" || text === "on" || text === "off") return text;
-  throw refuse(`"${name}" cannot be ${describeNode(node)}`, "It is auto, on or off.", node.place);
-}
+  },
+);
 
 /** "ADDR:PORT" ([ADDR]:PORT for IPv6) or "off"; also for the command line's --metrics-listen. */
-export function parseListenAddress(text: string, place?: Place): ListenAddress | null {
-  if (text === "off") return null;
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})$/.exec(text);
+export function parseListenAddress(given: string, place?: Place): ListenAddress | null {
+  if (given === "off") return null;
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})$/.exec(given);
   const bytes = addressBytesFromText(match?.[1] ?? match?.[2] ?? "");
   const port = Number(match?.[3] ?? Number.NaN);
   if (bytes === undefined || !(port >= 0 && port <= 65535)) {
     throw refuse(
-      `"${text.slice(0, 80)}" is no address to serve metrics on`,
+      `"${given.slice(0, 80)}" is no address to serve metrics on`,
       "It is ADDRESS:PORT, for example 127.0.0.1:11798 or [::1]:11798, or off.",
       place,
     );
   }
   return { address: addressToText(bytes), port };
 }
+
+export function printListenAddress(listen: ListenAddress | null): string {
+  if (listen === null) return "off";
+  const { address, port } = listen;
+  return `${address.includes(":") ? `[${address}]` : address}:${String(port)}`;
+}
+
+const metricsListenSpec: KeySpec<ListenAddress | null> = {
+  describe: "where metrics are served: ADDRESS:PORT, [ADDRESS]:PORT for IPv6, or off",
+  schema: {
+    anyOf: [
+      { type: "string", pattern: "^(\\[[0-9a-fA-F:.]+\\]|[0-9.]+):[0-9]{1,5}$" },
+      // a plain `off` is a boolean to YAML 1.1
+      { enum: ["off", false] },
+    ],
+  },
+  read: (node, name) => parseListenAddress(textOf(node, name), node.place),
+  print: printListenAddress,
+};
+
+const attachSpec: KeySpec<string[]> = {
+  describe: "devices to attach, besides those attached by command",
+  schema: {
+    type: "array",
+    items: { type: "string", minLength: 1, maxLength: 15, pattern: "^[^\\s/:%]+$" },
+    maxItems: maxAttachedDevices,
+    uniqueItems: true,
+  },
+  read: attachOf,
+};
 
 function attachOf(node: YamlNode): string[] {
   if (node.kind !== "sequence") {
@@ -269,167 +258,134 @@ function attachOf(node: YamlNode): string[] {
   return names;
 }
 
-function hostNameOf(node: YamlNode): string {
-  const text = textOf(node, "hostName");
-  if (
-    new TextEncoder().encode(text).length > maxHostNameBytes ||
-    /[\s\p{Cc}\p{Cf}\p{Cs}]/u.test(text)
-  ) {
+const hostNameSpec: KeySpec<string | null> = text(
+  "the name that other hosts are told; left out, the machine's",
+  { minLength: 1, maxLength: maxHostNameBytes, pattern: "^[^\\s\\u0000-\\u001f\\u007f]*$" },
+  (given, node) => {
+    if (
+      new TextEncoder().encode(given).length <= maxHostNameBytes &&
+      !/[\s\p{Cc}\p{Cf}\p{Cs}]/u.test(given)
+    )
+      return given;
     throw refuse(
       `"hostName" cannot be ${describeNode(node)}`,
       `It has at most ${maxHostNameBytes} bytes, all printable and no white space.`,
       node.place,
     );
-  }
-  return text;
-}
+  },
+);
 
-type Setter = (config: DaemonConfig, node: YamlNode) => void;
-
-/** A Map, so that a key such as "constructor" is as unknown as any other. */
-const limitSetters = new Map<string, (limits: TableLimits, node: YamlNode) => void>([
-  ["entries", (limits, node) => (limits.entries = integerOf(node, "entries", 16, 1 << 20))],
-  [
-    "entriesPerVnet",
-    (limits, node) => (limits.entriesPerVnet = integerOf(node, "entriesPerVnet", 1, 1 << 20)),
-  ],
-  [
-    "entriesPerHost",
-    (limits, node) => (limits.entriesPerHost = integerOf(node, "entriesPerHost", 1, 1 << 20)),
-  ],
-  [
-    "hostsPerVnet",
-    (limits, node) => (limits.hostsPerVnet = integerOf(node, "hostsPerVnet", 1, 1 << 17)),
-  ],
-  ["hosts", (limits, node) => (limits.hosts = integerOf(node, "hosts", 16, 1 << 17))],
-  [
-    "floodPerSecond",
-    (limits, node) => (limits.floodPerSecond = integerOf(node, "floodPerSecond", 0, 10_000_000)),
-  ],
-  [
-    "floodBurst",
-    (limits, node) => (limits.floodBurst = integerOf(node, "floodBurst", 1, 1_000_000)),
-  ],
-]);
+const limitKeys: KeyTable<TableLimits> = {
+  entries: integer("MACs, over all vnets", { smallest: 16, largest: 1 << 20 }),
+  entriesPerVnet: integer("MACs of one vnet", { smallest: 1, largest: 1 << 20 }),
+  entriesPerHost: integer("MACs of one vnet behind one host", { smallest: 1, largest: 1 << 20 }),
+  hostsPerVnet: integer("hosts of one vnet", { smallest: 1, largest: 1 << 17 }),
+  hosts: integer("pairs of vnet and host, over all vnets", { smallest: 16, largest: 1 << 17 }),
+  floodPerSecond: integer(
+    "frames of one vnet to the group from this host, each second; 0: no limit",
+    { smallest: 0, largest: 10_000_000 },
+  ),
+  floodBurst: integer("the same at once", { smallest: 1, largest: 1_000_000 }),
+};
 
 const maxRekeySeconds = 86_400;
 
-const keySetters = new Map<string, (keys: KeySettings, node: YamlNode) => void>([
-  [
-    "rekeySeconds",
-    (keys, node) => (keys.rekeySeconds = integerOf(node, "rekeySeconds", 1, maxRekeySeconds)),
-  ],
-  [
-    "rekeyMegabytes",
-    (keys, node) => (keys.rekeyMegabytes = integerOf(node, "rekeyMegabytes", 1, 1 << 20)),
-  ],
-  [
-    "rekeyPackets",
-    (keys, node) => (keys.rekeyPackets = integerOf(node, "rekeyPackets", 1000, 2 ** 32 - 1)),
-  ],
-  [
-    "hardLimitSeconds",
-    (keys, node) =>
-      (keys.hardLimitSeconds = integerOf(node, "hardLimitSeconds", 2, 7 * maxRekeySeconds)),
-  ],
-  ["drainSeconds", (keys, node) => (keys.drainSeconds = integerOf(node, "drainSeconds", 1, 300))],
-]);
+const keyKeys: KeyTable<KeySettings> = {
+  rekeySeconds: integer("traffic keys are changed so long after they came into use", {
+    smallest: 1,
+    largest: maxRekeySeconds,
+  }),
+  rekeyMegabytes: integer("or when so much went one way by them, in units of 2^20 bytes", {
+    smallest: 1,
+    largest: 1 << 20,
+  }),
+  rekeyPackets: integer("or so many packets", { smallest: 1000, largest: 2 ** 32 - 1 }),
+  hardLimitSeconds: integer(
+    "traffic keys are gone so long after they were made; at least twice rekeySeconds",
+    { smallest: 2, largest: 7 * maxRekeySeconds },
+  ),
+  drainSeconds: integer(
+    "the old keys are received with so long after a change; no more than rekeySeconds",
+    { smallest: 1, largest: 300 },
+  ),
+};
 
-function keysOf(keys: KeySettings, node: YamlNode): void {
-  eachKey(asMapping(node, '"keys"'), keySetters, keys);
-  const { rekeySeconds, hardLimitSeconds, drainSeconds } = keys;
+function checkKeys(
+  { rekeySeconds, hardLimitSeconds, drainSeconds }: KeySettings,
+  place: Place,
+): void {
   if (hardLimitSeconds < 2 * rekeySeconds) {
     throw refuse(
       `keys that change after ${rekeySeconds} s cannot be gone after ${hardLimitSeconds} s`,
       'Make "hardLimitSeconds" at least twice "rekeySeconds": a change that fails is tried again in between.',
-      node.place,
+      place,
     );
   }
   if (drainSeconds > rekeySeconds) {
     throw refuse(
       `old keys cannot stay for ${drainSeconds} s where new ones come every ${rekeySeconds} s`,
       'Make "drainSeconds" no more than "rekeySeconds".',
-      node.place,
+      place,
     );
   }
 }
 
-const setters = new Map<string, Setter>([
-  ["defaultVnets", (config, node) => (config.defaultVnets = booleanOf(node, "defaultVnets"))],
-  [
-    "ageingSeconds",
-    (config, node) => (config.ageingSeconds = integerOf(node, "ageingSeconds", 1, 86_400)),
-  ],
-  ["group", (config, node) => (config.group = groupOf(node))],
-  ["group6", (config, node) => (config.group6 = group6Of(node))],
-  ["underlay", (config, node) => (config.underlay = underlayOf(node))],
-  ["encapsulation", (config, node) => (config.encapsulation = encapsulationOf(node))],
-  ["port", (config, node) => (config.port = integerOf(node, "port", 1, 65535))],
-  ["merge", (config, node) => (config.merge = autoOnOff(node, "merge"))],
-  ["multicast", (config, node) => (config.multicast = autoOnOff(node, "multicast"))],
-  [
-    "resolveSeconds",
-    (config, node) => (config.resolveSeconds = integerOf(node, "resolveSeconds", 1, 86_400)),
-  ],
-  ["limits", (config, node) => eachKey(asMapping(node, '"limits"'), limitSetters, config.limits)],
-  ["keys", (config, node) => keysOf(config.keys, node)],
-  [
-    "metricsListen",
-    (config, node) =>
-      (config.metricsListen = parseListenAddress(textOf(node, "metricsListen"), node.place)),
-  ],
-  [
-    "helloSeconds",
-    (config, node) => (config.helloSeconds = integerOf(node, "helloSeconds", 1, 3600)),
-  ],
-  [
-    "probeSeconds",
-    (config, node) => (config.probeSeconds = integerOf(node, "probeSeconds", 1, 3600)),
-  ],
-  ["attach", (config, node) => (config.attach = attachOf(node))],
-  ["hostName", (config, node) => (config.hostName = hostNameOf(node))],
-]);
+/** Every key there is. What is added here, and to DaemonConfig, is read, published and reloaded. */
+export const daemonKeys: KeyTable<DaemonConfig> = {
+  defaultVnets: boolean("make vnets 2, 3 and 4"),
+  ageingSeconds: integer("a MAC that is silent for so long is forgotten", {
+    smallest: 1,
+    largest: 86_400,
+  }),
+  underlay: choice("by which IP families attached devices carry vnets", [
+    "auto",
+    "ipv4",
+    "ipv6",
+    "both",
+  ]),
+  encapsulation: choice("how the frames of vnets are sent that name none", encapsulations),
+  group: groupSpec,
+  group6: group6Spec,
+  port: integer("the UDP port, the same on every host of a LAN", { smallest: 1, largest: 65535 }),
+  merge: choice("merging on receipt", ["auto", "on", "off"]),
+  limits: section("sizes of the tables, and rates", {
+    table: limitKeys,
+    defaults: () => daemonConfigDefaults().limits,
+  }),
+  keys: section("when the traffic keys of secure vnets change", {
+    table: keyKeys,
+    defaults: () => daemonConfigDefaults().keys,
+    check: checkKeys,
+  }),
+  metricsListen: metricsListenSpec,
+  helloSeconds: integer("between two hellos", { smallest: 1, largest: 3600 }),
+  probeSeconds: integer(
+    "how often each vnet is probed for loops; left out, helloSeconds, and 10 at least",
+    { smallest: 1, largest: 3600 },
+  ),
+  multicast: choice(
+    "whether group traffic goes by multicast; auto: until it is found not to work",
+    ["auto", "on", "off"],
+  ),
+  resolveSeconds: integer("how often the names of peers are resolved again", {
+    smallest: 1,
+    largest: 86_400,
+  }),
+  attach: attachSpec,
+  hostName: hostNameSpec,
+};
 
-function asMapping(node: YamlNode, what: string): YamlMapping {
-  if (node.kind === "mapping") return node;
-  throw refuse(
-    `${what} must be a mapping, not ${describeNode(node)}`,
-    "Write KEY: VALUE, one on a line.",
-    node.place,
-  );
+export function daemonConfigSchema(): JsonSchema {
+  return {
+    $schema: "http://json-schema.org/draft-07/schema#",
+    title: "vnetd.yaml",
+    description: `The configuration of vnetd's daemon, ${defaultPaths.config}. Every key may be left out.`,
+    ...mappingSchema(daemonKeys, daemonConfigDefaults()),
+  };
 }
 
-function eachKey<T>(
-  mapping: YamlMapping,
-  known: Map<string, (target: T, node: YamlNode) => void>,
-  target: T,
-): void {
-  const seen = new Set<string>();
-  for (const { key, value } of mapping.entries) {
-    const set = known.get(key.text);
-    if (set === undefined) {
-      throw new VnetdError(
-        "UNKNOWN_PARAMETER",
-        `"${key.text.slice(0, 80)}" is not a key of the configuration`,
-        {
-          hint: `The keys here are ${[...known.keys()].join(", ")}.`,
-          place: key.place,
-        },
-      );
-    }
-    if (seen.has(key.text)) {
-      throw new VnetdError("DUPLICATE_PARAMETER", `"${key.text}" is given twice`, {
-        hint: "Keep one of the two.",
-        place: key.place,
-      });
-    }
-    seen.add(key.text);
-    set(target, value);
-  }
-}
-
-export function parseDaemonConfig(text: string, source: string): DaemonConfig {
-  if (text.length > maxDaemonConfigChars) {
+export function parseDaemonConfig(given: string, source: string): DaemonConfig {
+  if (given.length > maxDaemonConfigChars) {
     throw new VnetdError(
       "TOO_LARGE",
       `the configuration has more than ${maxDaemonConfigChars} characters`,
@@ -438,13 +394,12 @@ export function parseDaemonConfig(text: string, source: string): DaemonConfig {
       },
     );
   }
-  const config = daemonConfigDefaults();
-  const documents = parseYamlTree(text, source).filter((node) => !isAbsentScalar(node));
+  const documents = parseYamlTree(given, source).filter((node) => !isAbsentScalar(node));
   const [document, second] = documents;
   if (second !== undefined)
     throw refuse("there is a second document", "Put all keys into one.", second.place);
-  if (document !== undefined) eachKey(asMapping(document, "the configuration"), setters, config);
-  return config;
+  if (document === undefined) return daemonConfigDefaults();
+  return readMapping(asMapping(document, "the configuration"), daemonKeys, daemonConfigDefaults());
 }
 
 /**

@@ -20,6 +20,7 @@ import {
   type SuiteName,
 } from "../base/suite.js";
 import { checkDeviceName } from "../base/ifname.js";
+import { didYouMean } from "../base/similar.js";
 import { keyNameProblem } from "../base/vnet-key.js";
 import { defaultBridgeName, defaultVnetifName, parseVnetId, type VnetId } from "../base/vnet-id.js";
 import { parseSxp, type SxpNode } from "./sxp.js";
@@ -78,8 +79,8 @@ const parameterNames = [
   "suite",
   "encapsulation",
 ] as const;
-type ParameterName = (typeof parameterNames)[number];
-const securityLevels: readonly SecurityLevel[] = ["none", "auth", "conf"];
+export type ParameterName = (typeof parameterNames)[number];
+export const securityLevels: readonly SecurityLevel[] = ["none", "auth", "conf"];
 export const encapsulations: readonly EncapsulationName[] = ["udp", "etherip"];
 const outerNames = ["vnet", "vnets"];
 
@@ -104,7 +105,7 @@ function addParameter(vnet: RawVnet, name: string, namePlace: Place, value: RawP
       "UNKNOWN_PARAMETER",
       `"${name.slice(0, 80)}" is not a parameter of a vnet`,
       {
-        hint: `A vnet has ${parameterNames.join(", ")}.`,
+        hint: `${didYouMean(name, parameterNames)}A vnet has ${parameterNames.join(", ")}.`,
         place: namePlace,
       },
     );
@@ -248,7 +249,7 @@ function securityOf(parameter: RawParameter | undefined): SecurityLevel {
   const level = securityLevels.find((known) => known === text);
   if (level === undefined) {
     throw new VnetdError("BAD_VALUE", `"${text.slice(0, 80)}" is not a security level`, {
-      hint: `The levels are ${securityLevels.join(", ")}.`,
+      hint: `${didYouMean(text, securityLevels)}The levels are ${securityLevels.join(", ")}.`,
       place: parameter.place,
     });
   }
@@ -287,7 +288,7 @@ function suiteNameOf(
   const name = suiteNames.find((known) => known === text);
   if (name === undefined) {
     throw new VnetdError("BAD_VALUE", `"${text.slice(0, 80)}" is not a suite`, {
-      hint: `The suites are ${suiteNames.join(", ")}; left out, it is ${defaultSuiteName}.`,
+      hint: `${didYouMean(text, suiteNames)}The suites are ${suiteNames.join(", ")}; left out, it is ${defaultSuiteName}.`,
       place: parameter.place,
     });
   }
@@ -304,7 +305,7 @@ function encapsulationOf(
   const name = encapsulations.find((known) => known === text);
   if (name === undefined) {
     throw new VnetdError("BAD_VALUE", `"${text.slice(0, 80)}" is not an encapsulation`, {
-      hint: `It is ${encapsulations.join(" or ")}; left out, it is the host's default.`,
+      hint: `${didYouMean(text, encapsulations)}It is ${encapsulations.join(" or ")}; left out, it is the host's default.`,
       place: parameter.place,
     });
   }

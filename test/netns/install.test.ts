@@ -57,6 +57,13 @@ describe("an installation", () => {
     expect(unit).toMatch(/^WantedBy=/m);
   });
 
+  it("has the schemas that editors check the configuration by", () => {
+    for (const name of ["vnetd", "vnet"]) {
+      const text = readFileSync(join(prefix, `lib/vnetd/schema/${name}.schema.json`), "utf8");
+      expect(JSON.parse(text)).toHaveProperty("$schema");
+    }
+  });
+
   it("has no development packages", () => {
     expect(existsSync(join(prefix, "lib/vnetd/node_modules/yargs"))).toBe(true);
     expect(existsSync(join(prefix, "lib/vnetd/node_modules/vitest"))).toBe(false);
