@@ -18,6 +18,7 @@ import {
   quick,
   reaches,
   secureVnet,
+  spisOf,
   stateLines,
   writeKey,
 } from "./secure.js";
@@ -40,9 +41,6 @@ beforeAll(async () => {
   await reaches(a, "10.98.0.2");
 });
 afterAll(() => lab.close());
-
-const spisOf = async (host: Host): Promise<string[]> =>
-  (await stateLines(host)).map((line) => /spi (0x[0-9a-f]+)/.exec(line)?.[1] ?? "").sort();
 
 /** The numbers of the answers that did not come; what is still on the way at the end is none of them. */
 async function missing(flood: PingRun): Promise<number[]> {

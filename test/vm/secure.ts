@@ -83,6 +83,10 @@ export async function stateLines(host: Host): Promise<string[]> {
   return stdout.split("\n").filter((line) => line.includes("proto esp"));
 }
 
+export async function spisOf(host: Host): Promise<string[]> {
+  return (await stateLines(host)).map((line) => /spi (0x[0-9a-f]+)/.exec(line)?.[1] ?? "").sort();
+}
+
 // ---- without commands: starting Node takes seconds on an emulated machine
 
 /** One request by the socket. */
