@@ -9,6 +9,7 @@
  *   dist/ node_modules/ package.json  daemon and command line, with the packages they import
  *   build/addon build/bpf             addon and BPF programs, where dist/ looks for them
  *   schema/                           JSON Schemas of the configuration, for editors
+ *   wireshark/vnetd.lua               Wireshark's dissector
  *   doc/                              README, changes, licences
  *   completion.bash                   what `vnetd completion bash` prints
  *   node/bin/node                     the Node that runs this: with --with-node, and where nothing
@@ -107,6 +108,7 @@ for (const path of [
   "bin/vn",
   "build/addon/vnetd.node",
   "build/bpf/vnetd.bpf.o",
+  "wireshark/vnetd.lua",
   "package.json",
   "schema",
 ])

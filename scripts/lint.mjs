@@ -97,7 +97,7 @@ function licences() {
     return name.endsWith(".bpf.c") ? "GPL-2.0-only" : "Apache-2.0";
   };
   const source =
-    /\.(ts|mts|mjs|js|c|h|cc)$|^Makefile$|^(bin|scripts|bench)\/[\w-]+$|^test\/vm\/[\w-]+$|^\.ci\/run$/;
+    /\.(ts|mts|mjs|js|c|h|cc|lua)$|^Makefile$|^(bin|scripts|bench)\/[\w-]+$|^test\/vm\/[\w-]+$|^\.ci\/run$/;
   const found = [];
   for (const [name, content] of text) {
     if (!source.test(name)) continue;
