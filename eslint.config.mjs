@@ -59,6 +59,7 @@ const allNames = [
   "api",
   "controller",
   "dataplane",
+  "doctor",
   "host",
   "log",
   "main",

@@ -3,6 +3,7 @@
 import type { CommandSpec } from "./command.js";
 import { completionCommands } from "./commands/completion.js";
 import { daemonCommands } from "./commands/daemon.js";
+import { doctorCommands } from "./commands/doctor.js";
 import { keyCommands } from "./commands/keys.js";
 import { peerCommands } from "./commands/peers.js";
 import { replacedCommands } from "./commands/replaced.js";
@@ -11,6 +12,7 @@ import { vnetCommands } from "./commands/vnets.js";
 
 export const commands: readonly CommandSpec[] = [
   ...daemonCommands,
+  ...doctorCommands,
   ...vnetCommands,
   ...keyCommands,
   ...stationCommands,

@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `vnetd run`: the one place where the command line reaches into the daemon. The daemon is loaded
- * only here and only then, so that no other command needs the addon or the kernel's features.
+ * `vnetd run`, and `vnetd doctor` where no daemon answers: the one place where the command line reaches
+ * into the daemon. It is loaded only here and only then, so that no other command needs the addon or the
+ * kernel's features.
  */
+import type { DoctorReport } from "../src/api/contract.js";
 import type { RunOptions } from "../src/base/paths.js";
 
 /** Returns when the daemon was told to stop. */
 export async function runDaemon(options: RunOptions): Promise<void> {
   const daemon = await import("../src/main.js");
   await daemon.main(options);
+}
+
+/** What can be seen without a daemon; `why` says why there is none. */
+export async function diagnoseAlone(options: RunOptions, why: string): Promise<DoctorReport> {
+  const doctor = await import("../src/doctor/alone.js");
+  return doctor.diagnoseAlone(options, why);
 }

@@ -197,6 +197,10 @@ export class Controller {
     return this.options.state;
   }
 
+  get bpffs(): string {
+    return this.options.bpffs;
+  }
+
   addProblems(each: () => string[]): void {
     this.moreProblems.push(each);
   }

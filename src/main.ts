@@ -8,9 +8,6 @@
  */
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
-import { existsSync } from "node:fs";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { createHandlers } from "./api/handlers.js";
 import { ApiServer, type Handlers } from "./api/server.js";
 import { logFileVariable, type RunOptions } from "./base/paths.js";
@@ -18,6 +15,7 @@ import { version } from "./base/version.js";
 import { loadDaemonConfig, parseListenAddress, type DaemonConfig } from "./config/daemon-config.js";
 import { Controller } from "./controller.js";
 import { checkBpffs } from "./dataplane/generation.js";
+import { objectPathOf } from "./dataplane/object-path.js";
 import { errnoName, kernelError } from "./host/errno.js";
 import { BpfDirectory, lockNamespace } from "./host/sole-daemon.js";
 import { createLog, type Log } from "./log.js";
@@ -122,8 +120,7 @@ class Daemon {
 
   private createController(): Controller {
     const { native, log, config, state, run } = this.options;
-    const objectPath =
-      process.env["VNETD_BPF_OBJECT"] ?? path.join(packageRoot(), "build/bpf/vnetd.bpf.o");
+    const objectPath = objectPathOf();
     const options = { native, log, config, state, bpffs: run.bpffs, objectPath };
     // For tests of what older kernels do: hooks as clsact filters where there is TCX.
     const clsact = process.env["VNETD_HOOK_MODE"] === "clsact";
@@ -201,17 +198,4 @@ function kernelErrors<T>(what: string, step: () => T): T {
     if (errnoName(error) === "") throw error;
     throw kernelError(what, error);
   }
-}
-
-/** The nearest directory upwards that holds package.json: the checkout, or where it is installed. */
-function packageRoot(): string {
-  const start = path.dirname(fileURLToPath(import.meta.url));
-  for (
-    let directory = start;
-    directory !== path.dirname(directory);
-    directory = path.dirname(directory)
-  ) {
-    if (existsSync(path.join(directory, "package.json"))) return directory;
-  }
-  return start;
 }

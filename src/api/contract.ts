@@ -239,6 +239,8 @@ export interface Methods {
   /** key: as in VnetInfo. end: the one before is taken no more, whoever has not moved */
   keyRotate: [{ vnet: string; key: string } | { vnet: string; end: true }, KeyRotationInfo];
   status: [Record<string, never>, StatusInfo];
+  /** looks the host over; takes some seconds */
+  doctor: [Record<string, never>, DoctorReport];
   version: [Record<string, never>, VersionInfo];
 }
 
@@ -273,6 +275,35 @@ export interface KeyedHostInfo {
   hardSeconds: number | null;
   /** the vnet changes its secret, and this host has not moved */
   waits: boolean;
+}
+
+/** problem: something does not work; warning: it will not, or works badly; note: worth knowing, nothing is wrong */
+export type FindingLevel = "problem" | "warning" | "note";
+
+export interface Finding {
+  /** the name of the check */
+  check: string;
+  level: FindingLevel;
+  /** what is wrong */
+  what: string;
+  /** how that was seen */
+  seen: string;
+  /** what to type, or to do; "": nothing */
+  fix: string;
+}
+
+export interface CheckInfo {
+  check: string;
+  /** failed: it could not be done; skipped: there was nothing to check */
+  result: "ok" | "found" | "skipped" | "failed";
+  /** of failed and skipped */
+  why: string;
+  ms: number;
+}
+
+export interface DoctorReport {
+  findings: Finding[];
+  checks: CheckInfo[];
 }
 
 export interface KeyRotationInfo {

@@ -14,6 +14,7 @@ import {
   type PlacedVnet,
 } from "../config/vnet-file.js";
 import { isBuiltInId, type Controller } from "../controller.js";
+import { Doctor } from "../doctor/doctor.js";
 import { without } from "../controller/static-entries.js";
 import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } from "./contract.js";
 import { entryHandlers } from "./entry-handlers.js";
@@ -31,6 +32,7 @@ import type { Handlers } from "./server.js";
 
 export function createHandlers(controller: Controller): Handlers {
   const { views } = controller;
+  const doctor = new Doctor(controller);
   return {
     attach: (params) => attach(controller, textField(params, "device")),
     detach: (params) => detach(controller, textField(params, "device")),
@@ -52,6 +54,7 @@ export function createHandlers(controller: Controller): Handlers {
     bridges: () => views.bridges(),
     hosts: () => views.hosts(),
     status: () => views.status(),
+    doctor: () => doctor.run(),
     version: () => ({ version, api: apiVersion, layout: controller.context.generation.layout }),
   };
 }

@@ -42,6 +42,7 @@ const everyMethod: Record<Method, true> = {
   keyRotate: true,
   status: true,
   version: true,
+  doctor: true,
 };
 
 const status = async (host: Host): Promise<StatusInfo> => {

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * vnetd doctor: a healthy lab has no finding; what is broken is found, and what the finding says to type
+ * mends it.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { CheckInfo, Finding } from "../../src/api/contract.js";
+import { eventually, Lab, type Host } from "../lib/lab.js";
+import { attachedHosts, quickHello } from "./world.js";
+
+interface Report {
+  daemon: boolean;
+  healthy: boolean;
+  findings: Finding[];
+  checks: CheckInfo[];
+}
+
+/** Where the lab's host has its files. */
+const places = ({ stateDir, bpffs }: Host): string[] => ["--state-dir", stateDir, "--bpffs", bpffs];
+
+async function examine(host: Host): Promise<Report & { code: number }> {
+  const { stdout, stderr, code } = await host.tryVnetd(["doctor", "--json", ...places(host)], {
+    timeoutMs: 120_000,
+  });
+  if (stdout === "") throw new Error(stderr);
+  return { ...(JSON.parse(stdout) as Report), code };
+}
+
+const wrong = ({ findings }: Report): Finding[] => findings.filter(({ level }) => level !== "note");
+
+/** Of a check, once it is there. */
+async function found(host: Host, check: string, text: RegExp): Promise<Finding> {
+  let last: Report | undefined;
+  let match: Finding | undefined;
+  await eventually(
+    async () => {
+      last = await examine(host);
+      match = last.findings.find((each) => each.check === check && text.test(each.what));
+      return match !== undefined;
+    },
+    { timeoutMs: 60_000, what: `a finding of ${check} like ${String(text)}` },
+  ).catch((error: unknown) => {
+    throw new Error(`${String(error)}: ${JSON.stringify(last, null, 1)}`);
+  });
+  return match!;
+}
+
+/** Types what a finding says, and sees it go. */
+async function mend(host: Host, finding: Finding, command = finding.fix): Promise<void> {
+  await host.exec(command);
+  await eventually(
+    async () => {
+      const r = await examine(host);
+      return !r.findings.some(({ what }) => what === finding.what);
+    },
+    { timeoutMs: 60_000, what: `no more: ${finding.what}` },
+  );
+}
+
+let lab: Lab;
+let a: Host;
+let b: Host;
+
+beforeAll(async () => {
+  lab = await Lab.create();
+  [a, b] = (await attachedHosts(lab, ["a", "b"], { config: quickHello })) as [Host, Host];
+  await eventually(async () => (await a.vnetdJson<unknown[]>(["hosts"])).length === 1, {
+    what: "a to hear b",
+  });
+}, 120_000);
+afterAll(() => lab.close());
+
+describe("vnetd doctor", () => {
+  it("finds nothing wrong where nothing is", async () => {
+    for (const host of [a, b]) {
+      const report = await examine(host);
+      expect(wrong(report)).toEqual([]);
+      expect(report.checks.filter(({ result }) => result === "failed")).toEqual([]);
+      expect({ ...report, findings: [], checks: [] }).toMatchObject({
+        daemon: true,
+        healthy: true,
+        code: 0,
+      });
+    }
+    const { stdout } = await a.vnetd(["doctor"]);
+    expect(stdout).toMatch(/0 problems, 0 warnings/);
+  });
+
+  it("finds a device that is down", async () => {
+    await a.exec("ip link set eth0 down");
+    const finding = await found(a, "underlay", /^eth0: the device is down/);
+    expect((await examine(a)).code).toBe(1);
+    await mend(a, finding, finding.fix.split(";")[0]);
+  });
+
+  it("finds a device without an address", async () => {
+    await a.exec("ip address flush dev eth0");
+    const finding = await found(a, "underlay", /no IPv4 address/);
+    await mend(a, finding, finding.fix.replace("ADDRESS/PREFIX", "10.66.1.1/24"));
+  });
+
+  it("finds a route that leads astray", async () => {
+    await eventually(async () => (await a.vnetdJson<unknown[]>(["hosts"])).length === 1, {
+      what: "a to hear b",
+    });
+    await a.exec("ip route add 10.66.1.2/32 dev lo");
+    const finding = await found(a, "routes", /10\.66\.1\.2 is heard by eth0/);
+    expect(finding.seen).toMatch(/leads by lo/);
+    await mend(a, finding, finding.fix.split("; ")[1]);
+    await a.exec("ip route del 10.66.1.2/32 dev eth0");
+  });
+
+  it("finds a guest's port that takes more than the vnet carries", async () => {
+    await a.vnetd(["vnet-create", "97"]);
+    await a.guest("g1", { bridge: "vnet0097" });
+    // made smaller by hand, which the daemon leaves
+    await a.exec("ip link set vnif0097 mtu 1300");
+    const finding = await found(a, "guest-mtu", /behind g-g1/);
+    expect(finding.level).toBe("warning");
+    await mend(a, finding, finding.fix.split(",")[0]);
+    await a.vnetd(["vnet-delete", "97"]);
+  });
+});
+
+describe("vnetd doctor without a daemon", () => {
+  beforeAll(async () => {
+    await a.killDaemon();
+  });
+
+  it("says so, and checks what can be seen", async () => {
+    const report = await examine(a);
+    expect(report).toMatchObject({ daemon: false, healthy: false, code: 1 });
+    expect(wrong(report).map(({ check }) => check)).toEqual(["daemon"]);
+    expect(report.checks.filter(({ result }) => result === "failed")).toEqual([]);
+    expect(report.checks.find(({ check }) => check === "programs")?.result).toBe("ok");
+  });
+
+  it("finds that the group is left", async () => {
+    await a.exec("ip address del 224.10.0.1/32 dev eth0");
+    const finding = await found(a, "group", /224\.10\.0\.1 is not joined/);
+    await mend(a, finding);
+  });
+
+  it("finds that the hook is gone, and a daemon mends it", async () => {
+    const pinned = (await a.exec(`ls ${a.bpffs}/layout-1`)).stdout.split("\n");
+    const link = pinned.find((name) => name.startsWith("link-") && name.endsWith("-ingress"));
+    expect(link).toBeDefined();
+    const ifindex = (await a.ip<{ ifindex: number }[]>("link", "show", "eth0"))[0]!.ifindex;
+    await a.exec(`rm ${a.bpffs}/layout-1/link-${ifindex}-ingress`);
+    const finding = await found(a, "hooks", /eth0: nothing is received/);
+    expect(finding.fix).toBe("systemctl start vnetd");
+    await a.startDaemon({ args: ["--metrics-listen", "off"], config: quickHello });
+    await eventually(async () => wrong(await examine(a)).length === 0, {
+      timeoutMs: 60_000,
+      what: "nothing to be wrong",
+    });
+  });
+
+  it("finds a directory that is no bpffs", async () => {
+    await b.killDaemon();
+    const { stdout, code } = await b.tryVnetd(["doctor", "--json", "--bpffs", "/tmp/none"]);
+    expect(code).toBe(1);
+    const { findings } = JSON.parse(stdout) as Report;
+    expect(findings.find(({ check }) => check === "bpffs")?.fix).toMatch(/mount -t bpf bpf/);
+  });
+});
