@@ -61,12 +61,11 @@ for (const level of ["conf", "auth"] as const) {
     });
 
     it("by packets without a mark, as a firewall of the host sees them", async () => {
-      await a.exec([
-        "nft",
-        "table inet seen { " +
-          "chain out { type filter hook postrouting priority 0; meta l4proto esp meta mark != 0 counter; meta l4proto esp counter; } " +
-          "chain in { type filter hook prerouting priority 0; meta l4proto esp meta mark != 0 counter; meta l4proto esp counter; } }",
-      ]);
+      const chain = (name: string, hook: string): string =>
+        `  chain ${name} {\n    type filter hook ${hook} priority 0;\n` +
+        "    meta l4proto esp meta mark != 0 counter;\n    meta l4proto esp counter;\n  }\n";
+      const chains = chain("sent", "postrouting") + chain("heard", "prerouting");
+      await a.exec(["nft", `table inet seen {\n${chains}}`]);
       await a.ping("10.98.0.2", { count: 5, intervalMs: 50 });
       const { stdout } = await a.exec("nft list table inet seen");
       const counted = [...stdout.matchAll(/counter packets (\d+)/g)].map(([, n]) => Number(n));
