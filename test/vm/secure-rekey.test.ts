@@ -179,7 +179,7 @@ describe("another secret", () => {
 
 describe("a change of secrets that is ended before all have moved", () => {
   it("cuts off who has not, in clear least of all, until it has", async () => {
-    const file = lab.file("third.key", "");
+    const file = `${lab.file("third", "")}.key`;
     writeKey(file, randomBytes(32));
     await ask(a, "keyRotate", { vnet: "98", key: file });
     await reaches(a, "10.98.0.2");
