@@ -20,6 +20,7 @@ import type { PeerConfig } from "./base/peer.js";
 import { defaultVnetifName, parseVnetId, type VnetId } from "./base/vnet-id.js";
 import { Hellos } from "./controller/hellos.js";
 import { nowMs, programOf, type Context } from "./controller/context.js";
+import { Counts } from "./controller/counts.js";
 import { Ports } from "./controller/ports.js";
 import { StaticEntries } from "./controller/static-entries.js";
 import { Peers } from "./controller/peers.js";
@@ -28,6 +29,7 @@ import { VarpService } from "./controller/varp-service.js";
 import { Security } from "./controller/security.js";
 import { KeyRotation } from "./controller/security/rotation.js";
 import { Troubles } from "./controller/troubles.js";
+import { MetricsView } from "./controller/metrics-view.js";
 import { Views } from "./controller/views.js";
 import { Vnets, type RunningVnet } from "./controller/vnets.js";
 import { carryOver } from "./dataplane/carry-over.js";
@@ -81,6 +83,7 @@ export class Controller {
   private readonly ports: Ports;
   readonly troubles: Troubles;
   readonly views: Views;
+  readonly metrics: MetricsView;
   private readonly closables: Closable[] = [];
   /** why packets in fragments are not received, or "" */
   private reassemblyProblem = "";
@@ -191,6 +194,9 @@ export class Controller {
       secure: () => security.summary(),
       problems,
     });
+    const { context, state, views } = this;
+    const of = { context, state, vnets, underlays, hellos, peers, security, troubles, views };
+    this.metrics = new MetricsView(of);
   }
 
   get state(): StateDirectory {
@@ -480,6 +486,7 @@ function openContext(options: ControllerOptions): Context {
     hooks: new Hooks(native, generation.dir, hookMode),
     control,
     table: new VnetTable(native, maps),
+    counts: new Counts(),
   };
 }
 

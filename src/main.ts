@@ -21,7 +21,7 @@ import { BpfDirectory, lockNamespace } from "./host/sole-daemon.js";
 import { createLog, type Log } from "./log.js";
 import { boundLogFile } from "./log-file.js";
 import { MetricsServer } from "./metrics/http.js";
-import { createRegistry } from "./metrics/registry.js";
+import { MetricsPage } from "./metrics/page.js";
 import type { Native } from "./native/contract.js";
 import { loadNative } from "./native/load.js";
 import { StateDirectory } from "./store/state-directory.js";
@@ -128,18 +128,7 @@ class Daemon {
   }
 
   private createMetrics(controller: Controller): MetricsServer {
-    const { views, context, hellos, troubles } = controller;
-    const registry = createRegistry({
-      layout: context.generation.layout,
-      drops: () => views.drops(),
-      vnets: () => views.vnets(true),
-      tableLimit: () => context.maps.maxEntries("fdb"),
-      hosts: () => new Set(hellos.list().map(({ hostId }) => hostId)).size,
-      secure: () => controller.security.summary(),
-      troubles: () => troubles.counts(),
-      attached: () => controller.underlays.list().map((each) => views.attached(each)),
-    });
-    return new MetricsServer(registry, this.options.log);
+    return new MetricsServer(new MetricsPage(controller.metrics), this.options.log);
   }
 }
 

@@ -5,6 +5,7 @@
  * Read in batches, which is several times faster for per-CPU maps; map types without them are
  * walked key by key. A map that changes meanwhile gives what was there when its part was read: an
  * entry that comes or goes may be in the answer or not, and one that stays is in it once.
+ * An array that is filled from its beginning need not be read to its end.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -33,19 +34,22 @@ struct Dump {
 
 class MapReader {
  public:
-  explicit MapReader(int fd) : fd_(fd), info_(mapInfoOf(fd)), valueBytes_(valueBytes(info_)) {
+  MapReader(int fd, uint32_t atMost)
+      : fd_(fd), info_(mapInfoOf(fd)), valueBytes_(valueBytes(info_)), atMost_(atMost) {
     if (info_.key_size == 0) {
       failSystem(EOPNOTSUPP, subject(), "a map of this type has no keys to list");
     }
   }
 
   Dump read() {
-    if (!readBatches()) readKeyByKey();
+    if (atMost_ > 0 && !readBatches()) readKeyByKey();
     return std::move(dump_);
   }
 
  private:
   std::string subject() const { return std::string("map ") + info_.name; }
+
+  bool isFull() const { return dump_.count >= atMost_; }
 
   void append(const uint8_t* key, const uint8_t* value) {
     dump_.keys.insert(dump_.keys.end(), key, key + info_.key_size);
@@ -60,7 +64,7 @@ class MapReader {
     const size_t entryBytes = info_.key_size + valueBytes_;
     auto capacity =
         static_cast<uint32_t>(std::clamp<size_t>(kBatchBytes / entryBytes, 1, kBatchMaxEntries));
-    capacity = std::max<uint32_t>(std::min(capacity, info_.max_entries), 1);
+    capacity = std::max<uint32_t>(std::min({capacity, info_.max_entries, atMost_}), 1);
     // hashes take a bucket's number here, tries a whole key
     const size_t cursorBytes = std::max<size_t>(info_.key_size, sizeof(uint32_t));
     Bytes cursor(cursorBytes);
@@ -84,10 +88,10 @@ class MapReader {
         return false;
       }
       if (error != 0 && error != -ENOENT) failSystem(error, subject());
-      for (uint32_t i = 0; i < std::min(count, capacity); i++) {
+      for (uint32_t i = 0; i < std::min(count, capacity) && !isFull(); i++) {
         append(keys.data() + size_t{i} * info_.key_size, values.data() + i * valueBytes_);
       }
-      if (error == -ENOENT) return true;
+      if (error == -ENOENT || isFull()) return true;
       std::swap(cursor, next);
       first = false;
     }
@@ -113,6 +117,7 @@ class MapReader {
       if (error == -ENOENT) continue;
       if (error != 0) failSystem(error, subject());
       append(key.data(), value.data());
+      if (isFull()) return;
     }
     failSystem(EAGAIN, subject(), "the map changes faster than it can be read");
   }
@@ -120,6 +125,7 @@ class MapReader {
   const int fd_;
   const bpf_map_info info_;
   const size_t valueBytes_;
+  const uint32_t atMost_;
   Dump dump_;
 };
 
@@ -127,7 +133,9 @@ class MapReader {
 
 Napi::Value mapDump(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const Dump dump = MapReader(toFd(info[0], "mapFd")).read();
+  const int fd = toFd(info[0], "mapFd");
+  const uint32_t atMost = info[1].IsUndefined() ? UINT32_MAX : toUint32(info[1], "atMost");
+  const Dump dump = MapReader(fd, atMost).read();
   Napi::Object result = Napi::Object::New(env);
   result.Set("count", Napi::Number::New(env, static_cast<double>(dump.count)));
   result.Set("keys", bufferOf(env, dump.keys.data(), dump.keys.size()));

@@ -136,6 +136,8 @@ export interface PeerAddressInfo {
   heardSeconds: number | null;
   sentFrames: number;
   heardFrames: number;
+  sentBytes: number;
+  heardBytes: number;
   /** why it cannot be reached, or "" */
   problem: string;
 }

@@ -12,6 +12,7 @@ import type { VnetTable } from "../dataplane/vnet-table.js";
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
 import type { KeyStore } from "../store/key-store.js";
+import type { Counts } from "./counts.js";
 
 export interface Context {
   native: Native;
@@ -31,6 +32,7 @@ export interface Context {
   hooks: Hooks;
   control: Control;
   table: VnetTable;
+  counts: Counts;
 }
 
 export function programOf({ generation }: Context, name: string): number {

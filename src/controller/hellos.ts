@@ -423,6 +423,7 @@ export class Hellos {
   helloOf(vnet: RunningVnet, kind: HelloKind, underlay: Underlay): Buffer | undefined {
     const address = this.careOf(underlay);
     if (address === undefined) return undefined;
+    this.context.counts.sent.add(kind === "goodbye" ? "goodbye" : "hello");
     const unicast = this.parts.peers.usesUnicast(underlay) ? vnetdCapability.CAP_UNICAST : 0;
     const peers = this.parts.peers.helloPeers(underlay);
     const { hostId, bootNonce, hostName } = this.context;

@@ -96,6 +96,10 @@ export class Peers {
     for (const config of configs) this.table.add(config);
   }
 
+  get addressCount(): number {
+    return this.placed.length;
+  }
+
   configs(): PeerConfig[] {
     return this.table.list();
   }
@@ -458,7 +462,7 @@ export class Peers {
         if (place === undefined) return [];
         const { number, ifindex, way, problem } = place;
         const heardNs = maps.peerHeardNs(number);
-        const { sentFrames, heardFrames } = maps.peerStats(number);
+        const { sentFrames, heardFrames, sentBytes, heardBytes } = maps.peerStats(number);
         return [
           {
             address,
@@ -468,6 +472,8 @@ export class Peers {
               heardNs === 0n ? null : Math.max(0, Number((now - heardNs) / 100_000_000n) / 10),
             sentFrames: Number(sentFrames),
             heardFrames: Number(heardFrames),
+            sentBytes: Number(sentBytes),
+            heardBytes: Number(heardBytes),
             problem,
           },
         ];

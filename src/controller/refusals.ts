@@ -14,12 +14,13 @@ interface OfVnet {
 
 /** One that came in was not taken, not answered, or not entered in the table. */
 export function refuse(
-  { control }: Context,
+  { control, counts }: Pick<Context, "control" | "counts">,
   { handle }: OfVnet,
   reason: string,
   message: VarpMessage,
 ): void {
   const bytes = VnetdVarp.size + message.trailing.length;
+  counts.judged(reason);
   control.countDrop({ handle, direction: vnetdDirection.DIR_DECAP, reason, bytes });
 }
 

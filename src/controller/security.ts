@@ -152,6 +152,10 @@ export class Security {
     if (secure !== undefined) this.forget(handle, secure);
   }
 
+  all(): SecureVnet[] {
+    return [...this.vnets.values()];
+  }
+
   private forget(handle: number, secure: SecureVnet): void {
     this.vnets.delete(handle);
     this.rotations.vnetGone(handle);
@@ -366,7 +370,7 @@ export class Security {
 
   /** In numbers. */
   summary(): StatusInfo["secure"] {
-    const all = [...this.vnets.values()];
+    const all = this.all();
     const sum = (of: (each: SecureVnet) => number): number =>
       all.reduce((total, each) => total + of(each), 0);
     return {
@@ -543,6 +547,7 @@ export class Security {
       },
       encodeKeyMessage(message),
     );
+    this.context.counts.sent.add("keys");
     if (way === "sa") this.sendBy(each, announce);
     else underlay.socket?.send(announce, ends.peer);
   }

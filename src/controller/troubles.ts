@@ -123,9 +123,13 @@ export class Troubles {
     return [...loops, ...storms, ...this.duplicateTexts(this.duplicates.list())];
   }
 
-  /** Vnets with a loop, and MACs that are at two places. */
-  counts(): { loops: number; duplicates: number } {
-    return { loops: this.loops.handles().length, duplicates: this.duplicates.list().length };
+  /** Vnets with a loop, MACs that are at two places, and sources of storms. */
+  counts(): { loops: number; duplicates: number; storms: number } {
+    return {
+      loops: this.loops.handles().length,
+      duplicates: this.duplicates.list().length,
+      storms: this.storms.size,
+    };
   }
 
   // ---- what is seen

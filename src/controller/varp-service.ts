@@ -35,6 +35,7 @@ import { Announcer, type LocalMac } from "../varp/announcer.js";
 import { Resolver } from "../varp/resolver.js";
 import { SenderLimits } from "../varp/sender-limits.js";
 import { TokenBucket } from "../varp/token-bucket.js";
+import { varpKindOf } from "../wire/hello.js";
 import { decodeVarp, encodeVarp, type VarpMessage, type VarpOpcode } from "../wire/varp.js";
 import type { Hellos } from "./hellos.js";
 import { nowMs, type Context } from "./context.js";
@@ -189,26 +190,27 @@ export class VarpService {
     const decoded = decodeVarp(Buffer.from(event.message.subarray(0, event.len)));
     // BPF counted what is malformed; it never gets here.
     if (!decoded.ok || underlay === undefined) return;
-    const vnet = this.parts.vnets.get(vnetIdFromBytes(decoded.message.vnet))?.running;
+    const { message } = decoded;
+    this.context.counts.message(varpKindOf(message.opcode, message.trailing), () =>
+      this.onMessage(event, underlay, message),
+    );
+  }
+
+  private onMessage(event: VarpEvent, underlay: Underlay, message: VarpMessage): void {
+    const vnet = this.parts.vnets.get(vnetIdFromBytes(message.vnet))?.running;
     // BPF counted what is for no vnet; this one is being made or taken away.
-    if (vnet === undefined) return this.refused({ handle: 0 }, "vnet_down", decoded.message);
+    if (vnet === undefined) return this.refused({ handle: 0 }, "vnet_down", message);
     const source = addressToText(event.source);
+    const onGroup = isToGroup(event);
     if (vnet.secure !== undefined && event.way !== vnetdVarpWay.WAY_SECURE) {
       const bytes = Buffer.from(event.message.subarray(0, event.len));
-      const onGroup = isToGroup(event);
-      return this.parts.security.onClear(vnet, underlay, {
-        ...{ message: decoded.message, bytes, source, onGroup },
-      });
+      return this.parts.security.onClear(vnet, underlay, { message, bytes, source, onGroup });
     }
-    if (vnet.secure !== undefined) {
-      const { message } = decoded;
-      if (this.parts.security.onKeyMessage(vnet, underlay, { message, source })) return;
-    }
-    if (decoded.message.opcode === "request")
-      this.onRequest(vnet, underlay, decoded.message, source);
-    else {
-      this.onAnnounce(vnet, underlay, decoded.message, { source, onGroup: isToGroup(event) });
-    }
+    const { security } = this.parts;
+    if (vnet.secure !== undefined && security.onKeyMessage(vnet, underlay, { message, source }))
+      return;
+    if (message.opcode === "request") this.onRequest(vnet, underlay, message, source);
+    else this.onAnnounce(vnet, underlay, message, { source, onGroup });
   }
 
   /** Answered from the address announced, to the protocol's port, wherever it was asked from. */
@@ -219,10 +221,11 @@ export class VarpService {
     source: string,
   ): void {
     const mac = macFromBytes(message.vmac);
-    if (!this.livesHere(vnet, mac)) return;
+    if (!this.livesHere(vnet, mac)) return this.context.counts.judged("not_here");
     if (!this.answers.take(nowMs())) return this.refused(vnet, "varp_rate", message);
     const answer = this.messageOf("announce", vnet, mac, underlay);
     if (answer === undefined) return;
+    this.context.counts.judged("answered");
     if (vnet.secure === undefined) underlay.socket?.send(answer, source);
     else this.parts.security.send(vnet, underlay.ifindex, source, answer);
   }
@@ -363,6 +366,7 @@ export class VarpService {
   ): Buffer | undefined {
     const address = this.parts.hellos.careOf(underlay);
     if (address === undefined) return undefined;
+    this.context.counts.sent.add(opcode);
     return encodeVarp({ opcode, vnet: vnetIdToBytes(vnet.id), vmac: macToBytes(mac), address });
   }
 

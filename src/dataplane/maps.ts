@@ -86,8 +86,9 @@ export class Maps {
     return this.native.mapInfo(this.fd(name)).maxEntries;
   }
 
-  dump(name: string): MapDump {
-    return this.native.mapDump(this.fd(name));
+  /** atMost: of an array, the first so many */
+  dump(name: string, atMost?: number): MapDump {
+    return this.native.mapDump(this.fd(name), atMost);
   }
 
   // ---- vnets

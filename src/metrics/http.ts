@@ -4,21 +4,21 @@
  * daemon goes on and says so in its status.
  */
 import http from "node:http";
-import type { Registry } from "prom-client";
 import type { ListenAddress } from "../config/daemon-config.js";
 import { errnoName } from "../host/errno.js";
 import type { Log } from "../log.js";
+import { contentType, type MetricsPage } from "./page.js";
 
 export class MetricsServer {
   private readonly server: http.Server;
   private failure = "";
 
   constructor(
-    registry: Registry,
+    private readonly page: MetricsPage,
     private readonly log: Log,
   ) {
     this.server = http.createServer((request, response) => {
-      void answer(registry, request, response, log);
+      void answer(page, request, response, log);
     });
     this.server.maxConnections = 32;
     this.server.requestTimeout = 10_000;
@@ -31,6 +31,7 @@ export class MetricsServer {
   }
 
   async listen({ address, port }: ListenAddress): Promise<void> {
+    this.page.start();
     await new Promise<void>((resolve) => {
       this.server.on("error", (error) => {
         this.failure = `metrics are not served on ${address}:${String(port)}: ${errnoName(error)}`;
@@ -42,13 +43,14 @@ export class MetricsServer {
   }
 
   close(): void {
+    this.page.stop();
     this.server.close();
     this.server.closeAllConnections();
   }
 }
 
 async function answer(
-  registry: Registry,
+  page: MetricsPage,
   request: http.IncomingMessage,
   response: http.ServerResponse,
   log: Log,
@@ -59,8 +61,8 @@ async function answer(
   if (path === "/healthz") return end(response, 200, "ok\n");
   if (path !== "/metrics") return end(response, 404, "see /metrics and /healthz\n");
   try {
-    const text = await registry.metrics();
-    response.setHeader("content-type", registry.contentType);
+    const text = await page.text();
+    response.setHeader("content-type", contentType);
     end(response, 200, text);
   } catch (error) {
     log.error(`metrics: ${String(error)}`);

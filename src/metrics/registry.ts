@@ -1,173 +1,106 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The metrics, by name: read from the maps when they are scraped, never kept.
- *
- * prom-client's counters cannot be set, so each collect() resets and adds the totals, which the
- * kernel counts. Label values are bounded: vnets of this host, and the reasons of
- * include/vnetd/reasons.h. docs/metrics.md lists them.
+ * The daemon's own metrics, by prom-client. prom-client's counters cannot be set, so what is counted elsewhere is
+ * written anew before each scrape.
  */
-import { Counter, Gauge, Registry } from "prom-client";
+import { readdirSync } from "node:fs";
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { version } from "../base/version.js";
-import type { DropInfo, StatusInfo, TrafficInfo, VnetState } from "../api/contract.js";
+import { daemonMetrics, type DaemonMetric } from "./catalogue.js";
+import type { Snapshot, Tallied } from "./snapshot.js";
 
-export interface MetricsSource {
-  layout: number;
-  drops(): DropInfo[];
-  vnets(): VnetState[];
-  tableLimit(): number;
-  hosts(): number;
-  secure(): StatusInfo["secure"];
-  troubles(): { loops: number; duplicates: number };
-  attached(): { device: string; up: boolean }[];
-}
+const lagBuckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+const scrapeBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
 
-export function createRegistry(source: MetricsSource): Registry {
-  const registry = new Registry();
-  const registers = [registry];
-  buildInfo(registers, source);
-  drops(registers, source);
-  traffic(registers, source);
-  table(registers, source);
-  return registry;
-}
+/** words that are there before anything was counted */
+const kinds = ["request", "announce", "hello", "goodbye", "keys"];
+const configVerdicts = ["ok", "refused"];
 
-function buildInfo(registers: Registry[], { layout }: MetricsSource): void {
-  const info = new Gauge({
-    name: "vnetd_build_info",
-    help: "Always 1; the labels say what runs.",
-    labelNames: ["version", "layout", "node"],
-    registers,
-  });
-  info.set({ version, layout: String(layout), node: process.versions.node }, 1);
-}
+export class DaemonRegistry {
+  readonly registry = new Registry();
+  private readonly lag: Histogram;
+  private readonly scrapes: Histogram;
+  private readonly gauges = new Map<DaemonMetric, Gauge>();
+  private readonly counters = new Map<DaemonMetric, Counter>();
 
-function drops(registers: Registry[], source: MetricsSource): void {
-  const frames = new Counter({
-    name: "vnetd_drops_total",
-    help: "Frames that were not forwarded, or whose source was not learned (refused_*), by reason.",
-    labelNames: ["vnet", "direction", "reason"],
-    registers,
-    collect() {
-      this.reset();
-      for (const { vnet, direction, reason, frames: count } of source.drops()) {
-        this.inc({ vnet: vnet ?? "", direction, reason }, count);
-      }
-    },
-  });
-  void frames;
-}
-
-function traffic(registers: Registry[], source: MetricsSource): void {
-  const vnets = onceAScrape(() => source.vnets());
-  type Add = (labels: { direction?: string }, value: number) => void;
-  const counter = (
-    name: string,
-    { help, labelNames }: { help: string; labelNames: string[] },
-    addAll: (totals: TrafficInfo, add: Add) => void,
-  ): Counter =>
-    new Counter({
-      name,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        this.reset();
-        for (const { id: vnet, traffic: totals } of vnets()) {
-          if (totals !== undefined)
-            addAll(totals, (labels, value) => this.inc({ vnet, ...labels }, value));
-        }
-      },
-    });
-  counter(
-    "vnetd_frames_total",
-    { help: "Inner frames that were forwarded.", labelNames: ["vnet", "direction"] },
-    (totals, add) => {
-      add({ direction: "encap" }, totals.encapFrames);
-      add({ direction: "decap" }, totals.decapFrames);
-    },
-  );
-  counter(
-    "vnetd_bytes_total",
-    { help: "Bytes of inner frames that were forwarded.", labelNames: ["vnet", "direction"] },
-    (totals, add) => {
-      add({ direction: "encap" }, totals.encapBytes);
-      add({ direction: "decap" }, totals.decapBytes);
-    },
-  );
-  counter(
-    "vnetd_flooded_frames_total",
-    {
-      help: "Of the frames forwarded: those sent to, or received from, the group.",
-      labelNames: ["vnet"],
-    },
-    (totals, add) => add({}, totals.floodedFrames),
-  );
-}
-
-/**
- * One reading for all metrics of a scrape, so that frames and bytes are of the same moment: a
- * registry calls every collect() in one turn, and the reading is forgotten after it.
- */
-function onceAScrape<Value>(read: () => Value): () => Value {
-  let kept: { value: Value } | undefined;
-  return () => {
-    if (kept === undefined) {
-      kept = { value: read() };
-      queueMicrotask(() => (kept = undefined));
+  constructor(private readonly layout: number) {
+    this.lag = this.histogram("vnetd_event_loop_lag_seconds", lagBuckets);
+    this.scrapes = this.histogram("vnetd_scrape_duration_seconds", scrapeBuckets);
+    for (const [name, { type, help, labels }] of Object.entries(daemonMetrics)) {
+      const options = { name, help, labelNames: [...labels], registers: [this.registry] };
+      if (type === "gauge") this.gauges.set(name as DaemonMetric, new Gauge(options));
+      if (type === "counter") this.counters.set(name as DaemonMetric, new Counter(options));
     }
-    return kept.value;
-  };
+  }
+
+  private histogram(name: DaemonMetric, buckets: number[]): Histogram {
+    const { help } = daemonMetrics[name];
+    return new Histogram({ name, help, buckets, registers: [this.registry] });
+  }
+
+  /** How late a timer was. */
+  late(seconds: number): void {
+    this.lag.observe(seconds);
+  }
+
+  scraped(seconds: number): void {
+    this.scrapes.observe(seconds);
+  }
+
+  async text(snapshot: Snapshot): Promise<string> {
+    this.fill(snapshot);
+    return this.registry.metrics();
+  }
+
+  private fill(now: Snapshot): void {
+    this.gauge("vnetd_build_info")?.set(
+      { version, layout: String(this.layout), node: process.versions.node },
+      1,
+    );
+    const { loops, storms, duplicates } = now.troubles;
+    const values: [DaemonMetric, number][] = [
+      ["vnetd_problems", now.problems],
+      ["vnetd_vnets", now.vnets.length],
+      ["vnetd_hosts", now.hosts],
+      ["vnetd_peers", now.peers.length],
+      ["vnetd_loops", loops],
+      ["vnetd_storms", storms],
+      ["vnetd_duplicate_addresses", duplicates],
+      ["vnetd_config_last_reload_success", now.config.ok ? 1 : 0],
+      ["vnetd_config_last_taken_timestamp_seconds", now.config.takenSeconds],
+      ["process_resident_memory_bytes", process.memoryUsage.rss()],
+      ["process_open_fds", openFiles()],
+      ["process_start_time_seconds", performance.timeOrigin / 1000],
+    ];
+    for (const [name, value] of values) this.gauge(name)?.set(value);
+    const { user, system } = process.cpuUsage();
+    this.count("process_cpu_seconds_total", [{ words: [], count: (user + system) / 1e6 }]);
+    this.count("vnetd_varp_received_messages_total", now.varp.received);
+    this.count("vnetd_varp_sent_messages_total", now.varp.sent, kinds);
+    this.count("vnetd_config_reloads_total", now.config.reloads, configVerdicts);
+  }
+
+  private gauge(name: DaemonMetric): Gauge | undefined {
+    return this.gauges.get(name);
+  }
+
+  /** Totals; words are values of the labels. `zeros`: those of one label that are there before anything came. */
+  private count(name: DaemonMetric, rows: readonly Tallied[], zeros: readonly string[] = []): void {
+    const counter = this.counters.get(name);
+    const { labels } = daemonMetrics[name];
+    if (counter === undefined) return;
+    counter.reset();
+    const all = [...zeros.map((word) => ({ words: [word], count: 0 })), ...rows];
+    for (const { words, count } of all)
+      counter.inc(Object.fromEntries(labels.map((label, at) => [label, words[at] ?? ""])), count);
+  }
 }
 
-function table(registers: Registry[], source: MetricsSource): void {
-  const simple = (name: string, help: string, value: () => number): Gauge =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(value());
-      },
-    });
-  simple("vnetd_table_limit", "MACs that the table holds at most.", () => source.tableLimit());
-  simple("vnetd_hosts", "Hosts that say hello.", () => source.hosts());
-  const secure = onceAScrape(() => source.secure());
-  simple("vnetd_secure_paths", "Paths to hosts of secure vnets.", () => secure().paths);
-  simple(
-    "vnetd_secure_paths_keyed",
-    "Of these: those that there are keys for.",
-    () => secure().keyed,
-  );
-  simple(
-    "vnetd_secure_vnets_changing",
-    "Secure vnets that change their secret.",
-    () => secure().changing,
-  );
-  simple("vnetd_loops", "Vnets with a loop.", () => source.troubles().loops);
-  simple(
-    "vnetd_duplicate_addresses",
-    "MACs that are at two places of a vnet.",
-    () => source.troubles().duplicates,
-  );
-  const entries = new Gauge({
-    name: "vnetd_table_entries",
-    help: "MACs in the table, by vnet.",
-    labelNames: ["vnet"],
-    registers,
-    collect() {
-      this.reset();
-      for (const { id: vnet, entries: count } of source.vnets()) this.set({ vnet }, count);
-    },
-  });
-  const up = new Gauge({
-    name: "vnetd_underlay_up",
-    help: "1 when an attached device carries traffic.",
-    labelNames: ["device"],
-    registers,
-    collect() {
-      this.reset();
-      for (const { device, up: isUp } of source.attached()) this.set({ device }, isUp ? 1 : 0);
-    },
-  });
-  void [entries, up];
+function openFiles(): number {
+  try {
+    // the one by which the directory is read is there as well
+    return readdirSync("/proc/self/fd").length - 1;
+  } catch {
+    return 0;
+  }
 }

@@ -367,8 +367,8 @@ export interface Native {
   mapUpdate(mapFd: number, key: Uint8Array, value: Uint8Array, flags?: number): void;
   /** false when it was not there */
   mapDelete(mapFd: number, key: Uint8Array): boolean;
-  /** all entries, read in batches where the kernel can */
-  mapDump(mapFd: number): MapDump;
+  /** all entries, read in batches where the kernel can; atMost: no more than so many, of an array the first */
+  mapDump(mapFd: number, atMost?: number): MapDump;
   progTestRun(progFd: number, data: Uint8Array, options?: TestRunOptions): TestRunResult;
   /** calls back on the event loop with each record's bytes, at most 256 a turn */
   ringConsume(mapFd: number, onRecord: (record: Buffer) => void): Closable;

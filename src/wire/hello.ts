@@ -21,6 +21,7 @@ import {
   vnetdTlvType,
   writeVnetdExtHdr,
 } from "../generated/layouts.js";
+import type { VarpOpcode } from "./varp.js";
 
 export interface Hello {
   /** 32 hex digits */
@@ -71,6 +72,10 @@ export type HelloReason =
   | "key_message";
 
 export type HelloDecoded = { ok: true; hello: Hello } | { ok: false; reason: HelloReason };
+
+/** What a VARP message is for. */
+export const varpKinds = ["request", "announce", "hello", "goodbye", "keys"] as const;
+export type VarpKind = (typeof varpKinds)[number];
 
 /** as many as always fit into VNETD_VARP_MAX_LEN */
 export const maxHelloPeers = 12;
@@ -173,6 +178,16 @@ export function decodeHello(trailing: Buffer): HelloDecoded {
   if (auth === undefined) return { ok: false, reason: "auth_not_last" };
   const hello = helloOf(hostId, bootNonce, tlvs);
   return { ok: true, hello: auth.length === 0 ? hello : { ...hello, auth } };
+}
+
+/** By opcode and what follows the 43 bytes; a malformed extension of ours is a hello's. */
+export function varpKindOf(opcode: VarpOpcode, trailing: Uint8Array): VarpKind {
+  if (opcode === "request" || trailing.length === 0) return opcode;
+  const decoded = decodeHello(Buffer.from(trailing));
+  if (decoded.ok) return decoded.hello.goodbye ? "goodbye" : "hello";
+  if (decoded.reason === "key_message") return "keys";
+  const isOthers = decoded.reason === "absent" || decoded.reason === "other_magic";
+  return isOthers ? "announce" : "hello";
 }
 
 /** The message about keys that the extension carries; undefined: it carries none, or is malformed. */

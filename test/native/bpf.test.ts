@@ -266,12 +266,20 @@ describe("maps", () => {
       keys: u32(0, 1, 2),
       values: u32(0, 11, 0),
     });
+    expect(native.mapDump(fdOf(maps, "settings"), 2)).toEqual({
+      count: 2,
+      keys: u32(0, 1),
+      values: u32(0, 11),
+    });
+    expect(native.mapDump(fdOf(maps, "settings"), 0).count).toBe(0);
+    expect(errorOf(() => native.mapDump(fdOf(maps, "settings"), -1))).toBeInstanceOf(RangeError);
     const trie = fdOf(maps, "prefixes");
     native.mapUpdate(trie, Buffer.from([8, 0, 0, 0, 10, 0, 0, 0]), u32(1));
     native.mapUpdate(trie, Buffer.from([16, 0, 0, 0, 10, 1, 0, 0]), u32(2));
     const dump = native.mapDump(trie);
     expect(dump.count).toBe(2);
     expect([dump.values.readUInt32LE(0), dump.values.readUInt32LE(4)].sort()).toEqual([1, 2]);
+    expect(native.mapDump(trie, 1).count).toBe(1);
     expect(native.mapDump(fdOf(maps, "table")).count).toBe(0);
     expect(errorOf(() => native.mapDump(fdOf(maps, "work"))).code).toBe("EOPNOTSUPP");
   });

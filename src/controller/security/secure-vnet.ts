@@ -112,6 +112,8 @@ export class SecureVnet {
   private readonly places = new Map<string, PlaceKeys>();
   private secretList: VnetSecrets[];
   private readonly leftovers = new Map<string, Leftover>();
+  /** agreements on keys; renewed: of these, those that replaced keys */
+  readonly counts = { agreed: 0, renewed: 0, failed: 0 };
   private membersText = "";
 
   constructor(
@@ -470,6 +472,8 @@ export class SecureVnet {
       case "sendWith": {
         const before = path.spiOut;
         path.sendWith(action.spi, action.keys, hardSeconds);
+        this.counts.agreed += 1;
+        if (before !== 0) this.counts.renewed += 1;
         if (each.old.length > 0 && before !== 0 && each.keyedAtMs === 0) path.stopSending(before);
         each.keyedAtMs = nowMs;
         return;
@@ -486,6 +490,7 @@ export class SecureVnet {
       // the next hello begins anew; the other suite is told with the message that said it
       case "gaveUp":
       case "otherSuite":
+        this.counts.failed += 1;
     }
   }
 
