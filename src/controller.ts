@@ -211,6 +211,13 @@ export class Controller {
     this.moreProblems.push(each);
   }
 
+  /** Why vnets of this host reach no other host now, or nothing. */
+  notReady(): string[] {
+    if (this.underlays.usable().length > 0) return [];
+    const why = this.underlays.problems();
+    return why.length > 0 ? why : ["no device is attached"];
+  }
+
   start(): void {
     const { native, maps, control, log, generation } = this.context;
     this.closables.push(native.netlinkMonitor((event) => this.onNetlink(event)));

@@ -12,7 +12,12 @@ import { createHandlers } from "./api/handlers.js";
 import { ApiServer, type Handlers } from "./api/server.js";
 import { logFileVariable, type RunOptions } from "./base/paths.js";
 import { version } from "./base/version.js";
-import { loadDaemonConfig, parseListenAddress, type DaemonConfig } from "./config/daemon-config.js";
+import {
+  loadDaemonConfig,
+  parseListenAddress,
+  type DaemonConfig,
+  type ListenAddress,
+} from "./config/daemon-config.js";
 import { Controller } from "./controller.js";
 import { checkBpffs } from "./dataplane/generation.js";
 import { objectPathOf } from "./dataplane/object-path.js";
@@ -20,13 +25,18 @@ import { errnoName, kernelError } from "./host/errno.js";
 import { BpfDirectory, lockNamespace } from "./host/sole-daemon.js";
 import { createLog, type Log } from "./log.js";
 import { boundLogFile } from "./log-file.js";
+import { Access } from "./metrics/access.js";
 import { MetricsServer } from "./metrics/http.js";
 import { MetricsPage } from "./metrics/page.js";
 import type { Native } from "./native/contract.js";
 import { loadNative } from "./native/load.js";
+import { readSecretFile } from "./store/secret-file.js";
 import { StateDirectory } from "./store/state-directory.js";
 
 export type { RunOptions };
+
+/** A token or a private key of the metrics. */
+const secretKind = { code: "CONFIG", maxBytes: 64 << 10, remake: "make a new one" } as const;
 
 /** Runs until it is told to stop. */
 export async function main(options: RunOptions): Promise<void> {
@@ -101,9 +111,9 @@ class Daemon {
     this.handlers = createHandlers(controller);
     kernelErrors("starting", () => controller.start());
     if (config.metricsListen !== null) {
-      const metrics = this.createMetrics(controller);
+      const metrics = this.createMetrics(controller, config.metricsListen);
       this.metrics = metrics;
-      await metrics.listen(config.metricsListen);
+      await metrics.listen();
       controller.addProblems(() => (metrics.problem === "" ? [] : [metrics.problem]));
     }
     const devices = controller.underlays.names().join(", ") || "no device attached";
@@ -127,8 +137,16 @@ class Daemon {
     return new Controller(clsact ? { ...options, hookMode: "clsact" } : options);
   }
 
-  private createMetrics(controller: Controller): MetricsServer {
-    return new MetricsServer(new MetricsPage(controller.metrics), this.options.log);
+  private createMetrics(controller: Controller, listenOn: ListenAddress): MetricsServer {
+    const { config, log } = this.options;
+    const { metricsTokenFile: token, metricsKeyFile: key } = config;
+    const access = new Access(
+      { token, certificate: config.metricsCertificateFile, key },
+      (path, word) => readSecretFile(path, { ...secretKind, word }),
+    );
+    const page = new MetricsPage(controller.metrics);
+    const notReady = (): string[] => controller.notReady();
+    return new MetricsServer({ page, access, notReady, log }, listenOn);
   }
 }
 

@@ -94,6 +94,10 @@ export interface DaemonConfig {
   keys: KeySettings;
   /** null: no metrics are served */
   metricsListen: ListenAddress | null;
+  /** files, by absolute paths: what who scrapes must show, and for TLS; null: none is asked for, there is no TLS */
+  metricsTokenFile: string | null;
+  metricsCertificateFile: string | null;
+  metricsKeyFile: string | null;
   helloSeconds: number;
   /** how often each vnet is probed for loops; null: helloSeconds, and 10 at least */
   probeSeconds: number | null;
@@ -136,6 +140,9 @@ export function daemonConfigDefaults(): DaemonConfig {
       drainSeconds: 10,
     },
     metricsListen: { address: "127.0.0.1", port: 11798 },
+    metricsTokenFile: null,
+    metricsCertificateFile: null,
+    metricsKeyFile: null,
     helloSeconds: 30,
     probeSeconds: null,
     multicast: "auto",
@@ -275,6 +282,16 @@ const hostNameSpec: KeySpec<string | null> = text(
   },
 );
 
+const file = (describe: string): KeySpec<string | null> =>
+  text(describe, { pattern: "^/[^\\u0000]*$" }, (given, node) => {
+    if (/^\/[^\0]*$/u.test(given)) return given;
+    throw refuse(
+      `${describeNode(node)} is no path of a file here`,
+      "It is an absolute path.",
+      node.place,
+    );
+  });
+
 const limitKeys: KeyTable<TableLimits> = {
   entries: integer("MACs, over all vnets", { smallest: 16, largest: 1 << 20 }),
   entriesPerVnet: integer("MACs of one vnet", { smallest: 1, largest: 1 << 20 }),
@@ -358,6 +375,9 @@ export const daemonKeys: KeyTable<DaemonConfig> = {
     check: checkKeys,
   }),
   metricsListen: metricsListenSpec,
+  metricsTokenFile: file("a file with the token that who scrapes must show, mode 0600"),
+  metricsCertificateFile: file("metrics are served by TLS: the certificate, in PEM"),
+  metricsKeyFile: file("and its private key, mode 0600"),
   helloSeconds: integer("between two hellos", { smallest: 1, largest: 3600 }),
   probeSeconds: integer(
     "how often each vnet is probed for loops; left out, helloSeconds, and 10 at least",
@@ -399,7 +419,19 @@ export function parseDaemonConfig(given: string, source: string): DaemonConfig {
   if (second !== undefined)
     throw refuse("there is a second document", "Put all keys into one.", second.place);
   if (document === undefined) return daemonConfigDefaults();
-  return readMapping(asMapping(document, "the configuration"), daemonKeys, daemonConfigDefaults());
+  const config = readMapping(
+    asMapping(document, "the configuration"),
+    daemonKeys,
+    daemonConfigDefaults(),
+  );
+  if ((config.metricsCertificateFile === null) !== (config.metricsKeyFile === null)) {
+    throw refuse(
+      "metrics by TLS need a certificate and its key",
+      'Give both "metricsCertificateFile" and "metricsKeyFile", or neither.',
+      document.place,
+    );
+  }
+  return config;
 }
 
 /**

@@ -47,6 +47,9 @@ keys:
   hardLimitSeconds: 5
   drainSeconds: 1
 metricsListen: 0.0.0.0:9100
+metricsTokenFile: /etc/vnetd/metrics.token
+metricsCertificateFile: /etc/vnetd/metrics.crt
+metricsKeyFile: /etc/vnetd/metrics.key
 helloSeconds: 3
 probeSeconds: 4
 multicast: off
@@ -129,6 +132,9 @@ describe("daemon configuration", () => {
         drainSeconds: 1,
       },
       metricsListen: { address: "0.0.0.0", port: 9100 },
+      metricsTokenFile: "/etc/vnetd/metrics.token",
+      metricsCertificateFile: "/etc/vnetd/metrics.crt",
+      metricsKeyFile: "/etc/vnetd/metrics.key",
       helloSeconds: 3,
       probeSeconds: 4,
       multicast: "off",
@@ -137,6 +143,12 @@ describe("daemon configuration", () => {
       hostName: "host-a",
     });
     expect(parseDaemonConfig("metricsListen: off\n", "f").metricsListen).toBeNull();
+  });
+
+  it.each(["metricsKeyFile", "metricsCertificateFile"])("%s is not enough for TLS", (name) => {
+    expect(errorOf(() => parseDaemonConfig(`${name}: /a\n`, "f"))).toMatchObject({
+      ...{ code: "CONFIG", hint: expect.stringContaining("both") as string },
+    });
   });
 
   it.each([
@@ -174,6 +186,9 @@ describe("daemon configuration", () => {
     ["keys:\n  rekeySeconds: 5401\n", "CONFIG", 2, 3],
     ["keys: {rekeySeconds: 9}", "CONFIG", 1, 7],
     ["metricsListen: 11798", "CONFIG", 1, 16],
+    ["metricsTokenFile: metrics.token", "CONFIG", 1, 19],
+    ["metricsKeyFile: [/a]", "CONFIG", 1, 17],
+    ['metricsCertificateFile: ""', "CONFIG", 1, 25],
     ["attach: eth0", "CONFIG", 1, 9],
     ["attach: [eth0, eth0]", "CONFIG", 1, 16],
     ["attach: [a, b, c, d, e, f, g, h, i]", "CONFIG", 1, 9],
