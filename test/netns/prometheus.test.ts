@@ -70,14 +70,10 @@ scrape_configs:
     `--storage.tsdb.path=${join(lab.directory, "tsdb")}`,
     "--web.listen-address=127.0.0.1:9090",
   ]);
-  await server.output(
-    /Server is ready to receive web requests/,
-    {
-      ...patience,
-      what: "Prometheus",
-    },
-    longMs,
-  );
+  await server.output(/Server is ready to receive web requests/, {
+    ...patience,
+    what: "Prometheus",
+  });
 }
 
 async function get(host: Host, url: string): Promise<string> {
