@@ -126,7 +126,7 @@ export class Controller {
       appeared: (addresses) => this.hellos.peersAppeared(addresses),
       gone: (address) => this.security.peerGone(address),
       waysChanged: () => this.hellos.waysChanged(),
-      persist: (peers) => this.persist((draft) => (draft.peers = structuredClone(peers))),
+      persist: (peers) => this.keepPeers(peers),
     });
     const { peers } = this;
     this.security = new Security(this.context, {
@@ -225,9 +225,8 @@ export class Controller {
     this.addProblems(() => this.troubles.problems());
     this.addProblems(() => this.security.problems());
     this.addProblems(() => (this.reassemblyProblem === "" ? [] : [this.reassemblyProblem]));
-    const kept = this.keptLimits();
-    for (const text of kept) log.warn(text);
-    this.addProblems(() => kept);
+    for (const text of this.keptLimits().values()) log.warn(text);
+    this.addProblems(() => [...this.keptLimits().values()]);
     this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
     this.peers.load(structuredClone(this.state.state.peers) as PeerConfig[]);
@@ -277,6 +276,16 @@ export class Controller {
     this.underlays.close();
   }
 
+  /** What names stood for, so that they stand for it after a restart: a convenience. */
+  private keepPeers(peers: readonly PeerConfig[]): void {
+    if (JSON.stringify(peers) === JSON.stringify(this.state.state.peers)) return;
+    try {
+      this.persist((draft) => (draft.peers = structuredClone(peers) as PeerConfig[]));
+    } catch (error) {
+      this.context.log.warn(`peers: ${String(error)}`);
+    }
+  }
+
   /** A vnet came: it is persisted or taken away again. */
   persist(
     change: Parameters<StateDirectory["update"]>[0],
@@ -296,24 +305,47 @@ export class Controller {
     this.statics.apply();
   }
 
+  /** A vnet goes: the others are told, and nothing of it is kept. */
+  leaves(vnet: RunningVnet): void {
+    this.hellos.vnetLeaves(vnet);
+    this.varp.vnetGone(vnet.handle);
+    this.security.vnetGone(vnet);
+  }
+
+  /** The configuration wants the daemon's own vnets, or no longer. */
+  followBuiltIns(): void {
+    const wanted = this.wantedVnets();
+    for (const { config, builtIn, running } of this.vnets.list()) {
+      if (!builtIn || wanted.some(({ config: { id } }) => id === config.id)) continue;
+      if (running !== undefined) this.leaves(running);
+      this.vnets.delete(config.id);
+    }
+    this.security.sync();
+    this.appeared(this.vnets.addBuiltIns(wanted));
+  }
+
   // ---- start
 
-  /** Maps that are pinned keep the size that they were made with. */
-  private keptLimits(): string[] {
+  /** Maps that are pinned keep the size that they were made with. By key of the configuration. */
+  keptLimits(): Map<string, string> {
     const { maps, config, generation } = this.context;
     const sizes: [string, number, number][] = [
       ["entries", config.limits.entries, maps.maxEntries("fdb")],
       ["hosts", config.limits.hosts, maps.maxEntries("nexthops")],
     ];
-    return sizes.flatMap(([name, wanted, actual]) =>
+    const texts = sizes.flatMap(([name, wanted, actual]): [string, string][] =>
       wanted === actual
         ? []
         : [
-            `limits.${name} is ${String(wanted)}, and the maps were made with ${String(actual)}, which they keep; ` +
-              "to have new maps (vnets stand still meanwhile, counters begin anew): " +
-              `stop the daemon, rm -r ${generation.dir}, start it`,
+            [
+              `limits.${name}`,
+              `limits.${name} is ${String(wanted)}, and the maps were made with ${String(actual)}, which they keep; ` +
+                "to have new maps (vnets stand still meanwhile, counters begin anew): " +
+                `stop the daemon, rm -r ${generation.dir}, start it`,
+            ],
           ],
     );
+    return new Map(texts);
   }
 
   private wantedVnets(): { config: VnetConfig; builtIn: boolean }[] {

@@ -8,7 +8,8 @@
  */
 import { TokenBucket } from "./varp/token-bucket.js";
 
-export type LogLevel = "error" | "warn" | "info" | "debug";
+export const logLevels = ["error", "warn", "info", "debug"] as const;
+export type LogLevel = (typeof logLevels)[number];
 /** What others cause. */
 export type LogKind = "too many hosts" | "duplicate host id" | "path" | "send" | "keys";
 
@@ -19,9 +20,15 @@ export interface Log {
   debug(text: string): void;
 }
 
+/** The process's own, which may be told to say more or less. */
+export interface AdjustableLog extends Log {
+  setLevel(level: LogLevel): void;
+}
+
 export interface LogOptions {
   write?: (line: string) => void;
   nowMs?: () => number;
+  /** everything is logged, whatever level is set */
   debug?: boolean;
 }
 
@@ -29,7 +36,8 @@ const repeatMs = 10_000;
 const maxRemembered = 256;
 const kindLimit = { perSecond: 0.1, burst: 5 };
 
-export function createLog(options: LogOptions = {}): Log {
+export function createLog(options: LogOptions = {}): AdjustableLog {
+  let least: LogLevel = options.debug === true ? "debug" : "info";
   const write = options.write ?? ((line: string) => void process.stderr.write(line));
   const nowMs = options.nowMs ?? ((): number => Math.round(performance.now()));
   const seen = new Map<string, { atMs: number; held: number }>();
@@ -46,6 +54,7 @@ export function createLog(options: LogOptions = {}): Log {
     write(`${lineOf(level, text)}${more}\n`);
   };
   const say = (level: LogLevel, text: string, kind?: LogKind): void => {
+    if (logLevels.indexOf(level) > logLevels.indexOf(least)) return;
     if (kind !== undefined) return sayKind(level, text, kind);
     const line = lineOf(level, text);
     const now = nowMs();
@@ -64,7 +73,10 @@ export function createLog(options: LogOptions = {}): Log {
     error: (text) => say("error", text),
     warn: (text, kind) => say("warn", text, kind),
     info: (text, kind) => say("info", text, kind),
-    debug: (text) => (options.debug === true ? say("debug", text) : undefined),
+    debug: (text) => say("debug", text),
+    setLevel: (level) => {
+      if (options.debug !== true) least = level;
+    },
   };
 }
 

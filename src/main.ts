@@ -3,27 +3,32 @@
  * `vnetd run`: the daemon's life.
  *
  * Starts everything, says so on one line of stdout (and to systemd), and ends on SIGTERM or SIGINT
- * without touching the data plane, which forwards with no daemon. SIGHUP is reserved. Errors before
- * it is ready are thrown, as VnetdErrors, to the command line.
+ * without touching the data plane, which forwards with no daemon. SIGHUP reads the configuration again,
+ * as `vnetd reload` does. Errors before it is ready are thrown, as VnetdErrors, to the command line.
  */
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { createHandlers } from "./api/handlers.js";
 import { ApiServer, type Handlers } from "./api/server.js";
+import { VnetdError } from "./base/errors.js";
 import { logFileVariable, type RunOptions } from "./base/paths.js";
 import { version } from "./base/version.js";
+import { defaultPaths } from "./base/paths.js";
+import { configChanges } from "./config/config-changes.js";
 import {
   loadDaemonConfig,
   parseListenAddress,
   type DaemonConfig,
   type ListenAddress,
 } from "./config/daemon-config.js";
+import { reconfigure } from "./controller/reconfigure.js";
+import { Reloads, type TakenConfig } from "./controller/reloads.js";
 import { Controller } from "./controller.js";
 import { checkBpffs } from "./dataplane/generation.js";
 import { objectPathOf } from "./dataplane/object-path.js";
 import { errnoName, kernelError } from "./host/errno.js";
 import { BpfDirectory, lockNamespace } from "./host/sole-daemon.js";
-import { createLog, type Log } from "./log.js";
+import { createLog, type AdjustableLog } from "./log.js";
 import { boundLogFile } from "./log-file.js";
 import { Access } from "./metrics/access.js";
 import { MetricsServer } from "./metrics/http.js";
@@ -45,6 +50,7 @@ export async function main(options: RunOptions): Promise<void> {
   // before any key is read
   kernelErrors("hiding the memory", () => native.memoryHide());
   const config = configOf(options);
+  log.setLevel(config.logLevel);
   checkBpffs(native, options.bpffs);
   const closables: (() => void)[] = [];
   let failed = true;
@@ -67,6 +73,7 @@ async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<v
   const { native, log } = options;
   const daemon = new Daemon(options);
   try {
+    process.on("SIGHUP", () => daemon.hangUp());
     const stopped = stopSignal(log);
     await daemon.start();
     onReady();
@@ -79,17 +86,31 @@ async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<v
 
 interface DaemonOptions {
   native: Native;
-  log: Log;
+  log: AdjustableLog;
   config: DaemonConfig;
   state: StateDirectory;
   run: RunOptions;
 }
 
+type Metrics = MetricsServer | undefined;
+const metricsKeys = [
+  "metricsListen",
+  "metricsTokenFile",
+  "metricsCertificateFile",
+  "metricsKeyFile",
+] as const;
+
+const same = (one: unknown, other: unknown): boolean =>
+  JSON.stringify(one) === JSON.stringify(other);
+
 class Daemon {
   private controller: Controller | undefined;
+  private readonly reloads: Reloads;
+  private isReady = false;
+  private wasHungUp = false;
   private handlers: Handlers | undefined;
   private readonly api: ApiServer;
-  private metrics: MetricsServer | undefined;
+  private metrics: Metrics;
 
   constructor(private readonly options: DaemonOptions) {
     const { native, log, run } = options;
@@ -99,6 +120,71 @@ class Daemon {
       return this.handlers;
     };
     this.api = new ApiServer({ runDir: run.runDir, handlers, log, peerUid });
+    const file = run.config ?? defaultPaths.config;
+    this.reloads = new Reloads({
+      ...{ file, log },
+      take: () => this.takeConfig(),
+      done: (ok) => this.controller?.context.counts.reloaded(ok),
+    });
+  }
+
+  /** SIGHUP. One that comes during the start is heeded after it. */
+  hangUp(): void {
+    if (!this.isReady) this.wasHungUp = true;
+    // what came of it is in the log and in `vnetd status`
+    else this.reloads.reload().catch(() => undefined);
+  }
+
+  /** The file as it is now, or everything as it was. */
+  private async takeConfig(): Promise<TakenConfig> {
+    const { controller } = this;
+    if (controller === undefined) throw new Error("a reload before the start was done");
+    const before = controller.context.config;
+    const after = configOf(this.options.run);
+    const goBack = await this.replaceMetrics(controller, after);
+    try {
+      kernelErrors("changing the configuration", () => reconfigure(controller, after));
+    } catch (error) {
+      await goBack();
+      throw error;
+    }
+    this.options.log.setLevel(after.logLevel);
+    return { changes: configChanges(before, after), needs: controller.keptLimits() };
+  }
+
+  /** The new address is listened on before the old one is given up, where both can be had at once. */
+  private async replaceMetrics(
+    controller: Controller,
+    after: DaemonConfig,
+  ): Promise<() => Promise<void>> {
+    const before = controller.context.config;
+    if (metricsKeys.every((key) => same(before[key], after[key]))) return () => Promise.resolve();
+    const old = this.metrics;
+    const again = async (): Promise<void> => {
+      this.metrics?.close();
+      this.metrics = await this.listen(controller, before);
+    };
+    // one port at two addresses, of which one may stand for all, or with other files
+    const isSamePort = before.metricsListen?.port === after.metricsListen?.port;
+    if (isSamePort) old?.close();
+    const made = await this.listen(controller, after);
+    if (made !== undefined && made.problem !== "") {
+      made.close();
+      if (isSamePort) await again();
+      throw new VnetdError("CONFIG", made.problem, {
+        hint: "Choose another address or port for metricsListen, or mend the file.",
+      });
+    }
+    old?.close();
+    this.metrics = made;
+    return again;
+  }
+
+  private async listen(controller: Controller, config: DaemonConfig): Promise<Metrics> {
+    if (config.metricsListen === null) return undefined;
+    const metrics = this.createMetrics(controller, config, config.metricsListen);
+    await metrics.listen();
+    return metrics;
   }
 
   async start(): Promise<void> {
@@ -108,18 +194,17 @@ class Daemon {
     await this.api.listen();
     const controller = kernelErrors("starting", () => this.createController());
     this.controller = controller;
-    this.handlers = createHandlers(controller);
+    this.handlers = createHandlers(controller, this.reloads);
+    controller.addProblems(() => this.reloads.problems());
     kernelErrors("starting", () => controller.start());
-    if (config.metricsListen !== null) {
-      const metrics = this.createMetrics(controller, config.metricsListen);
-      this.metrics = metrics;
-      await metrics.listen();
-      controller.addProblems(() => (metrics.problem === "" ? [] : [metrics.problem]));
-    }
+    this.metrics = await this.listen(controller, config);
+    controller.addProblems(() => [this.metrics?.problem ?? ""].filter((text) => text !== ""));
     const devices = controller.underlays.names().join(", ") || "no device attached";
     const vnets = `${String(controller.vnets.size)} vnets`;
     process.stdout.write(`vnetd ${version} ready: ${vnets}, ${devices}, ${run.runDir}\n`);
     native.sdNotify("READY=1");
+    this.isReady = true;
+    if (this.wasHungUp) this.hangUp();
   }
 
   async stop(): Promise<void> {
@@ -137,8 +222,12 @@ class Daemon {
     return new Controller(clsact ? { ...options, hookMode: "clsact" } : options);
   }
 
-  private createMetrics(controller: Controller, listenOn: ListenAddress): MetricsServer {
-    const { config, log } = this.options;
+  private createMetrics(
+    controller: Controller,
+    config: DaemonConfig,
+    listenOn: ListenAddress,
+  ): MetricsServer {
+    const { log } = this.options;
     const { metricsTokenFile: token, metricsKeyFile: key } = config;
     const access = new Access(
       { token, certificate: config.metricsCertificateFile, key },
@@ -159,7 +248,7 @@ function configOf({ config: file, metricsListen }: RunOptions): DaemonConfig {
   };
 }
 
-function openLog(): Log {
+function openLog(): AdjustableLog {
   const debug = process.env["VNETD_DEBUG"] === "1";
   const path = process.env[logFileVariable];
   if (path === undefined) return createLog({ debug });
@@ -173,8 +262,7 @@ function openLog(): Log {
 }
 
 /** Resolves at the first SIGTERM or SIGINT. */
-function stopSignal(log: Log): Promise<void> {
-  process.on("SIGHUP", () => log.info("SIGHUP is reserved; nothing was done"));
+function stopSignal(log: AdjustableLog): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       process.once(signal, () => {

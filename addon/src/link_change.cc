@@ -106,6 +106,9 @@ void orDelete(const std::string& name, Step step) {
   }
 }
 
+// IFLA_BR_FDB_MAX_LEARNED, which the headers of Debian 12 lack
+constexpr uint16_t kBridgeMaxLearned = 49;
+
 /** What linkSet changes, by the order in which it has to happen. */
 struct LinkChange {
   std::optional<std::string> name;
@@ -115,6 +118,7 @@ struct LinkChange {
   std::optional<std::string> alias;
   std::optional<uint32_t> gsoMaxSizeBytes;
   std::optional<bool> noIpv6LinkLocal;
+  std::optional<uint32_t> maxLearned;
   uint32_t flags = 0;
   uint32_t flagsMask = 0;
 
@@ -138,6 +142,9 @@ LinkChange readLinkChange(const Napi::Object& options) {
     change.master = toUint32(*master, "master", 0, INT32_MAX);
   }
   if (const auto mac = optionalProperty(options, "mac")) change.mac = toMac(*mac, "mac");
+  if (const auto limit = optionalProperty(options, "maxLearned")) {
+    change.maxLearned = toUint32(*limit, "maxLearned");
+  }
   if (const auto value = optionalProperty(options, "noIpv6LinkLocal")) {
     change.noIpv6LinkLocal = toBoolean(*value, "noIpv6LinkLocal");
   }
@@ -157,6 +164,12 @@ void putAttributes(NetlinkRequest& request, const LinkChange& change) {
   if (change.mac) request.put(IFLA_ADDRESS, change.mac->data(), change.mac->size());
   if (change.alias) request.putText(IFLA_IFALIAS, *change.alias);
   if (change.gsoMaxSizeBytes) request.putU32(IFLA_GSO_MAX_SIZE, *change.gsoMaxSizeBytes);
+  if (!change.maxLearned) return;
+  request.nest(IFLA_LINKINFO, [&] {
+    request.putText(IFLA_INFO_KIND, "bridge");
+    // kernels before 6.7 do not know it and skip it
+    request.nest(IFLA_INFO_DATA, [&] { request.putU32(kBridgeMaxLearned, *change.maxLearned); });
+  });
 }
 
 void putFlags(NetlinkRequest& request, const LinkChange& change) {
@@ -226,9 +239,6 @@ Napi::Value linkAddVeth(const Napi::CallbackInfo& info) {
   });
   return info.Env().Undefined();
 }
-
-// IFLA_BR_FDB_MAX_LEARNED, which the headers of Debian 12 lack
-constexpr uint16_t kBridgeMaxLearned = 49;
 
 Napi::Value linkAddBridge(const Napi::CallbackInfo& info) {
   const Napi::Object options = toObject(info[0], "options");

@@ -2,8 +2,10 @@
 /** run, attach, detach, status, hosts and version: the daemon and the devices it uses. */
 import type {
   AttachedDevice,
+  ConfigurationInfo,
   DropInfo,
   HostInfo,
+  ReloadInfo,
   StatusInfo,
   VersionInfo,
 } from "../../src/api/contract.js";
@@ -120,6 +122,7 @@ function showStatus(invocation: Invocation, status: StatusInfo): void {
   );
   output.line(`host id  ${status.hostId}`);
   output.line(`bpffs    ${status.bpffs} (layout ${status.layout})`);
+  showConfiguration(invocation, status.configuration);
   output.line(`vnets    ${status.vnets}, by ${status.encapsulation} unless they name another`);
   output.line(`hosts    ${status.hosts}`);
   const { secure } = status;
@@ -142,6 +145,31 @@ function showStatus(invocation: Invocation, status: StatusInfo): void {
   }
   // those of the devices are among them
   for (const problem of status.problems) output.note(problem);
+}
+
+function showConfiguration(
+  { output }: Invocation,
+  { file, loadedSeconds, failure }: ConfigurationInfo,
+): void {
+  const refused = failure === null ? "" : `; not taken ${durationText(failure.ageSeconds)} ago`;
+  output.line(`config   ${file}, read ${durationText(loadedSeconds)} ago${refused}`);
+}
+
+const changeColumns: readonly Column<ReloadInfo["changes"][number]>[] = [
+  { title: "KEY", text: ({ key }) => key },
+  { title: "BEFORE", text: ({ before }) => before },
+  { title: "NOW", text: ({ after }) => after },
+];
+
+async function reload(invocation: Invocation): Promise<void> {
+  const { output } = invocation;
+  const reloaded = await invocation.request("reload", {});
+  if (output.json) return output.value(reloaded);
+  const { file, changes } = reloaded;
+  if (changes.length === 0) return output.line(`${file} was read: nothing is different`);
+  output.line(`${file} was read, and is in use`);
+  output.table(changes, changeColumns);
+  for (const { needs } of changes) if (needs !== null) output.note(needs);
 }
 
 async function showVersion(invocation: Invocation): Promise<void> {
@@ -208,6 +236,13 @@ export const daemonCommands: readonly CommandSpec[] = [
       if (invocation.output.json) invocation.output.value(status);
       else showStatus(invocation, status);
     },
+  },
+  {
+    name: "reload",
+    describe: "let the daemon read its configuration again, and say what changed",
+    epilogue:
+      "Everything is changed while frames flow; if the file cannot be used, the configuration before stays whole. SIGHUP does the same.",
+    run: reload,
   },
   {
     name: "version",

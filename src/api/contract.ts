@@ -195,7 +195,26 @@ export interface StatusInfo {
   secure: { vnets: number; paths: number; keyed: number; changing: number };
   table: { entries: number; limit: number; learned: number; moved: number; aged: number };
   drops: DropInfo[];
+  configuration: ConfigurationInfo;
   problems: string[];
+}
+
+/** The daemon's configuration file, and what became of it when it was read last. */
+export interface ConfigurationInfo {
+  file: string;
+  /** since the one in use was read */
+  loadedSeconds: number;
+  /** how often it was read again and taken, and not taken */
+  reloads: number;
+  refused: number;
+  /** why the file as it was last is not in use; null: it is */
+  failure: ({ ageSeconds: number } & ErrorBody) | null;
+}
+
+export interface ReloadInfo {
+  file: string;
+  /** needs: what must be done beyond this, or null */
+  changes: { key: string; before: string; after: string; needs: string | null }[];
 }
 
 export interface VersionInfo {
@@ -243,6 +262,8 @@ export interface Methods {
   status: [Record<string, never>, StatusInfo];
   /** looks the host over; takes some seconds */
   doctor: [Record<string, never>, DoctorReport];
+  /** the daemon's configuration is read again */
+  reload: [Record<string, never>, ReloadInfo];
   version: [Record<string, never>, VersionInfo];
 }
 

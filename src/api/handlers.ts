@@ -14,6 +14,7 @@ import {
   type PlacedVnet,
 } from "../config/vnet-file.js";
 import { isBuiltInId, type Controller } from "../controller.js";
+import type { Reloads } from "../controller/reloads.js";
 import { Doctor } from "../doctor/doctor.js";
 import { without } from "../controller/static-entries.js";
 import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } from "./contract.js";
@@ -30,7 +31,7 @@ import {
 } from "./params.js";
 import type { Handlers } from "./server.js";
 
-export function createHandlers(controller: Controller): Handlers {
+export function createHandlers(controller: Controller, reloads: Reloads): Handlers {
   const { views } = controller;
   const doctor = new Doctor(controller);
   return {
@@ -53,7 +54,8 @@ export function createHandlers(controller: Controller): Handlers {
     peerDelete: (params) => peerDelete(controller, textField(params, "peer")),
     bridges: () => views.bridges(),
     hosts: () => views.hosts(),
-    status: () => views.status(),
+    status: () => ({ ...views.status(), configuration: reloads.info() }),
+    reload: () => reloads.reload(),
     doctor: () => doctor.run(),
     version: () => ({ version, api: apiVersion, layout: controller.context.generation.layout }),
   };
@@ -81,6 +83,11 @@ function peerAdd(
 function peerDelete(controller: Controller, text: string): { peer: string } {
   const { peers, context } = controller;
   const peer = peers.find(text);
+  if (context.config.peers.some((each) => each.peer === peer)) {
+    throw new VnetdError("PEER_EXISTS", `${peer} stands in the daemon's configuration`, {
+      hint: "Take it out of `peers` there, then `vnetd reload`.",
+    });
+  }
   controller.persist((draft) => {
     draft.peers = draft.peers.filter((each) => each.peer !== peer);
   });
@@ -128,7 +135,7 @@ function detach(controller: Controller, device: string): { device: string } {
   controller.context.log.info(`${device}: detached`);
   if (controller.context.config.attach.includes(device)) {
     controller.context.log.warn(
-      `${device} is in the configuration's attach list: it comes back at the next start`,
+      `${device} is in the configuration's attach list: it comes back with the next start or reload`,
     );
   }
   return { device };
@@ -204,7 +211,7 @@ function addressesOnPort({ vnets, context }: Controller, config: VnetInfo): stri
 }
 
 function vnetDelete(controller: Controller, text: string): VnetInfo & { note: string | null } {
-  const { vnets, hellos, varp, security, context } = controller;
+  const { vnets, security, context } = controller;
   const id = parseVnetId(text);
   const { config, running } = vnets.find(id);
   controller.persist((draft) => {
@@ -212,11 +219,7 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
     Object.assign(draft, without(draft, id));
     if (isBuiltInId(id) && !draft.deletedBuiltIns.includes(id)) draft.deletedBuiltIns.push(id);
   });
-  if (running !== undefined) {
-    hellos.vnetLeaves(running);
-    varp.vnetGone(running.handle);
-    security.vnetGone(running);
-  }
+  if (running !== undefined) controller.leaves(running);
   const note = vnets.delete(id);
   security.sync();
   context.log.info(`vnet ${id}: deleted${note === undefined ? "" : `; ${note}`}`);

@@ -15,6 +15,8 @@ export interface PeerConfig {
   port: number | null;
   /** of a name: the last answer */
   addresses: string[];
+  /** it stands in the daemon's configuration; left out, it was added by command */
+  fromFile?: true;
 }
 
 const namePattern =

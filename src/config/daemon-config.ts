@@ -19,7 +19,9 @@ import {
   type UnderlayPolicy,
 } from "../base/address.js";
 import { VnetdError, type Place } from "../base/errors.js";
+import { vnetdLimits } from "../generated/layouts.js";
 import { checkDeviceName } from "../base/ifname.js";
+import { parsePeer, type PeerConfig } from "../base/peer.js";
 import { defaultPaths } from "../base/paths.js";
 import {
   asMapping,
@@ -41,6 +43,7 @@ import { describeNode, isAbsentScalar, parseYamlTree, type YamlNode } from "./ya
 
 export type MergePolicy = "auto" | "on" | "off";
 export type MulticastSetting = "auto" | "on" | "off";
+export type LogLevel = "error" | "warn" | "info" | "debug";
 
 /** Bounds of tables and rates in the kernel; include/vnetd/maps.h has the same defaults. */
 export interface TableLimits {
@@ -109,7 +112,14 @@ export interface DaemonConfig {
   attach: string[];
   /** null: the machine's */
   hostName: string | null;
+  /** besides those that were added by command */
+  peers: ConfiguredPeer[];
+  /** what is less than this is not logged */
+  logLevel: LogLevel;
 }
+
+/** A peer as the file names it; `peer` is canonical, port null the daemon's own. */
+export type ConfiguredPeer = Pick<PeerConfig, "peer" | "port">;
 
 export function daemonConfigDefaults(): DaemonConfig {
   return {
@@ -149,12 +159,16 @@ export function daemonConfigDefaults(): DaemonConfig {
     resolveSeconds: 60,
     attach: [],
     hostName: null,
+    peers: [],
+    logLevel: "info",
   };
 }
 
 export const maxDaemonConfigChars = 64 << 10;
 /** VNETD_MAX_UNDERLAYS of include/vnetd/maps.h */
 const maxAttachedDevices = 8;
+/** VNETD_MAX_PEERS of include/vnetd/maps.h less the one that is none */
+const maxConfiguredPeers = vnetdLimits.MAX_PEERS - 1;
 /** what a hello's name may be long */
 const maxHostNameBytes = 63;
 
@@ -292,6 +306,75 @@ const file = (describe: string): KeySpec<string | null> =>
     );
   });
 
+const portSpec = integer("a UDP port", { smallest: 1, largest: 65535 });
+
+const peersSpec: KeySpec<ConfiguredPeer[]> = {
+  describe:
+    "other hosts to forward to, by address or name, besides those that were added by command",
+  schema: {
+    type: "array",
+    maxItems: maxConfiguredPeers,
+    items: {
+      anyOf: [
+        { type: "string", minLength: 1, maxLength: 253 },
+        {
+          type: "object",
+          additionalProperties: false,
+          required: ["peer"],
+          properties: {
+            peer: { type: "string", minLength: 1, maxLength: 253 },
+            port: portSpec.schema,
+          },
+        },
+      ],
+    },
+  },
+  read: peersOf,
+  print: (peers) => peers.map(({ peer, port }) => (port === null ? peer : { peer, port })),
+};
+
+function peersOf(node: YamlNode): ConfiguredPeer[] {
+  if (node.kind !== "sequence") {
+    throw refuse(
+      `"peers" must be a list, not ${describeNode(node)}`,
+      "Write for example peers: [192.0.2.1, {peer: vnet.example.org, port: 1799}].",
+      node.place,
+    );
+  }
+  if (node.items.length > maxConfiguredPeers) {
+    throw refuse(
+      `"peers" names more than ${maxConfiguredPeers}`,
+      "A subnet needs one forwarder; a name counts as one peer.",
+      node.place,
+    );
+  }
+  const seen = new Set<string>();
+  return node.items.map((item) => {
+    const read = item.kind === "scalar" ? { peer: onePeer(item), port: null } : peerOf(item);
+    if (seen.has(read.peer))
+      throw refuse(`"peers" names ${read.peer} twice`, "Remove one.", item.place);
+    seen.add(read.peer);
+    return read;
+  });
+}
+
+function onePeer(node: YamlNode): string {
+  return parsePeer(textOf(node, "peers"), node.place);
+}
+
+function peerOf(node: YamlNode): ConfiguredPeer {
+  const { peer, port } = readMapping<{ peer: string; port: number | null }>(
+    asMapping(node, "a peer"),
+    {
+      peer: { describe: "its address or name", schema: { type: "string" }, read: onePeer },
+      port: portSpec,
+    },
+    { peer: "", port: null },
+  );
+  if (peer === "") throw refuse("a peer has no address", 'Add "peer".', node.place);
+  return { peer, port };
+}
+
 const limitKeys: KeyTable<TableLimits> = {
   entries: integer("MACs, over all vnets", { smallest: 16, largest: 1 << 20 }),
   entriesPerVnet: integer("MACs of one vnet", { smallest: 1, largest: 1 << 20 }),
@@ -393,6 +476,8 @@ export const daemonKeys: KeyTable<DaemonConfig> = {
   }),
   attach: attachSpec,
   hostName: hostNameSpec,
+  peers: peersSpec,
+  logLevel: choice("what is less than this is not logged", ["error", "warn", "info", "debug"]),
 };
 
 export function daemonConfigSchema(): JsonSchema {

@@ -69,7 +69,7 @@ export class Hellos {
   private readonly replies = new TokenBucket(repliesPerSecond);
   private duplicate: { own: string; address: string; atMs: number } | undefined;
   private readonly probe = new PathProbe();
-  private readonly helloMs: number;
+  private helloMs: number;
   private askedVnets = 0;
   /** by host id: what a host said of its peers, by the family that it said it by */
   private readonly peersOf = new Map<string, Map<Family, NonNullable<Hello["peers"]>>>();
@@ -133,6 +133,13 @@ export class Hellos {
   }
 
   // ---- what happens here
+
+  /** The configuration has another interval. */
+  intervalChanged(): void {
+    this.helloMs = this.context.config.helloSeconds * 1000;
+    this.members.setHelloMs(this.helloMs);
+    this.schedule.setInterval(this.helloMs, nowMs());
+  }
 
   /** A vnet appeared: say so, and ask who else is there. */
   vnetAppeared(vnet: RunningVnet): void {
@@ -305,6 +312,11 @@ export class Hellos {
   /** Multicast is used no longer, or again: said at once, and the next hops are put right. */
   waysChanged(): void {
     this.apply(this.members.records());
+    this.sayAll();
+  }
+
+  /** What hellos say is another: all are told. */
+  sayAll(): void {
     for (const vnet of this.parts.vnets.running())
       this.sayToGroup(vnet, "plain", this.parts.underlays.usable());
   }

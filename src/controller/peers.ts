@@ -15,6 +15,7 @@ import { lookup } from "node:dns/promises";
 import { addressToText, familyOfText, parseAddress } from "../base/address.js";
 import { VnetdError } from "../base/errors.js";
 import { isName, parsePeer, type PeerConfig } from "../base/peer.js";
+import type { ConfiguredPeer } from "../config/daemon-config.js";
 import type { PeerAddressInfo, PeerInfo, PeerWay } from "../api/contract.js";
 import {
   vnetdLimits,
@@ -31,6 +32,7 @@ import { PeerTable, type PeerAddress } from "../varp/peer-table.js";
 import { maxHelloPeers, type HelloPeers } from "../wire/hello.js";
 import { encodeVfwd } from "../wire/vfwd.js";
 import { nowMs, type Context } from "./context.js";
+import { checkFilePeers, followFilePeers, withFilePeers } from "./file-peers.js";
 import {
   byAddress,
   familiesOf,
@@ -91,9 +93,32 @@ export class Peers {
     this.table = new PeerTable(context.config.resolveSeconds * 1000, vnetdLimits.MAX_PEERS - 1);
   }
 
-  /** At start, before devices are attached: what is configured, names with their last answers. */
-  load(configs: readonly PeerConfig[]): void {
-    for (const config of configs) this.table.add(config);
+  /**
+   * At start, before devices are attached: what was added by command, and what the configuration has, names with
+   * their last answers.
+   */
+  load(stored: readonly PeerConfig[]): void {
+    for (const config of withFilePeers(stored, this.context.config.peers)) this.table.add(config);
+  }
+
+  /** The configuration has other peers, or another interval, port or way of multicast. */
+  configChanged(): void {
+    const { multicast, helloSeconds, resolveSeconds, peers } = this.context.config;
+    for (const policy of this.policies.values())
+      policy.configure({ setting: multicast, helloMs: helloSeconds * 1000 });
+    this.table.setResolveMs(resolveSeconds * 1000, nowMs());
+    const before = this.placed.map(({ address }) => address);
+    followFilePeers(this.table, peers);
+    this.sync();
+    const left = new Set(this.placed.map(({ address }) => address));
+    for (const address of before) if (!left.has(address)) this.parts.gone(address);
+    this.resolveDue();
+    this.parts.persist(this.table.list());
+  }
+
+  /** Throws for what of these could not be a peer of this host. */
+  checkFile(wanted: readonly ConfiguredPeer[]): void {
+    checkFilePeers(this.table.list(), wanted, this.ownAddresses());
   }
 
   get addressCount(): number {

@@ -23,7 +23,10 @@ import { TokenBucket } from "../varp/token-bucket.js";
 import { decodeHello, encodeKeyMessage, keyMessageOf, type Hello } from "../wire/hello.js";
 import { securePacket } from "../wire/secure-packet.js";
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
-import { keyTimesOf } from "./key-times.js";
+import type { DaemonConfig } from "../config/daemon-config.js";
+import type { KeyTimes } from "../keys/session.js";
+import { keyTimesOf, silentMsOf } from "./key-times.js";
+import { placeOf, slotOf } from "./security/places.js";
 import { nowMs, type Context } from "./context.js";
 import type { Member, Place } from "../varp/members.js";
 import { onSubnetOf } from "./peer-places.js";
@@ -33,7 +36,7 @@ import { Differences } from "./security/differences.js";
 import { EspDevices } from "./security/esp-devices.js";
 import { secureVnetInfo } from "./security/key-views.js";
 import { Rotations } from "./security/rotations.js";
-import { takeLeftovers, type Leftover, type SecureSlot } from "./security/leftovers.js";
+import { takeLeftovers, type Leftover } from "./security/leftovers.js";
 import { keyReasons } from "./security/key-reasons.js";
 import { named } from "./security/named.js";
 import type { PathEnds } from "./security/path.js";
@@ -87,6 +90,8 @@ export class Security {
   private timer: NodeJS.Timeout | undefined;
   private dueMs = 0;
   private readonly watch: SaWatch;
+  /** all exchanges have this one: it changes with the configuration */
+  private readonly times: KeyTimes;
 
   constructor(
     private readonly context: Context,
@@ -95,11 +100,24 @@ export class Security {
     this.esp = new EspHost(context.native);
     this.devices = new EspDevices(context, this.esp);
     this.watch = new SaWatch(context, this.esp);
-    const patienceMs = 3 * context.config.helloSeconds * 1000;
-    this.differences = new Differences(patienceMs);
+    this.times = keyTimesOf(context.config.keys);
+    this.differences = new Differences(silentMsOf(context.config));
     const isMember = (handle: number, host: string): boolean =>
       parts.membersOf(handle).some(({ hostId }) => hostId === host);
-    this.rotations = new Rotations({ patienceMs, isMember });
+    this.rotations = new Rotations({
+      patienceMs: () => silentMsOf(context.config),
+      isMember,
+    });
+  }
+
+  /** The configuration has other times. A new hard limit is for new keys, so all are changed. */
+  configChanged(before: DaemonConfig): void {
+    const { config } = this.context;
+    this.differences.keptMs = silentMsOf(config);
+    Object.assign(this.times, keyTimesOf(config.keys));
+    const anew = config.keys.hardLimitSeconds !== before.keys.hardLimitSeconds;
+    for (const each of this.vnets.values()) each.timesChanged(nowMs(), anew);
+    this.schedule();
   }
 
   /** Why this host cannot have secure vnets, or undefined. */
@@ -506,12 +524,12 @@ export class Security {
     const { context, esp, spis } = this;
     const made = new SecureVnet(
       {
-        ...{ context, esp, spis, times: keyTimesOf(context.config.keys) },
+        ...{ context, esp, spis, times: this.times },
         send: (each, message, way) => this.sendKeys(vnet.handle, each, message, way),
         keyed: (path) => this.keyed(vnet.handle, path),
         primaryOf: (handle, host) => this.primaryOf(handle, host),
         isHeard: (handle, host, ends) => this.isHeard(handle, host, ends),
-        silentMs: 3 * context.config.helloSeconds * 1000,
+        silentMs: () => silentMsOf(context.config),
       },
       { slot: vnet.slot, handle: vnet.handle, id: vnet.id },
       vnet.secure,
@@ -577,19 +595,4 @@ export class Security {
       this.context.log.error(`vnet ${vnet.id}: keys: ${String(error)}`);
     }
   }
-}
-
-function placeOf({
-  ifindex,
-  family,
-  state,
-}: Underlay): { ifindex: number; family: Family; own: string } | undefined {
-  return state.address === null || ifindex === 0
-    ? undefined
-    : { ifindex, family, own: state.address };
-}
-
-function slotOf({ slot, handle, secure }: RunningVnet): SecureSlot {
-  if (secure === undefined) throw new Error(`vnet ${String(handle)} is not secure`);
-  return { slot, handle, suite: secure.suite, keyIds: secure.keys.map(({ id }) => id) };
 }

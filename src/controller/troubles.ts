@@ -8,6 +8,7 @@
  *   every second   -> probes where there is a loop, or none was sent for long; reports
  */
 import { addressToText } from "../base/address.js";
+import type { DaemonConfig } from "../config/daemon-config.js";
 import { macFromBytes, type Mac } from "../base/mac.js";
 import { shortVnetId, vnetIdFromBytes } from "../base/vnet-id.js";
 import {
@@ -64,10 +65,12 @@ export class Troubles {
     private readonly context: Context,
     private readonly parts: TroubleParts,
   ) {
-    const { helloSeconds, probeSeconds } = context.config;
-    this.probes = new ProbeSchedule(
-      (probeSeconds ?? Math.max(leastProbeSeconds, helloSeconds)) * 1000,
-    );
+    this.probes = new ProbeSchedule(probeMs(context.config));
+  }
+
+  /** The configuration has another interval of probes, or of hellos. */
+  intervalChanged(): void {
+    this.probes.setInterval(probeMs(this.context.config), nowMs());
   }
 
   /** A record of either ring; false: none of those that are handled here. */
@@ -292,6 +295,10 @@ export class Troubles {
   private isOwn(address: string): boolean {
     return this.parts.underlays.list().some(({ state }) => state.address === address);
   }
+}
+
+function probeMs({ probeSeconds, helloSeconds }: DaemonConfig): number {
+  return (probeSeconds ?? Math.max(leastProbeSeconds, helloSeconds)) * 1000;
 }
 
 function nameOf({ id }: RunningVnet): string {

@@ -30,6 +30,7 @@ import {
   unsuitable,
   type UnderlayState,
 } from "../host/underlay-state.js";
+import type { DaemonConfig } from "../config/daemon-config.js";
 import type { AddressInfo, LinkInfo } from "../native/contract.js";
 import { MergePolicy } from "../varp/merge-policy.js";
 import { programOf, type Context } from "./context.js";
@@ -181,6 +182,31 @@ export class Underlays {
     const addresses = native.addressList();
     for (const [name, device] of this.devices) this.syncDevice(name, device, links, addresses);
     this.announceMtu();
+  }
+
+  /**
+   * The configuration is another one: groups, port, families, or how devices merge. Everything is joined and
+   * written by the new one, and the old groups are left last. Throws for a device that could not be set up.
+   */
+  configChanged(before: DaemonConfig): void {
+    const { config } = this.context;
+    const failed = new Set(this.list().filter(({ failure }) => failure !== ""));
+    if (config.merge !== before.merge)
+      for (const device of this.devices.values()) device.mergeIfindex = 0;
+    this.sync();
+    for (const place of this.list()) {
+      if (place.ifindex === 0) continue;
+      const group = place.family === 4 ? before.group : before.group6;
+      if (group !== this.membership.groupOf(place.family)) this.membership.leave(place, group);
+    }
+    const broken = this.list().find((place) => place.failure !== "" && !failed.has(place));
+    if (broken !== undefined) throw new VnetdError("KERNEL", `${broken.device}: ${broken.failure}`);
+  }
+
+  /** Devices of the configuration that are to be attached from now on, whether they are there or not. */
+  want(devices: readonly string[]): void {
+    for (const device of devices)
+      if (!this.devices.has(device)) this.devices.set(device, newDevice());
   }
 
   private syncDevice(
@@ -367,14 +393,14 @@ export class Underlays {
   private openSocket(underlay: Underlay): void {
     const { state, device, family } = underlay;
     const { native, config, log } = this.context;
-    if (underlay.socket?.isFor(state) === true) return;
+    const { port } = config;
+    const group = this.membership.groupOf(family);
+    if (underlay.socket?.isFor({ ...state, group, port }) === true) return;
     underlay.socket?.close();
     underlay.socket = undefined;
     if (state.address === null) return;
     const options = { device, ifindex: state.ifindex, address: state.address };
     const { address } = options;
-    const { port } = config;
-    const group = this.membership.groupOf(family);
     try {
       underlay.socket = new VarpSocket(
         {

@@ -59,8 +59,10 @@ export class VarpSocket {
     });
   }
 
-  isFor({ ifindex, address }: { ifindex: number; address: string | null }): boolean {
-    return !this.closed && ifindex === this.options.ifindex && address === this.options.address;
+  isFor(wanted: { ifindex: number; address: string | null; group: string; port: number }): boolean {
+    const { ifindex, address, group, port } = this.options;
+    const samePlace = ifindex === wanted.ifindex && address === wanted.address;
+    return !this.closed && samePlace && group === wanted.group && port === wanted.port;
   }
 
   sendToGroup(message: Buffer): void {

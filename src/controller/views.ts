@@ -182,7 +182,7 @@ export class Views {
     };
   }
 
-  status(): StatusInfo {
+  status(): Omit<StatusInfo, "configuration"> {
     const { context, parts } = this;
     const { maps, generation } = context;
     const stats = maps.tableStats();

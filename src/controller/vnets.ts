@@ -8,7 +8,7 @@
  * is torn down to be made anew while traffic runs.
  */
 import type { VnetInfo } from "../api/contract.js";
-import { VnetdError, atPlace as at, type Place } from "../base/errors.js";
+import { VnetdError, atPlace as at } from "../base/errors.js";
 import { macToBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
 import type { VnetKey } from "../base/vnet-key.js";
@@ -19,11 +19,11 @@ import {
   type VnetConfig,
 } from "../config/vnet-file.js";
 import { maxVnets, type VnetSlot } from "../dataplane/vnet-table.js";
-import { checkBridgeName, ensureBridge, isOurs, removeBridge } from "../host/bridge.js";
+import type { DaemonConfig } from "../config/daemon-config.js";
+import { ensureBridge, isOurs, removeBridge } from "../host/bridge.js";
 import { kernel } from "../host/errno.js";
 import { isHelperAlias, macOf, peerNameOf, vnetOfAlias } from "../host/names.js";
 import {
-  checkVnetifName,
   ethernetMtuBytes,
   ensureVnetif,
   macOfLink,
@@ -39,8 +39,9 @@ import { espRoom, guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import { probeNonceOf } from "./probe-nonce.js";
 import type { PlaceMtu } from "./underlays.js";
+import { checkVnet } from "./vnet-checks.js";
 import type { Suite } from "../keys/esp-keys.js";
-import { checkSecureConfig, secureConfigOf } from "./security/config.js";
+import { secureConfigOf } from "./security/config.js";
 import type { SecureConfig } from "./security/secure-vnet.js";
 
 const noUnderlay: readonly PlaceMtu[] = [{ family: 4, mtuBytes: ethernetMtuBytes }];
@@ -186,7 +187,7 @@ export class Vnets {
         hint: "Delete some that are not used.",
       });
     }
-    for (const vnet of placed) this.checkOne(vnet);
+    for (const vnet of placed) checkVnet(this.context, this.parts, vnet, [...this.vnets.values()]);
   }
 
   /** Brings all of them up, or none. The caller persists, and calls undo() if that fails. */
@@ -223,7 +224,10 @@ export class Vnets {
   setUnderlayMtus(mtus: readonly PlaceMtu[]): void {
     const before = this.underlayMtus;
     this.underlayMtus = mtus.length === 0 ? noUnderlay : mtus;
-    if (JSON.stringify(before) === JSON.stringify(this.underlayMtus)) return;
+    if (JSON.stringify(before) !== JSON.stringify(this.underlayMtus)) this.applyMtus();
+  }
+
+  private applyMtus(): void {
     const { native, log } = this.context;
     const links = native.linkList();
     for (const { config, running } of this.list()) {
@@ -238,6 +242,35 @@ export class Vnets {
       }
     }
     this.followLinks(native.linkList());
+  }
+
+  /**
+   * The configuration has other limits, times, or another encapsulation: the vnets' records say so from the next
+   * frame on, and the MTUs follow. Nothing else of a vnet is touched.
+   */
+  configChanged(before: DaemonConfig): void {
+    const { native, config: now } = this.context;
+    for (const { config, running } of this.list()) {
+      if (running === undefined) continue;
+      this.enter(config, running, running);
+      const { entriesPerVnet: maxLearned } = now.limits;
+      if (maxLearned === before.limits.entriesPerVnet || config.bridge === null) continue;
+      const bridge = native.linkGet(config.bridge);
+      if (bridge !== undefined && isOurs(bridge, config.id))
+        kernel(`setting up ${bridge.name}`, () => native.linkSet(bridge.ifindex, { maxLearned }));
+    }
+    this.applyMtus();
+  }
+
+  /** The daemon's own vnets that are wanted as well from now on. */
+  addBuiltIns(wanted: readonly { config: VnetConfig; builtIn: boolean }[]): RunningVnet[] {
+    return wanted.flatMap(({ config, builtIn }) => {
+      if (!builtIn || this.vnets.has(config.id)) return [];
+      const vnet: Vnet = { config, builtIn, running: undefined, problem: "" };
+      this.vnets.set(config.id, vnet);
+      this.tryToBringUp(vnet, undefined);
+      return vnet.running === undefined ? [] : [vnet.running];
+    });
   }
 
   /** What a vnet does not say itself is this host's default. ESP carries UDP alone, whatever others are sent by. */
@@ -283,52 +316,6 @@ export class Vnets {
       Object.assign(running, { peer, vnif, vmac });
       if (moved || renamed) this.tryToBringUp(vnet, running);
       if (vnif !== undefined) this.followPorts(vnet.config, vnif, links);
-    }
-  }
-
-  private checkOne(vnet: PlacedVnet): void {
-    const { native } = this.context;
-    const { id, places } = vnet;
-    at(places.security, () => checkSecureConfig(this.context, vnet, this.parts.espProblem));
-    const present = this.vnets.get(id);
-    if (present !== undefined && !present.builtIn) {
-      throw new VnetdError("VNET_EXISTS", `there is a vnet ${id} already`, {
-        hint: `Delete it first: vnetd vnet-delete ${id}`,
-        place: places.id,
-      });
-    }
-    this.checkNames(vnet);
-    at(places.vnetif, () => checkVnetifName(native, id, vnet.vnetif));
-    const { bridge } = vnet;
-    if (bridge !== null) at(places.bridge, () => checkBridgeName(native, bridge));
-    if (bridge !== null && this.parts.isUnderlay(bridge)) {
-      throw new VnetdError(
-        "DEVICE_UNSUITABLE",
-        `${bridge} is attached: it carries vnets, it cannot be in one`,
-        {
-          hint: "Choose another bridge, or detach it first.",
-          place: places.bridge,
-        },
-      );
-    }
-  }
-
-  /** A name may belong to one vnet only, also when its device is away just now. */
-  private checkNames({ id, bridge, vnetif, places }: PlacedVnet): void {
-    for (const { config } of this.vnets.values()) {
-      if (config.id === id) continue;
-      const names = [config.vnetif, config.bridge, peerNameOf(config.id)];
-      const taken: [string | null, Place][] = [
-        [vnetif, places.vnetif],
-        [bridge, places.bridge],
-      ];
-      for (const [name, place] of taken) {
-        if (name === null || !names.includes(name)) continue;
-        throw new VnetdError("NAME_IN_USE", `${name} belongs to vnet ${config.id}`, {
-          hint: "Give the vnet names of its own.",
-          place,
-        });
-      }
     }
   }
 
@@ -449,7 +436,7 @@ export class Vnets {
   private enter(
     vnet: VnetConfig,
     { slot, handle }: VnetSlot,
-    { vnif, peer }: Vnetif,
+    { vnif, peer }: Pick<Vnetif, "vnif" | "peer">,
   ): Omit<RunningVnet, "ownsBridge" | "secure"> {
     const { id, security } = vnet;
     const isEtherip = this.inUse(vnet).encapsulation === "etherip";

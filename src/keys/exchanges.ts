@@ -141,6 +141,11 @@ export class KeyExchanges {
     if (found !== undefined) found.keyId = keyId;
   }
 
+  /** The times of the context are others. */
+  timesChanged(nowMs: number): void {
+    for (const { session } of this.peers.values()) session.timesChanged(nowMs);
+  }
+
   /** New traffic keys with every peer that there are some with, as soon as those that are being made are made. */
   newKeys(nowMs: number): { peer: string; actions: KeyAction[] }[] {
     return this.each((peer) => peer.session.renew(nowMs, this.keyFor(peer)));

@@ -214,6 +214,14 @@ export class Session {
     return this.start(nowMs, secrets);
   }
 
+  /** The times are others: keys in use are changed by these, soon if they are older. */
+  timesChanged(nowMs: number): void {
+    const current = this.current();
+    if (current === undefined) return;
+    const { rekeyMs } = this.context.times;
+    this.rekeyAtMs = Math.min(this.rekeyAtMs, Math.max(nowMs, current.madeMs + rekeyMs));
+  }
+
   /**
    * Others are accepted from now on: messages of an exchange that runs with one that is not would not be taken. What
    * the peer may be sending with already is still received with.

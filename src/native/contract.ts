@@ -157,6 +157,8 @@ export interface LinkChange {
   /** IFLA_INET6_ADDR_GEN_MODE none: the link makes no IPv6 link-local address by itself */
   noIpv6LinkLocal?: boolean;
   noArp?: boolean;
+  /** of a bridge: MACs that it learns at most; skipped before Linux 6.7 */
+  maxLearned?: number;
 }
 
 export interface AddressInfo {

@@ -14,23 +14,24 @@ export function itemsOf(node: YamlNode | undefined): YamlNode[] {
   return node.items;
 }
 
-/** The values of a mapping that has these keys, each once, and no others. */
-export function recordOf<Key extends string>(
+/** The values of a mapping that has these keys, each once, perhaps the optional ones, and no others. */
+export function recordOf<Key extends string, Optional extends string = never>(
   node: YamlNode,
   keys: readonly Key[],
-): Record<Key, YamlNode> {
+  optional: readonly Optional[] = [],
+): Record<Key, YamlNode> & Partial<Record<Optional, YamlNode>> {
   if (node.kind !== "mapping")
     throw unreadable(`expected a mapping, found ${describeNode(node)}`, node.place);
   const values = new Map<string, YamlNode>();
   for (const { key, value } of node.entries) {
-    if (!keys.some((known) => known === key.text))
+    if (![...keys, ...optional].some((known) => known === key.text))
       throw unreadable(`"${key.text.slice(0, 80)}" is not known`, key.place);
     if (values.has(key.text)) throw unreadable(`"${key.text}" is given twice`, key.place);
     values.set(key.text, value);
   }
   const missing = keys.find((key) => !values.has(key));
   if (missing !== undefined) throw unreadable(`"${missing}" is missing`, node.place);
-  return Object.fromEntries(values) as Record<Key, YamlNode>;
+  return Object.fromEntries(values) as Record<Key, YamlNode> & Partial<Record<Optional, YamlNode>>;
 }
 
 export function wordOf<T>(node: YamlNode, read: (text: string, place: Place) => T): T {

@@ -3,26 +3,33 @@
 import { addressToText, parseAddress } from "../base/address.js";
 import { parsePeer, type PeerConfig } from "../base/peer.js";
 import type { YamlNode } from "../config/yaml-tree.js";
-import { itemsOf, orNull, recordOf, unreadable, wordOf } from "./state-nodes.js";
+import { flagOf, itemsOf, orNull, recordOf, unreadable, wordOf } from "./state-nodes.js";
 
 const quote = (text: string): string => JSON.stringify(text);
 
-export function printPeer({ peer, port, addresses }: PeerConfig): string {
+export function printPeer({ peer, port, addresses, fromFile }: PeerConfig): string {
   return [
     `peer: ${quote(peer)}`,
     `port: ${String(port)}`,
     `addresses: [${addresses.map(quote).join(", ")}]`,
+    ...(fromFile === true ? ["fromFile: true"] : []),
   ].join("\n    ");
 }
 
 export function readPeers(node: YamlNode | undefined): PeerConfig[] {
   const seen = new Set<string>();
   return itemsOf(node).map((item) => {
-    const fields = recordOf(item, ["peer", "port", "addresses"]);
+    const fields = recordOf(item, ["peer", "port", "addresses"], ["fromFile"]);
     const peer = wordOf(fields.peer, parsePeer);
     if (seen.has(peer)) throw unreadable(`peer ${peer} stands here twice`, item.place);
     seen.add(peer);
-    return { peer, port: orNull(fields.port, portOf), addresses: addressesOf(fields.addresses) };
+    const fromFile = fields.fromFile !== undefined && flagOf(fields.fromFile);
+    return {
+      peer,
+      port: orNull(fields.port, portOf),
+      addresses: addressesOf(fields.addresses),
+      ...(fromFile ? { fromFile } : {}),
+    };
   });
 }
 

@@ -7,9 +7,18 @@ export class HelloSchedule {
   private readonly dueMs = new Map<number, number>();
 
   constructor(
-    private readonly helloMs: number,
+    private helloMs: number,
     private readonly random: () => number = Math.random,
   ) {}
+
+  /** Another interval from now on: nobody waits longer than it. */
+  setInterval(helloMs: number, nowMs: number): void {
+    this.helloMs = helloMs;
+    for (const [handle, dueMs] of this.dueMs) {
+      this.said(handle, nowMs);
+      this.dueMs.set(handle, Math.min(dueMs, this.dueMs.get(handle) ?? dueMs));
+    }
+  }
 
   /** The vnet said hello now (or appeared): the next one is an interval away. */
   said(handle: number, nowMs: number): void {

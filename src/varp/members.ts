@@ -127,7 +127,12 @@ export class Members {
   private readonly down = new Set<string>();
   private memberCount = 0;
 
-  constructor(private readonly options: MembersOptions) {}
+  constructor(private options: MembersOptions) {}
+
+  /** Another interval of hellos: who is silent is given up by it from now on. */
+  setHelloMs(helloMs: number): void {
+    this.options = { ...this.options, helloMs };
+  }
 
   get size(): number {
     return this.memberCount;

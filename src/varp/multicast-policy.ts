@@ -34,7 +34,12 @@ export class MulticastPolicy {
   private otherSinceMs: number | undefined;
   private otherMs = 0;
 
-  constructor(private readonly options: MulticastOptions) {}
+  constructor(private options: MulticastOptions) {}
+
+  /** What was heard so far is judged by these from now on. */
+  configure(options: MulticastOptions): void {
+    this.options = options;
+  }
 
   /** Something came by the group. */
   heardOnGroup(nowMs: number): void {

@@ -32,9 +32,16 @@ export class PeerTable {
 
   /** @param maxAddresses numbers go from 1 to this */
   constructor(
-    private readonly resolveMs: number,
+    private resolveMs: number,
     private readonly maxAddresses: number,
   ) {}
+
+  /** Another interval: names are asked for no later than after it. */
+  setResolveMs(resolveMs: number, nowMs: number): void {
+    this.resolveMs = resolveMs;
+    for (const state of this.names.values())
+      state.nextMs = Math.min(state.nextMs, nowMs + resolveMs);
+  }
 
   list(): PeerConfig[] {
     return [...this.peers.values()];

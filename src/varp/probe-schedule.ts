@@ -15,6 +15,10 @@ export class ProbeSchedule {
     this.regular = new HelloSchedule(everyMs, random);
   }
 
+  setInterval(everyMs: number, nowMs: number): void {
+    this.regular.setInterval(everyMs, nowMs);
+  }
+
   /** Nothing is sent in a vnet that just appeared. */
   appeared(handle: number, nowMs: number): void {
     if (!this.sentMs.has(handle)) this.sent(handle, nowMs - betweenMs);

@@ -67,6 +67,13 @@ const status: StatusInfo = {
   secure: { vnets: 0, paths: 0, keyed: 0, changing: 0 },
   table: { entries: 12, limit: 65536, learned: 20, moved: 1, aged: 3 },
   drops: [{ vnet: null, direction: "decap", reason: "unknown-vnet", frames: 7, bytes: 700 }],
+  configuration: {
+    file: "/etc/vnetd/vnetd.yaml",
+    loadedSeconds: 90,
+    reloads: 1,
+    refused: 1,
+    failure: { ageSeconds: 30, code: "CONFIG", message: "bad" },
+  },
   problems: [],
 };
 

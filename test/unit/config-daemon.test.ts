@@ -56,6 +56,8 @@ multicast: off
 resolveSeconds: 7
 attach: [eth0, eth1]
 hostName: host-a
+peers: [192.0.2.7, {peer: B.Example.org, port: 1799}]
+logLevel: debug
 `;
 
 describe("daemon configuration", () => {
@@ -141,6 +143,11 @@ describe("daemon configuration", () => {
       resolveSeconds: 7,
       attach: ["eth0", "eth1"],
       hostName: "host-a",
+      peers: [
+        { peer: "192.0.2.7", port: null },
+        { peer: "b.example.org", port: 1799 },
+      ],
+      logLevel: "debug",
     });
     expect(parseDaemonConfig("metricsListen: off\n", "f").metricsListen).toBeNull();
   });
@@ -194,6 +201,13 @@ describe("daemon configuration", () => {
     ["attach: [a, b, c, d, e, f, g, h, i]", "CONFIG", 1, 9],
     ["attach: ['a b']", "BAD_NAME", 1, 10],
     ['hostName: "a\\e[31m"', "CONFIG", 1, 11],
+    ["peers: 192.0.2.1", "CONFIG", 1, 8],
+    ["peers: [192.0.2.1, 192.0.2.1]", "CONFIG", 1, 20],
+    ["peers: [224.0.0.1]", "BAD_PEER", 1, 9],
+    ["peers: [{port: 5}]", "CONFIG", 1, 9],
+    ["peers: [{peer: a, port: 0}]", "CONFIG", 1, 25],
+    ["peers: [{peer: a, prot: 1}]", "UNKNOWN_PARAMETER", 1, 19],
+    ["logLevel: loud", "CONFIG", 1, 11],
     ["- port: 1", "CONFIG", 1, 1],
     ["port: 1\n---\nport: 2\n", "CONFIG", 3, 1],
     ["port: [", "SYNTAX", 1, undefined],

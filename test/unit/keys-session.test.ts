@@ -129,6 +129,36 @@ describe("new keys", () => {
     return [a, b];
   };
 
+  it("come by other times when those of the configuration change, and no later", () => {
+    const [a, b] = established();
+    const first = a.sending!.key;
+    a.times.rekeyMs = 60_000;
+    a.exchanges.timesChanged(10_000);
+    const runTo = (nowMs: number): void => {
+      a.tick(nowMs);
+      settle([a, b], nowMs);
+    };
+    runTo(59_000);
+    expect(a.sending!.key).toBe(first);
+    runTo(60_000);
+    const second = a.sending!.key;
+    expect(second).not.toBe(first);
+    expectAgreed(a, b);
+    // longer times are for the keys that come: these are changed when it was meant
+    a.times.rekeyMs = 600_000;
+    a.exchanges.timesChanged(61_000);
+    runTo(60_000 + 1.1 * 60_000);
+    expect(a.sending!.key).not.toBe(second);
+    // keys that are older than the new time: at once
+    const third = a.sending!.key;
+    a.times.rekeyMs = 1000;
+    a.exchanges.timesChanged(300_000);
+    runTo(300_000);
+    expect(a.sending!.key).not.toBe(third);
+    expectAgreed(a, b);
+    expectNoKeyTwice(a, b);
+  });
+
   it("come by time, jittered, and the old ones go when packets on the way have arrived", () => {
     const [a, b] = established();
     const first = a.sending!.key;

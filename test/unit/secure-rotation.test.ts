@@ -85,12 +85,12 @@ class Host {
         keyed: () => undefined,
         primaryOf: () => undefined,
         isHeard: () => true,
-        silentMs: 90_000,
+        silentMs: () => 90_000,
       },
       { slot: 1, handle: 1, id: parseVnetId("97") },
       { suite, keys },
     );
-    this.rotations = new Rotations({ patienceMs: 3 * helloMs, isMember: () => true });
+    this.rotations = new Rotations({ patienceMs: () => 3 * helloMs, isMember: () => true });
   }
 
   get place(): { ifindex: number; family: 4; own: string } {

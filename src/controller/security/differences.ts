@@ -17,7 +17,7 @@ const maxOfVnet = 32;
 export class Differences {
   private readonly seen = new Map<string, Difference & { atMs: number }>();
 
-  constructor(private readonly keptMs: number) {}
+  constructor(public keptMs: number) {}
 
   /** True: it was not known, or it was another. */
   note(difference: Difference, nowMs: number): boolean {

@@ -13,7 +13,7 @@ export class Rotations {
   constructor(
     private readonly parts: {
       /** within that, every host that is there has said hello */
-      patienceMs: number;
+      patienceMs: () => number;
       isMember: (handle: number, hostId: string) => boolean;
     },
   ) {}
@@ -26,7 +26,7 @@ export class Rotations {
       this.clocks.delete(handle);
       return false;
     }
-    const clock = this.clocks.get(handle) ?? new RotationClock(this.parts.patienceMs);
+    const clock = this.clocks.get(handle) ?? new RotationClock(this.parts.patienceMs());
     this.clocks.set(handle, clock);
     return clock.isOver(current.id, this.hosts(secure, nowMs), nowMs);
   }

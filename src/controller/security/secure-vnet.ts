@@ -69,7 +69,7 @@ export interface SecureVnetParts {
   /** whether the host says hello by the SAs of this path */
   isHeard: (handle: number, host: string, ends: PathEnds) => boolean;
   /** for so long a host that says nothing is still there */
-  silentMs: number;
+  silentMs: () => number;
 }
 
 /** A host of the vnet, by one place. */
@@ -230,7 +230,13 @@ export class SecureVnet {
   /** There are no keys with it, nor are any being made, and it has long said nothing. */
   private isForgotten(place: PlaceKeys, each: KeyedPath, nowMs: number): boolean {
     const isIdle = place.exchanges.sessionOf(each.host)?.isIdle !== false;
-    return each.path.spiOut === 0 && isIdle && nowMs - each.heardMs > this.parts.silentMs;
+    return each.path.spiOut === 0 && isIdle && nowMs - each.heardMs > this.parts.silentMs();
+  }
+
+  /** The configured times are others. anew: there must be keys by them at once */
+  timesChanged(nowMs: number, anew: boolean): void {
+    for (const { exchanges } of this.places.values()) exchanges.timesChanged(nowMs);
+    if (anew) this.rekey(nowMs);
   }
 
   /** New keys with all hosts. Says with how many. */
@@ -399,7 +405,7 @@ export class SecureVnet {
     const { isHeard, silentMs } = this.parts;
     // one whose SAs are those of a daemon before this one counts from when it was heard first
     const sinceMs = Math.max(keyedAtMs, waitingSinceMs);
-    return isHeard(this.vnet.handle, host, path.ends) || nowMs - sinceMs < silentMs;
+    return isHeard(this.vnet.handle, host, path.ends) || nowMs - sinceMs < silentMs();
   }
 
   private placeOf({ ifindex, family, own }: PlaceOfVnet): PlaceKeys {

@@ -62,6 +62,8 @@ export class KeyHost {
   readonly notTaken: Outcome[] = [];
   private starts = 0;
   spis!: SpiPool;
+  /** of the exchanges now, to be changed as a reload does */
+  times: KeyTimes = defaultTimes;
 
   constructor(
     readonly name: string,
@@ -86,7 +88,7 @@ export class KeyHost {
         vnet: this.options.vnet ?? vnet,
         own: this.id,
         suite: suite ?? suiteOf("conf", "gcm"),
-        times: { ...defaultTimes, ...times },
+        times: (this.times = { ...defaultTimes, ...times }),
         spis: this.spis,
         random,
       },
