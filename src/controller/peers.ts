@@ -46,6 +46,7 @@ import {
   type Placed,
   type UnicastMember,
 } from "./peer-places.js";
+import { StrangerPeers } from "./stranger-peers.js";
 import type { Underlay, Underlays } from "./underlays.js";
 
 export interface PeerParts {
@@ -65,14 +66,8 @@ export interface PeerParts {
   persist: (peers: PeerConfig[]) => void;
 }
 
-interface Stranger {
-  address: string;
-  atMs: number;
-}
-
 const routesEveryTicks = 5;
 const strangerIntervals = 3;
-const maxStrangers = 64;
 
 export class Peers {
   private readonly table: PeerTable;
@@ -82,7 +77,7 @@ export class Peers {
   private ticks = 0;
   private syncSoon: NodeJS.Immediate | undefined;
   private readonly policies = new Map<string, MulticastPolicy>();
-  private readonly strangers = new Map<string, Stranger>();
+  private readonly strangers = new StrangerPeers();
   private lastFlags = "";
   private lastMeta = "";
 
@@ -554,21 +549,13 @@ export class Peers {
 
   /** VFWD came from a host that is no peer; it was dropped. */
   onStranger(event: VnetdEventPeer): void {
-    const address = addressToText(event.addr);
-    if (!this.strangers.has(address) && this.strangers.size >= maxStrangers) return;
-    this.strangers.set(address, { address, atMs: nowMs() });
+    this.strangers.heard(addressToText(event.addr), nowMs());
   }
 
   private strangerProblems(): string[] {
     const keptMs = strangerIntervals * this.context.config.helloSeconds * 1000;
     const known = new Set(this.placed.map(({ address }) => address));
-    for (const { address, atMs } of [...this.strangers.values()]) {
-      if (nowMs() - atMs > keptMs || known.has(address)) this.strangers.delete(address);
-    }
-    return [...this.strangers.keys()].map(
-      (address) =>
-        `${address} forwards to this host and is no peer of it: vnetd peer-add ${address}, or delete the peer there`,
-    );
+    return this.strangers.problems(known, keptMs, nowMs());
   }
 
   private peersThatLackUs(): { address: string; name: string }[] {
