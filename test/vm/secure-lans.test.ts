@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Two hosts of a secure vnet that share two LANs of jumbo frames, the first with both families: keys by every path,
+ * Two hosts of a secure vnet that share two LANs of jumbo frames, with both families: keys by every path,
  * each broadcast once, and one LAN that dies without its carrier going away.
  *
- *   a: 10.66.1.1, fd66::1 (lan0), 10.66.2.1 (lan1)      b: the same with .2      vnet 98: 10.98.0.1, .2
+ *   a: 10.66.1.1, fd66::1 (lan0), 10.66.2.1, fe80::… (lan1)      b: the same with .2      vnet 98: 10.98.0.1, .2
  */
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -35,17 +35,17 @@ beforeAll(async () => {
 });
 afterAll(() => lab.close());
 
-it("have keys by each path: IPv4 and IPv6 of the one LAN, IPv4 of the other", async () => {
+it("have keys by each path: both families of both LANs, of the second by link-local addresses", async () => {
   for (const host of [a, b]) {
     await eventually(
       async () => {
         const [vnet] = await ask(host, "keys", { vnet: "98" });
         const keyed = vnet?.hosts.filter(({ keyId }) => keyId !== null) ?? [];
-        return new Set(keyed.map(({ device, address }) => `${device} ${address}`)).size === 3;
+        return new Set(keyed.map(({ device, address }) => `${device} ${address}`)).size === 4;
       },
-      { timeoutMs: 60_000, what: "keys by three paths" },
+      { timeoutMs: 60_000, what: "keys by four paths" },
     );
-    await eventually(async () => (await stateLines(host)).length === 6, {
+    await eventually(async () => (await stateLines(host)).length === 8, {
       timeoutMs: 60_000,
       what: "one SA each way by each of them",
     });
