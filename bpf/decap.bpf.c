@@ -25,7 +25,6 @@
 #include "lib/forward.h"
 #include "lib/forwarders.h"
 #include "lib/reassembly.h"
-#include "lib/probe.h"
 #include "lib/receive.h"
 #include "lib/seen.h"
 #include "lib/varp.h"
@@ -428,18 +427,12 @@ static __always_inline __u32 admit(const struct frame_start *in, struct received
 static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct received *r,
 					   struct verdict *v, __u32 offset, __u32 len, int *action)
 {
-	__u32 inner_len, reason;
-	struct frame_start in;
+	struct inner_frame in;
+	__u32 reason = inner_read(skb, &in, offset, len, v);
 
-	if (len < VNETD_ETHERIP_HDR_LEN)
-		return VNETD_DROP_TRUNCATED;
-	inner_len = len - VNETD_ETHERIP_HDR_LEN;
-	v->len = inner_len;
-	if (inner_len < ETH_HLEN)
-		return VNETD_DROP_SHORT_FRAME;
-	if (bpf_skb_load_bytes(skb, offset, &in, sizeof(in)))
-		return VNETD_DROP_TRUNCATED;
-	reason = admit(&in, r, v);
+	if (reason)
+		return reason;
+	reason = admit(&in.start, r, v);
 	if (reason)
 		return reason;
 
@@ -447,34 +440,19 @@ static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct receive
 		/* the kernel cannot segment behind EtherIP */
 		if (r->segmented || r->is_etherip)
 			return VNETD_DROP_BAD_SUPERFRAME;
-		if (!superframe_is_tcp(skb, offset + VNETD_ETHERIP_HDR_LEN, inner_len,
-				       goes_by_peer(skb, r, merges(r)))) {
+		if (!superframe_is_tcp(skb, in.offset, v->len, goes_by_peer(skb, r, merges(r)))) {
 			/* counted when it comes back */
 			reason = segment(skb, r, action);
 			v->traffic = NULL;
 			return reason;
 		}
 	}
-	reason = learn_remote(skb, r, in.eth + ETH_ALEN, v);
+	reason = learn_remote(skb, r, in.start.eth + ETH_ALEN, v);
 	if (reason)
 		return reason;
 	count_device(r, skb);
 	v->flooded = r->to_group;
-	if (unlikely(in.eth[12] == VNETD_PROBE_ETHERTYPE >> 8 &&
-		     in.eth[13] == (VNETD_PROBE_ETHERTYPE & 0xff))) {
-		struct probe_found found = {
-			.vnet = r->vnet,
-			.slot = v->slot,
-			.direction = VNETD_DIR_DECAP,
-			.offset = offset + VNETD_ETHERIP_HDR_LEN + ETH_HLEN,
-			.source = r->source,
-		};
-
-		reason = probe_arrives(skb, &found, r->underlay);
-		if (reason)
-			return reason;
-	}
-	reason = strip(skb, offset + VNETD_ETHERIP_HDR_LEN, in.eth, inner_len);
+	reason = inner_take_out(skb, r, &in, v);
 	if (reason)
 		return reason;
 	*action = deliver(skb, r, merges(r));

@@ -11,7 +11,6 @@
  * ESP's packets come one by one, so frames go through the vnetif's GRO.
  */
 #include "lib/flood.h"
-#include "lib/probe.h"
 #include "lib/receive.h"
 #include "lib/varp.h"
 
@@ -139,48 +138,28 @@ static __always_inline __u32 learn(struct __sk_buff *skb, const struct received 
 	return VNETD_OK;
 }
 
-/* offset: of EtherIP's version; len: from there on */
 static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct received *r,
 					   struct verdict *v, __u32 nexthop, int *action)
 {
-	__u32 offset = r->offset + sizeof(struct udphdr) + VNETD_MSG_HDR_LEN,
-	      len = r->payload - VNETD_MSG_HDR_LEN, inner_len, reason;
-	struct frame_start in;
+	const __u32 in_front = sizeof(struct udphdr) + VNETD_MSG_HDR_LEN;
+	struct inner_frame in;
 	union address id;
+	__u32 reason =
+		inner_read(skb, &in, r->offset + in_front, r->payload - VNETD_MSG_HDR_LEN, v);
 
-	if (len < VNETD_ETHERIP_HDR_LEN)
-		return VNETD_DROP_TRUNCATED;
-	inner_len = len - VNETD_ETHERIP_HDR_LEN;
-	v->len = inner_len;
-	if (inner_len < ETH_HLEN)
-		return VNETD_DROP_SHORT_FRAME;
-	if (bpf_skb_load_bytes(skb, offset, &in, sizeof(in)))
-		return VNETD_DROP_TRUNCATED;
-	if (!version_right(in.etherip))
-		return VNETD_DROP_BAD_VERSION;
-	__builtin_memcpy(&id, in.vnet, sizeof(id));
-	if (!same_words(id.words, (const void *)r->vnet->id))
-		return VNETD_DROP_ESP_OTHER_VNET;
-	r->to_group = is_group_mac(in.eth);
-	v->flooded = r->to_group;
-	reason = learn(skb, r, nexthop, in.eth + ETH_ALEN, v);
 	if (reason)
 		return reason;
-	if (unlikely(in.eth[12] == VNETD_PROBE_ETHERTYPE >> 8 &&
-		     in.eth[13] == (VNETD_PROBE_ETHERTYPE & 0xff))) {
-		struct probe_found found = {
-			.vnet = r->vnet,
-			.slot = v->slot,
-			.direction = VNETD_DIR_DECAP,
-			.offset = offset + VNETD_ETHERIP_HDR_LEN + ETH_HLEN,
-			.source = r->source,
-		};
-
-		reason = probe_arrives(skb, &found, r->underlay);
-		if (reason)
-			return reason;
-	}
-	reason = strip(skb, offset + VNETD_ETHERIP_HDR_LEN, in.eth, inner_len);
+	if (!version_right(in.start.etherip))
+		return VNETD_DROP_BAD_VERSION;
+	__builtin_memcpy(&id, in.start.vnet, sizeof(id));
+	if (!same_words(id.words, (const void *)r->vnet->id))
+		return VNETD_DROP_ESP_OTHER_VNET;
+	r->to_group = is_group_mac(in.start.eth);
+	v->flooded = r->to_group;
+	reason = learn(skb, r, nexthop, in.start.eth + ETH_ALEN, v);
+	if (reason)
+		return reason;
+	reason = inner_take_out(skb, r, &in, v);
 	if (reason)
 		return reason;
 	*action = deliver(skb, r, true);

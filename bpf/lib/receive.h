@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A frame that came in, once its vnet is known: learn where its source lives, take off what is in
- * front of it, hand it over. Shared by bpf/decap.bpf.c and bpf/reassembled.bpf.c.
+ * front of it, hand it over. Shared by bpf/decap.bpf.c, bpf/esp.bpf.c and bpf/reassembled.bpf.c.
  */
 #ifndef VNETD_RECEIVE_H
 #define VNETD_RECEIVE_H
@@ -10,6 +10,7 @@
 #include "fdb.h"
 #include "flood.h"
 #include "frame.h"
+#include "probe.h"
 
 /* What is known of a frame that came in. */
 struct received {
@@ -39,6 +40,13 @@ struct frame_start {
 } VNETD_PACKED;
 
 _Static_assert(offsetof(struct frame_start, eth) == VNETD_ETHERIP_HDR_LEN, "EtherIP");
+
+/* A frame in its packet; its length is the verdict's. */
+struct inner_frame {
+	struct frame_start start;
+	/* of its Ethernet header */
+	__u32 offset;
+};
 
 /* The original tests the high nibble of the second byte; a big-endian host's is the first. */
 static __always_inline bool version_right(__be16 etherip)
@@ -198,6 +206,44 @@ static __always_inline __u32 strip(struct __sk_buff *skb, __u32 offset, const __
 	if (bpf_skb_store_bytes(skb, 0, inner_eth, ETH_HLEN, 0))
 		return VNETD_DROP_NO_MEMORY;
 	return VNETD_OK;
+}
+
+/* Reads a frame's beginning. offset: of EtherIP's version; len: from there on */
+static __always_inline __u32 inner_read(struct __sk_buff *skb, struct inner_frame *in, __u32 offset,
+					__u32 len, struct verdict *v)
+{
+	if (len < VNETD_ETHERIP_HDR_LEN)
+		return VNETD_DROP_TRUNCATED;
+	v->len = len - VNETD_ETHERIP_HDR_LEN;
+	if (v->len < ETH_HLEN)
+		return VNETD_DROP_SHORT_FRAME;
+	in->offset = offset + VNETD_ETHERIP_HDR_LEN;
+	return bpf_skb_load_bytes(skb, offset, &in->start, sizeof(in->start)) ? VNETD_DROP_TRUNCATED
+									      : VNETD_OK;
+}
+
+/* What is left when a frame may come in: a probe is looked at, and what is in front is taken off. */
+static __always_inline __u32 inner_take_out(struct __sk_buff *skb, const struct received *r,
+					    const struct inner_frame *in, const struct verdict *v)
+{
+	const __u8 *eth = in->start.eth;
+	__u32 reason;
+
+	if (unlikely(eth[12] == VNETD_PROBE_ETHERTYPE >> 8 &&
+		     eth[13] == (VNETD_PROBE_ETHERTYPE & 0xff))) {
+		struct probe_found found = {
+			.vnet = r->vnet,
+			.slot = v->slot,
+			.direction = VNETD_DIR_DECAP,
+			.offset = in->offset + ETH_HLEN,
+			.source = r->source,
+		};
+
+		reason = probe_arrives(skb, &found, r->underlay);
+		if (reason)
+			return reason;
+	}
+	return strip(skb, in->offset, eth, v->len);
 }
 
 /* longer than what this host would send in the vnet: another sends with less in front of it */

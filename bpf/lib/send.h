@@ -11,6 +11,15 @@
 #include "frame.h"
 #include "path.h"
 
+/* The vnet whose frames enter by a device, or NULL. */
+static __always_inline struct vnetd_vnet *vnet_of_port(__u32 ifindex)
+{
+	struct vnetd_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	struct vnetd_vnet *vnet = port ? vnet_by_slot(port->slot) : NULL;
+
+	return vnet && vnet->handle == port->handle && vnet->flags & VNETD_VNET_UP ? vnet : NULL;
+}
+
 struct destination {
 	/* NULL: the group */
 	struct vnetd_underlay *underlay;
