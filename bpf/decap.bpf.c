@@ -722,7 +722,7 @@ int vnetd_decap(struct __sk_buff *skb)
 		reason = VNETD_DROP_UNKNOWN_MESSAGE;
 	}
 count:
-	return finish_received(&v, reason, action);
+	return finish_received(skb, &v, reason, action);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -337,12 +337,13 @@ static __always_inline __u32 clear(struct __sk_buff *skb, struct encap *e, struc
 	return to_group(skb, e, v, action);
 }
 
-static __always_inline int finish(struct verdict *v, __u32 reason, int action)
+static __always_inline int finish(struct __sk_buff *skb, struct verdict *v, __u32 reason,
+				  int action)
 {
 	if (unlikely(v->refused))
-		count_drop(v->handle, VNETD_DIR_ENCAP, v->refused, v->len);
+		drop(skb, v, VNETD_DIR_ENCAP, v->refused);
 	if (unlikely(reason)) {
-		count_drop(v->handle, VNETD_DIR_ENCAP, reason, v->len);
+		drop(skb, v, VNETD_DIR_ENCAP, reason);
 		return TC_ACT_SHOT;
 	}
 	count_forwarded(v, VNETD_DIR_ENCAP);
@@ -395,7 +396,7 @@ static __always_inline int run(struct __sk_buff *skb, struct vnetd_vnet *vnet, _
 		reason = to_oversize(skb, &v,
 				     is_secure ? VNETD_MARK_SECURE_LARGE : VNETD_MARK_OVERSIZE,
 				     &action);
-	return finish(&v, reason, action);
+	return finish(skb, &v, reason, action);
 }
 
 SUBPROGRAM int run_clear(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot)
@@ -418,9 +419,31 @@ SUBPROGRAM int run_second_pass(struct __sk_buff *skb)
 		reason = secure_pass(skb, &e, &action);
 	else
 		reason = second_pass(skb, &action);
-	if (reason)
+	if (reason) {
 		count_drop(e.vnet ? e.vnet->handle : 0, VNETD_DIR_ENCAP, reason, len);
+		watch_drop(skb, e.vnet ? e.vnet->handle : 0, VNETD_DIR_ENCAP, reason);
+	}
 	return action;
+}
+
+/* bits of a vnet's flags that decide at once what becomes of its frames */
+#define VNET_SEEN (VNETD_VNET_UP | VNETD_VNET_WATCHED)
+
+/* A frame of no vnet that is up, or of one whose frames are captured. False: it is dropped. */
+static __always_inline bool unusual(struct __sk_buff *skb, const struct vnetd_vnet *vnet,
+				    const struct vnetd_port *port)
+{
+	__u32 handle = vnet && vnet->handle == port->handle ? vnet->handle : 0;
+
+	if (!handle || !(vnet->flags & VNETD_VNET_UP)) {
+		count_drop(handle, VNETD_DIR_ENCAP, VNETD_DROP_VNET_DOWN, skb->len);
+		watch_drop(skb, handle, VNETD_DIR_ENCAP, VNETD_DROP_VNET_DOWN);
+		return false;
+	}
+	/* what has a mark has been here before */
+	if ((skb->mark & VNETD_MARK_OURS_MASK) != VNETD_MARK_OURS)
+		watch_frame(skb, handle, VNETD_DIR_ENCAP);
+	return true;
 }
 
 SEC("tc")
@@ -435,11 +458,10 @@ int vnetd_encap(struct __sk_buff *skb)
 		return run_second_pass(skb);
 	port = bpf_map_lookup_elem(&ports, &ifindex);
 	vnet = port ? vnet_by_slot(port->slot) : NULL;
-	if (!vnet || vnet->handle != port->handle || !(vnet->flags & VNETD_VNET_UP)) {
-		count_drop(vnet && vnet->handle == port->handle ? vnet->handle : 0, VNETD_DIR_ENCAP,
-			   VNETD_DROP_VNET_DOWN, skb->len);
+	if (unlikely(!vnet || vnet->handle != port->handle ||
+		     (vnet->flags & VNET_SEEN) != VNETD_VNET_UP) &&
+	    !unusual(skb, vnet, port))
 		return TC_ACT_SHOT;
-	}
 	if (unlikely(vnet->security != VNETD_SECURITY_NONE))
 		return run_secure(skb, vnet, port->slot);
 	return run_clear(skb, vnet, port->slot);
@@ -463,7 +485,7 @@ static __always_inline int run_fast(struct __sk_buff *skb, struct vnetd_vnet *vn
 	if (reason)
 		return TC_ACT_OK;
 	/* a source that is refused is counted once: here, if the frame ends here */
-	return finish(&v, reason, action);
+	return finish(skb, &v, reason, action);
 }
 
 SUBPROGRAM int run_fast_clear(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot)
@@ -490,7 +512,8 @@ int vnetd_encap_fast(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	port = bpf_map_lookup_elem(&ports, &ifindex);
 	vnet = port ? vnet_by_slot(port->slot) : NULL;
-	if (!vnet || vnet->handle != port->handle || !(vnet->flags & VNETD_VNET_UP))
+	/* what is captured is so by the other hook, which has all frames */
+	if (!vnet || vnet->handle != port->handle || (vnet->flags & VNET_SEEN) != VNETD_VNET_UP)
 		return TC_ACT_OK;
 	/*
 	 * Behind the veth a packet has no route any more. Here one of the host's own has, which it keeps where the

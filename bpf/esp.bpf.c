@@ -243,7 +243,7 @@ int vnetd_esp(struct __sk_buff *skb)
 	__u32 reason;
 
 	reason = receive(skb, &r, &v, &action);
-	return finish_received(&v, reason, action);
+	return finish_received(skb, &v, reason, action);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -488,7 +488,7 @@ static __always_inline int run(struct __sk_buff *skb, bool is_secure)
 
 	/* an answer leaves although the frame was dropped */
 	if (reason)
-		count_drop(v.handle, VNETD_DIR_ENCAP, reason, v.len);
+		drop(skb, &v, VNETD_DIR_ENCAP, reason);
 	else
 		count_forwarded(&v, VNETD_DIR_ENCAP);
 	return action;
@@ -511,8 +511,10 @@ SUBPROGRAM int run_cut(struct __sk_buff *skb)
 	int action = TC_ACT_SHOT;
 
 	reason = fragment_cut(skb, &action);
-	if (reason)
+	if (reason) {
 		count_drop(0, VNETD_DIR_ENCAP, reason, len);
+		watch_drop(skb, 0, VNETD_DIR_ENCAP, reason);
+	}
 	return action;
 }
 
@@ -528,6 +530,7 @@ int vnetd_oversize(struct __sk_buff *skb)
 		return run_secure(skb);
 	default:
 		count_drop(0, VNETD_DIR_ENCAP, VNETD_DROP_STALE_PASS, skb->len);
+		watch_drop(skb, 0, VNETD_DIR_ENCAP, VNETD_DROP_STALE_PASS);
 		return TC_ACT_SHOT;
 	}
 }

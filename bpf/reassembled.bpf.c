@@ -287,7 +287,7 @@ int vnetd_reassembled(struct __sk_buff *skb)
 	__u32 reason;
 
 	reason = receive_reassembled(skb, &r, &v, &action);
-	return finish_received(&v, reason, action);
+	return finish_received(skb, &v, reason, action);
 }
 
 char LICENSE[] SEC("license") = "GPL";

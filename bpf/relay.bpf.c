@@ -26,6 +26,7 @@
 #include "lib/nexthop.h"
 #include "lib/seen.h"
 #include "lib/vfwd.h"
+#include "lib/watch.h"
 
 /* Whether a packet is UDP behind a plain header; sets what has to go to make it so. */
 static __always_inline bool is_udp(struct __sk_buff *skb, const union front *front, bool is_ipv6,
@@ -627,14 +628,15 @@ static __always_inline __u32 take(struct __sk_buff *skb, __u32 kind, int *action
 SEC("tc")
 int vnetd_relay(struct __sk_buff *skb)
 {
-	__u32 kind = skb->mark & VNETD_MARK_KIND, reason, len = skb->len;
+	__u32 kind = skb->mark & VNETD_MARK_KIND, reason, len = skb->len, direction;
 	int action = TC_ACT_SHOT;
 
 	/* the number of a fragment is in the mark as well */
 	reason = kind == VNETD_MARK_FRAGMENT ? cut(skb, &action) : take(skb, kind, &action);
 	if (reason) {
-		count_drop(0, kind == VNETD_MARK_RELAY_IN ? VNETD_DIR_DECAP : VNETD_DIR_ENCAP,
-			   reason, len);
+		direction = kind == VNETD_MARK_RELAY_IN ? VNETD_DIR_DECAP : VNETD_DIR_ENCAP;
+		count_drop(0, direction, reason, len);
+		watch_drop(skb, 0, direction, reason);
 		return TC_ACT_SHOT;
 	}
 	return action;

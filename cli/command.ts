@@ -4,8 +4,15 @@
  * the completions, so that the three cannot disagree.
  */
 import type { Readable } from "node:stream";
-import type { Method, Params, Result } from "../src/api/contract.js";
-import { requestOnce } from "../src/api/client.js";
+import type {
+  Method,
+  Params,
+  Result,
+  StreamEvent,
+  StreamMethod,
+  StreamParams,
+} from "../src/api/contract.js";
+import { followStream, requestOnce, type ApiClient, type StreamReader } from "../src/api/client.js";
 import { VnetdError } from "../src/base/errors.js";
 import type { Output } from "./output.js";
 import type { SystemdHost } from "./start-daemon.js";
@@ -98,6 +105,28 @@ export class Invocation {
 
   flag(name: string): boolean {
     return this.values.get(name) === true;
+  }
+
+  /** Until the reader closes the client, or Ctrl-C. */
+  async follow<M extends StreamMethod>(
+    method: M,
+    params: StreamParams<M>,
+    reader: (client: ApiClient) => StreamReader<StreamEvent<M>>,
+  ): Promise<void> {
+    let stop = (): void => undefined;
+    const onSignal = (): void => stop();
+    process.on("SIGINT", onSignal);
+    process.on("SIGTERM", onSignal);
+    this.output.onReaderGone(onSignal);
+    try {
+      await followStream({ runDir: this.runDir }, method, params, (client) => {
+        stop = () => client.close();
+        return reader(client);
+      });
+    } finally {
+      process.off("SIGINT", onSignal);
+      process.off("SIGTERM", onSignal);
+    }
   }
 
   request<M extends Method>(method: M, params: Params<M>): Promise<Result<M>> {

@@ -8,6 +8,7 @@ import { keyCommands } from "./commands/keys.js";
 import { peerCommands } from "./commands/peers.js";
 import { replacedCommands } from "./commands/replaced.js";
 import { stationCommands } from "./commands/stations.js";
+import { watchCommands } from "./commands/watch.js";
 import { vnetCommands } from "./commands/vnets.js";
 
 export const commands: readonly CommandSpec[] = [
@@ -17,6 +18,7 @@ export const commands: readonly CommandSpec[] = [
   ...keyCommands,
   ...stationCommands,
   ...peerCommands,
+  ...watchCommands,
   ...replacedCommands,
   ...completionCommands,
 ];

@@ -7,7 +7,7 @@
  */
 import type { Writable } from "node:stream";
 import { errorParts, formatPlace } from "../src/base/errors.js";
-import { printable, printableJson } from "./printable.js";
+import { printable, printableJson, printableJsonLine } from "./printable.js";
 import { formatTable, type Column } from "./table.js";
 
 export interface OutputStreams {
@@ -35,12 +35,31 @@ export class Output {
     this.streams.stdout.write(text);
   }
 
+  /** Data of a stream. False: the reader is slow; `drained` is called when there is room again. */
+  flow(data: string | Uint8Array, drained: () => void): boolean {
+    const { stdout } = this.streams;
+    if (stdout.write(data)) return true;
+    stdout.once("drain", drained);
+    return false;
+  }
+
+  /** The reader of stdout went away: nobody wants what follows. */
+  onReaderGone(stop: () => void): void {
+    this.streams.stdout.once("error", stop);
+    this.streams.stdout.once("close", stop);
+  }
+
   line(text: string): void {
     this.text(`${printable(text)}\n`);
   }
 
   value(value: unknown): void {
     this.text(`${printableJson(value)}\n`);
+  }
+
+  /** A value of a stream in one line. */
+  flowValue(value: unknown, drained: () => void): boolean {
+    return this.flow(`${printableJsonLine(value)}\n`, drained);
   }
 
   /** The rows as a table, or as they are with --json; `none` says on stderr that there are none. */

@@ -25,7 +25,15 @@ export function printableLines(text: string): string {
 
 /** JSON of a value, indented; what JSON leaves as it is and a terminal obeys is escaped too. */
 export function printableJson(value: unknown): string {
-  const json = JSON.stringify(value, null, 2);
+  return escapedJson(JSON.stringify(value, null, 2));
+}
+
+/** The same in one line. */
+export function printableJsonLine(value: unknown): string {
+  return escapedJson(JSON.stringify(value));
+}
+
+function escapedJson(json: string): string {
   return json.replace(unsafe, (char) =>
     char === "\n" ? char : `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

@@ -31,6 +31,8 @@ import { KeyRotation } from "./controller/security/rotation.js";
 import { Troubles } from "./controller/troubles.js";
 import { MetricsView } from "./controller/metrics-view.js";
 import { Views } from "./controller/views.js";
+import { News } from "./controller/news.js";
+import { Watch } from "./controller/watch.js";
 import { Vnets, type RunningVnet } from "./controller/vnets.js";
 import { carryOver } from "./dataplane/carry-over.js";
 import { Control } from "./dataplane/control.js";
@@ -84,6 +86,7 @@ export class Controller {
   readonly troubles: Troubles;
   readonly views: Views;
   readonly metrics: MetricsView;
+  readonly watch: Watch;
   private readonly closables: Closable[] = [];
   /** why packets in fragments are not received, or "" */
   private reassemblyProblem = "";
@@ -181,6 +184,7 @@ export class Controller {
       state: options.state,
       announce,
     });
+    this.watch = new Watch(this.context, { vnets });
     const problems = (): string[] => this.moreProblems.flatMap((each) => each());
     const { bpffs } = options;
     this.views = new Views(this.context, {
@@ -255,6 +259,7 @@ export class Controller {
     this.closables.push(
       native.ringConsume(maps.fd("events"), (record) => {
         this.guarded("an event", () => {
+          this.watch.onEvent(record);
           if (!this.troubles.onRecord(record)) this.varp.onEvent(record);
         });
       }),
@@ -269,6 +274,7 @@ export class Controller {
     clearInterval(this.tickTimer);
     clearTimeout(this.settleTimer);
     for (const closable of this.closables.splice(0)) closable.close();
+    this.watch.close();
     this.ports.close();
     this.varp.close();
     this.security.stop();
@@ -526,6 +532,7 @@ function openContext(options: ControllerOptions): Context {
     control,
     table: new VnetTable(native, maps),
     counts: new Counts(),
+    news: new News(),
   };
 }
 

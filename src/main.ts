@@ -9,7 +9,8 @@
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { createHandlers } from "./api/handlers.js";
-import { ApiServer, type Handlers } from "./api/server.js";
+import { ApiServer, type Handlers, type StreamHandlers } from "./api/server.js";
+import { streamHandlers } from "./api/watch-handlers.js";
 import { VnetdError } from "./base/errors.js";
 import { logFileVariable, type RunOptions } from "./base/paths.js";
 import { version } from "./base/version.js";
@@ -119,7 +120,11 @@ class Daemon {
       if (this.handlers === undefined) throw new Error("a request before the start was done");
       return this.handlers;
     };
-    this.api = new ApiServer({ runDir: run.runDir, handlers, log, peerUid });
+    const streams = (): StreamHandlers => {
+      if (this.controller === undefined) throw new Error("a request before the start was done");
+      return streamHandlers(this.controller);
+    };
+    this.api = new ApiServer({ runDir: run.runDir, handlers, streams, log, peerUid });
     const file = run.config ?? defaultPaths.config;
     this.reloads = new Reloads({
       ...{ file, log },

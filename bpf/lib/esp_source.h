@@ -11,6 +11,7 @@
 
 #include "count.h"
 #include "outer.h"
+#include "watch.h"
 
 /* in skb->vlan_tci */
 #define VLAN_ID 0x0fff
@@ -160,6 +161,7 @@ CHECKED_ONCE int receive_esp(struct __sk_buff *skb)
 	if (likely(!reason))
 		return TC_ACT_OK;
 	count_drop(handle, VNETD_DIR_DECAP, reason, skb->len);
+	watch_drop(skb, handle, VNETD_DIR_DECAP, reason);
 	return TC_ACT_SHOT;
 }
 

@@ -11,6 +11,7 @@
 
 #include "event.h"
 #include "nexthop.h"
+#include "watch.h"
 
 static __always_inline bool is_group_mac(const __u8 *mac)
 {
@@ -256,6 +257,7 @@ CHECKED_ONCE int fdb_move(const struct fdb_news *news)
 		event_moved(&key, VNETD_EVENT_MOVED, slot, from, news->nexthop);
 	} else {
 		COUNT_TABLE(learned);
+		watch_mac(&key, VNETD_EVENT_LEARNED, slot, news->nexthop);
 	}
 	if (news->nexthop == VNETD_NEXTHOP_LOCAL)
 		event_local_new(&key, slot, from);
@@ -288,9 +290,13 @@ static __always_inline __u32 fdb_learn(const struct fdb_news *news, const struct
 		return fdb_move(news);
 	}
 	reason = fdb_insert(news);
-	if (!reason && news->nexthop == VNETD_NEXTHOP_LOCAL)
+	if (reason)
+		return reason;
+	/* told here, where the stack has room */
+	watch_mac(&news->key, VNETD_EVENT_LEARNED, news->slot, news->nexthop);
+	if (news->nexthop == VNETD_NEXTHOP_LOCAL)
 		event_local_new(&news->key, news->slot, VNETD_NEXTHOP_LOCAL);
-	return reason;
+	return VNETD_OK;
 }
 
 #endif

@@ -24,10 +24,10 @@
 		__type(value, value_type);                                                         \
 	} name SEC(".maps") __weak
 
-#define VNETD_RING(name)                                                                           \
+#define VNETD_RING(name, bytes)                                                                    \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                \
-		__uint(max_entries, VNETD_RING_BYTES);                                             \
+		__uint(max_entries, bytes);                                                        \
 	} name SEC(".maps") __weak
 
 VNETD_MAP(meta, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_meta, 1, 0);
@@ -73,8 +73,13 @@ VNETD_MAP(spis, BPF_MAP_TYPE_HASH, __u32, struct vnetd_spi, VNETD_MAX_SPIS, BPF_
 VNETD_MAP(secure_members, BPF_MAP_TYPE_HASH, struct vnetd_member_key, struct vnetd_secure_member,
 	  VNETD_MAX_SECURE_MEMBERS, BPF_F_NO_PREALLOC);
 
-VNETD_RING(control);
-VNETD_RING(events);
+VNETD_RING(control, VNETD_RING_BYTES);
+VNETD_RING(events, VNETD_RING_BYTES);
+
+VNETD_MAP(watch, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_watch, 1, 0);
+VNETD_MAP(watch_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct vnetd_watch_stats,
+	  VNETD_WATCH_KINDS, 0);
+VNETD_RING(watched, VNETD_WATCH_RING_BYTES);
 
 static __always_inline struct vnetd_vnet *vnet_by_slot(__u32 slot)
 {

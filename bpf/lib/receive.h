@@ -278,6 +278,8 @@ static __always_inline bool merges(const struct received *r)
 
 static __always_inline int deliver(struct __sk_buff *skb, const struct received *r, bool merge)
 {
+	if (unlikely(r->vnet->flags & VNETD_VNET_WATCHED))
+		watch_frame(skb, r->vnet->handle, VNETD_DIR_DECAP);
 	skb->mark = VNETD_MARK_NONE;
 	if (goes_by_peer(skb, r, merge))
 		return bpf_redirect(r->vnet->vnif_peer, 0);
@@ -285,12 +287,13 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct received 
 }
 
 /* Counts what became of a frame and gives the program's return value. */
-static __always_inline int finish_received(const struct verdict *v, __u32 reason, int action)
+static __always_inline int finish_received(struct __sk_buff *skb, const struct verdict *v,
+					   __u32 reason, int action)
 {
 	if (unlikely(v->refused))
-		count_drop(v->handle, VNETD_DIR_DECAP, v->refused, v->len);
+		drop(skb, v, VNETD_DIR_DECAP, v->refused);
 	if (unlikely(reason)) {
-		count_drop(v->handle, VNETD_DIR_DECAP, reason, v->len);
+		drop(skb, v, VNETD_DIR_DECAP, reason);
 		return TC_ACT_SHOT;
 	}
 	count_forwarded(v, VNETD_DIR_DECAP);

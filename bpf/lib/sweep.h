@@ -56,6 +56,7 @@ static __always_inline bool fdb_remove(struct vnetd_fdb_key *key, struct vnetd_f
 		return false;
 	bpf_map_delete_elem(&fdb, key);
 	COUNT_TABLE(aged);
+	watch_mac(key, VNETD_EVENT_AGED, slot, nexthop);
 	if (vnet && vnet->handle == key->handle) {
 		struct vnetd_vnet_counts *counts = bpf_map_lookup_elem(&vnet_counts, &slot);
 

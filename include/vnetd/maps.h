@@ -59,6 +59,10 @@ enum vnetd_limits {
 	VNETD_MAX_SECURE_MEMBERS = 65536,
 	VNETD_MAX_VNET_MEMBERS = 16384,
 	VNETD_RING_BYTES = 1 << 20,
+	/* the ring `watched`, and as much of a frame as one record has at most, and of one that is only reported */
+	VNETD_WATCH_RING_BYTES = 1 << 21,
+	VNETD_WATCH_SNAP = 9216,
+	VNETD_WATCH_HEAD = 128,
 };
 
 /* ---- the whole ------------------------------------------------------------------------ */
@@ -118,6 +122,8 @@ enum vnetd_encap {
 enum vnetd_vnet_flags {
 	/* the record is complete and may be used */
 	VNETD_VNET_UP = 1 << 0,
+	/* its frames are captured (struct vnetd_watch) */
+	VNETD_VNET_WATCHED = 1 << 1,
 };
 
 /* map vnets: ARRAY, slot -> this. Written by the daemon. */
@@ -562,6 +568,12 @@ enum vnetd_event_type {
 	VNETD_EVENT_LOOP = 7,
 	/* events: VFWD from a host that is no peer */
 	VNETD_EVENT_NOT_PEER = 8,
+	/* watched (struct vnetd_watch): a MAC that was not known, at next hop `to`; one that is forgotten, which was
+	 * there; a frame that was dropped, or whose source was refused; one of a vnet that is captured */
+	VNETD_EVENT_LEARNED = 9,
+	VNETD_EVENT_AGED = 10,
+	VNETD_EVENT_DROP = 11,
+	VNETD_EVENT_FRAME = 12,
 };
 
 enum vnetd_varp_way {
@@ -616,6 +628,67 @@ struct vnetd_event_peer {
 	__u32 type;
 	__u32 ifindex;
 	__u8 addr[16];
+};
+
+/* ---- what is watched ------------------------------------------------------------------ */
+
+enum vnetd_watch_flags {
+	/* drops and the MAC table's events are wanted */
+	VNETD_WATCH_EVENTS = 1 << 0,
+	/* frames of vnets with VNETD_VNET_WATCHED are, and drops of vnets */
+	VNETD_WATCH_FRAMES = 1 << 1,
+};
+
+/* map watch: ARRAY of one. What somebody looks at just now; written by the daemon, again and again
+ * while there is somebody. */
+struct vnetd_watch {
+	/* nothing is said after this, whatever became of the daemon */
+	__u64 until_ns;
+	__u32 flags;
+	/* of EVENTS: of this vnet and for this reason alone; 0: all */
+	__u32 handle;
+	__u32 reason;
+	/* of FRAMES: drops of this vnet alone; 0: of all vnets; and how much of each frame */
+	__u32 frames_handle;
+	__u32 snap;
+	__u32 pad;
+};
+
+/* what is paced and counted apart */
+enum vnetd_watch_kind {
+	VNETD_WATCH_DROPS = 0,
+	VNETD_WATCH_MACS = 1,
+	VNETD_WATCH_CAPTURED = 2,
+	VNETD_WATCH_KINDS = 3,
+};
+
+/* map watch_stats: PERCPU_ARRAY, enum vnetd_watch_kind -> this */
+struct vnetd_watch_stats {
+	__u64 refilled_ns;
+	__u64 tokens;
+	/* what was not said: too much at once; the ring was full */
+	__u64 paced;
+	__u64 full;
+};
+
+/* watched: the beginning of a packet; the record ends behind `kept` bytes */
+struct vnetd_event_packet {
+	__u32 type;
+	__u32 handle;
+	__u16 direction;
+	/* enum vnetd_reason */
+	__u16 reason;
+	/* by which device the program ran */
+	__u32 ifindex;
+	__u64 time_ns;
+	__u32 len;
+	__u32 kept;
+	/* a tag that the kernel keeps beside the packet: its type, 0 where there is none, and its content, as
+	 * they would lie there */
+	__be16 vlan_proto;
+	__be16 vlan_tci;
+	__u32 pad;
+	/* kept bytes follow, at most VNETD_WATCH_SNAP */
 };
 
 /* ---- control program ------------------------------------------------------------------ */
@@ -706,6 +779,9 @@ VNETD_SIZE(vnetd_control, 120);
 VNETD_SIZE(vnetd_spi, 52);
 VNETD_SIZE(vnetd_secure_member, 8);
 VNETD_SIZE(vnetd_event_peer, 24);
+VNETD_SIZE(vnetd_watch, 32);
+VNETD_SIZE(vnetd_watch_stats, 32);
+VNETD_SIZE(vnetd_event_packet, 40);
 VNETD_SIZE(vnetd_peer, 48);
 VNETD_SIZE(vnetd_member, 24);
 VNETD_SIZE(vnetd_seen_key, 32);

@@ -19,6 +19,9 @@ import {
   type Method,
   type Params,
   type Result,
+  type StreamEvent,
+  type StreamMethod,
+  type StreamParams,
 } from "./contract.js";
 
 export interface ClientOptions {
@@ -27,6 +30,19 @@ export interface ClientOptions {
   connectTimeoutMs?: number;
   /** for each answer; attaching a device on a slow machine takes seconds */
   answerTimeoutMs?: number;
+}
+
+/** false: no more for now */
+export interface StreamReader<Event> {
+  event: (event: Event) => boolean;
+  lost: (count: number) => boolean;
+}
+
+interface Streaming {
+  id: number;
+  reader: StreamReader<unknown>;
+  resolve: () => void;
+  reject: (error: Error) => void;
 }
 
 const defaultConnectTimeoutMs = 5_000;
@@ -157,6 +173,7 @@ export class ApiClient {
   private readonly splitter: LineSplitter;
   private nextId = 1;
   private ended: VnetdError | undefined;
+  private streaming: Streaming | undefined;
 
   private constructor(
     private readonly socket: Socket,
@@ -201,6 +218,10 @@ export class ApiClient {
   }
 
   request<M extends Method>(method: M, params: Params<M>): Promise<Result<M>> {
+    return this.ask(method, params) as Promise<Result<M>>;
+  }
+
+  private ask(method: string, params: unknown): Promise<unknown> {
     if (this.ended !== undefined) return Promise.reject(this.ended);
     const id = this.nextId++;
     const line = `${JSON.stringify({ v: apiVersion, id, method, params })}\n`;
@@ -225,13 +246,46 @@ export class ApiClient {
         );
       }, this.answerTimeoutMs);
       // the answer's form is the daemon's word, as far as a type can say it
-      this.pending.set(id, { resolve: resolve as (result: unknown) => void, reject, timer });
+      this.pending.set(id, { resolve, reject, timer });
       this.socket.write(line);
     });
   }
 
+  /**
+   * Resolves when close() was called, and rejects when the daemon ends it or refuses. A reader that says false
+   * is given nothing more until resume(); then the daemon leaves out what it cannot keep.
+   */
+  async stream<M extends StreamMethod>(
+    method: M,
+    params: StreamParams<M>,
+    reader: StreamReader<StreamEvent<M>>,
+  ): Promise<void> {
+    const id = this.nextId;
+    const ended = new Promise<void>((resolve, reject) => {
+      this.streaming = { id, reader: reader as StreamReader<unknown>, resolve, reject };
+    });
+    // whoever waits for the answer is told first
+    ended.catch(() => undefined);
+    await this.ask(method, params);
+    await ended;
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
   close(): void {
+    this.streaming?.resolve();
     this.end(new VnetdError("CONNECTION_LOST", "the connection was closed"));
+  }
+
+  private onStream(answer: Record<string, unknown>): void {
+    const { reader } = this.streaming ?? {};
+    const goesOn =
+      typeof answer["lost"] === "number"
+        ? reader?.lost(answer["lost"])
+        : reader?.event(answer["event"]);
+    if (goesOn === false) this.socket.pause();
   }
 
   private lost(): VnetdError {
@@ -247,6 +301,7 @@ export class ApiClient {
   private end(error: VnetdError): void {
     this.ended ??= error;
     this.socket.destroy();
+    this.streaming?.reject(error);
     for (const { reject, timer } of this.pending.values()) {
       clearTimeout(timer);
       reject(error);
@@ -280,6 +335,8 @@ export class ApiClient {
       );
     }
     const id = answer["id"];
+    if (id === this.streaming?.id && !("result" in answer) && !("error" in answer))
+      return this.onStream(answer);
     const pending = typeof id === "number" ? this.pending.get(id) : undefined;
     if (pending === undefined || typeof id !== "number") {
       // an error that belongs to no request is about the connection
@@ -291,6 +348,21 @@ export class ApiClient {
     clearTimeout(pending.timer);
     if ("error" in answer) pending.reject(errorOf(answer["error"]));
     else pending.resolve(answer["result"]);
+  }
+}
+
+/** Connects and follows a stream, until the reader closes the client. */
+export async function followStream<M extends StreamMethod>(
+  options: ClientOptions,
+  method: M,
+  params: StreamParams<M>,
+  reader: (client: ApiClient) => StreamReader<StreamEvent<M>>,
+): Promise<void> {
+  const client = await ApiClient.connect(options);
+  try {
+    await client.stream(method, params, reader(client));
+  } finally {
+    client.close();
   }
 }
 

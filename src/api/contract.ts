@@ -267,6 +267,54 @@ export interface Methods {
   version: [Record<string, never>, VersionInfo];
 }
 
+/**
+ * Streams: the answer is {"v":1,"id":7,"result":{}}, and then come lines {"v":1,"id":7,"event":…} until the client closes
+ * the connection, which is for nothing else from then on. {"v":1,"id":7,"lost":3} stands where three are missing, because
+ * there were too many at once or the client did not read them in time.
+ */
+export interface Streams {
+  /** what goes on: all of it, or of a vnet, a MAC (as source or destination), or for a reason */
+  monitor: [{ vnet?: string; mac?: string; reason?: string }, MonitorEvent];
+}
+
+export type StreamMethod = keyof Streams;
+export type StreamParams<M extends StreamMethod> = Streams[M][0];
+export type StreamEvent<M extends StreamMethod> = Streams[M][1];
+
+export interface MonitorEvent {
+  /** ISO 8601, in UTC */
+  time: string;
+  kind:
+    | "learned"
+    | "moved"
+    /** a MAC that moves to and fro stays where it was */
+    | "held"
+    | "aged"
+    | "dropped"
+    /** the frame went on, its source was not learned */
+    | "refused"
+    | "storm"
+    | "keys"
+    | "member"
+    | "peer";
+  vnet: string | null;
+  /** of a frame, its source */
+  mac: string | null;
+  destination?: string | null;
+  reason?: string;
+  direction?: "encap" | "decap";
+  /** by which device it came */
+  device?: string;
+  /** addresses of hosts, or "this host" */
+  from?: string;
+  to?: string;
+  /** of the packet that was dropped: its length, and its beginning in hex */
+  bytes?: number;
+  head?: string;
+  /** for people */
+  text: string;
+}
+
 export type Method = keyof Methods;
 export type Params<M extends Method> = Methods[M][0];
 export type Result<M extends Method> = Methods[M][1];

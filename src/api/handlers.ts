@@ -77,6 +77,7 @@ function peerAdd(
     () => peers.delete(peer),
   );
   context.log.info(`peer ${peer}: added`);
+  context.news.tell(() => ({ kind: "peer", text: `peer ${peer}: added` }));
   return { peer, port };
 }
 
@@ -93,6 +94,7 @@ function peerDelete(controller: Controller, text: string): { peer: string } {
   });
   peers.delete(peer);
   context.log.info(`peer ${peer}: deleted`);
+  context.news.tell(() => ({ kind: "peer", text: `peer ${peer}: deleted` }));
   return { peer };
 }
 

@@ -4,7 +4,7 @@
  *
  * Whatever a client sends, the daemon goes on: a line that is no request is answered with an
  * error, a line that is too long closes the connection, connections and waiting bytes are
- * bounded. Requests of one connection are answered in order. Only root and the daemon's own user
+ * bounded. Requests of one connection are answered in order; a stream takes its connection for itself. Only root and the daemon's own user
  * may speak (the socket's mode, and the peer's credentials where they can be had).
  */
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
@@ -20,14 +20,26 @@ import {
   type ErrorBody,
   type Method,
   type Methods,
+  type StreamMethod,
+  type Streams,
 } from "./contract.js";
+import { StreamWriter, type StreamListener } from "./stream-writer.js";
 
 export type Handlers = {
   [M in Method]: (params: Methods[M][0]) => Methods[M][1] | Promise<Methods[M][1]>;
 };
 
+/** What begins a stream: it goes to the listener until it is closed. */
+export type StreamHandlers = {
+  [M in StreamMethod]: (
+    params: Streams[M][0],
+    listener: StreamListener<Streams[M][1]>,
+  ) => { close(): void };
+};
+
 export interface ApiServerOptions {
   runDir: string;
+  streams?: () => StreamHandlers;
   /** asked for with each request, so that the socket can be taken before there are any */
   handlers: () => Handlers;
   log: Log;
@@ -36,6 +48,7 @@ export interface ApiServerOptions {
 }
 
 const maxConnections = 64;
+const maxStreamRequest = 4096;
 /** answers that the client does not read stop the reading of its requests */
 const idleTimeoutMs = 600_000;
 const dismissTimeoutMs = 2_000;
@@ -128,8 +141,14 @@ export class ApiServer {
 
   /** Reads a line, answers it, reads the next: order and back-pressure come by themselves. */
   private async serve(socket: net.Socket): Promise<void> {
+    let stream: StreamWriter | undefined;
     try {
       for await (const request of linesOf(socket)) {
+        if (stream !== undefined)
+          throw new VnetdError("BAD_REQUEST", "a stream has this connection for itself");
+        const opened = this.openStream(socket, request);
+        stream = opened?.stream;
+        if (opened !== undefined) continue;
         const answer = line(await this.answer(request));
         if (!socket.write(answer)) await drained(socket);
         if (socket.destroyed) return;
@@ -138,6 +157,34 @@ export class ApiServer {
     } catch (error) {
       if (!socket.destroyed)
         dismiss(socket, line({ v: apiVersion, id: 0, error: errorBody(error) }));
+    } finally {
+      stream?.close();
+    }
+  }
+
+  /** undefined: what is asked for is no stream. */
+  private openStream(
+    socket: net.Socket,
+    text: string,
+  ): { stream: StreamWriter | undefined } | undefined {
+    const request = streamRequest(text);
+    const handlers = this.options.streams?.();
+    if (request === undefined || handlers === undefined) return undefined;
+    const { id, v, params } = request;
+    if (!Object.hasOwn(handlers, request.method)) return undefined;
+    const method = request.method as StreamMethod;
+    const writer = new StreamWriter(socket, id);
+    try {
+      if (v !== apiVersion) throw versionError(v);
+      // As with methods, the handler checks its parameters itself.
+      writer.begin(handlers[method](params as never, writer));
+      socket.setTimeout(0);
+      return { stream: writer };
+    } catch (error) {
+      const body = errorBody(error);
+      if (body.code === "INTERNAL") this.options.log.error(stackOf(error));
+      writer.refuse(body);
+      return { stream: undefined };
     }
   }
 
@@ -187,6 +234,16 @@ function parseRequest(text: string): ParsedRequest {
     throw new VnetdError("BAD_REQUEST", 'a request is {"v":1,"id":N,"method":"…","params":{…}}');
   }
   return { v, id: Number(id), method, params };
+}
+
+/** undefined: it cannot be one for a stream, whose parameters are few; what is wrong with it is for others to say */
+function streamRequest(text: string): ParsedRequest | undefined {
+  if (text.length > maxStreamRequest) return undefined;
+  try {
+    return parseRequest(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

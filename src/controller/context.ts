@@ -11,6 +11,7 @@ import type { Maps } from "../dataplane/maps.js";
 import type { VnetTable } from "../dataplane/vnet-table.js";
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
+import type { News } from "./news.js";
 import type { KeyStore } from "../store/key-store.js";
 import type { Counts } from "./counts.js";
 
@@ -33,6 +34,8 @@ export interface Context {
   control: Control;
   table: VnetTable;
   counts: Counts;
+  /** for who watches */
+  news: News;
 }
 
 export function programOf({ generation }: Context, name: string): number {

@@ -236,6 +236,10 @@ export class Hellos {
       const text = `vnet ${vnet.id}: too many hosts, ${source} is left out`;
       this.context.log.warn(text, "too many hosts");
     }
+    if (result.isNew) {
+      const text = `${hello.hostName} (${source}) came`;
+      this.context.news.tell(() => ({ kind: "member", handle: vnet.handle, text }));
+    }
     if (!result.isNew && !hello.solicit) return;
     if (this.replies.take(nowMs())) this.say(vnet, "plain", underlay, source);
     else refuse(this.context, vnet, "varp_rate", message);
@@ -258,6 +262,10 @@ export class Hellos {
     for (const change of changes) {
       const vnet = vnets.get(change.handle);
       if (vnet === undefined) continue;
+      if (!change.member) {
+        const text = `${change.address} is gone`;
+        this.context.news.tell(() => ({ kind: "member", handle: change.handle, text }));
+      }
       const reason = this.context.control.run({
         op: vnetdControlOp.CTL_NEXTHOP,
         slot: vnet.slot,

@@ -252,7 +252,9 @@ export class Peers {
     const { log } = this.context;
     if (!this.table.resolved(name, addresses, nowMs())) return;
     const config = this.table.list().find(({ peer }) => peer === name);
-    log.info(`peer ${name}: ${config?.addresses.join(", ") ?? ""}`);
+    const text = `peer ${name}: ${config?.addresses.join(", ") ?? ""}`;
+    log.info(text);
+    this.context.news.tell(() => ({ kind: "peer", text }));
     this.sync();
     this.parts.persist(this.table.list());
   }

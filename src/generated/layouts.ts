@@ -55,6 +55,9 @@ export const vnetdLimits = {
   MAX_SECURE_MEMBERS: 65536,
   MAX_VNET_MEMBERS: 16384,
   RING_BYTES: 1048576,
+  WATCH_RING_BYTES: 2097152,
+  WATCH_SNAP: 9216,
+  WATCH_HEAD: 128,
 } as const;
 export type VnetdLimits = (typeof vnetdLimits)[keyof typeof vnetdLimits];
 
@@ -76,6 +79,7 @@ export type VnetdEncap = (typeof vnetdEncap)[keyof typeof vnetdEncap];
 /** enum vnetd_vnet_flags; VNETD_ left out of the names */
 export const vnetdVnetFlags = {
   VNET_UP: 1,
+  VNET_WATCHED: 2,
 } as const;
 export type VnetdVnetFlags = (typeof vnetdVnetFlags)[keyof typeof vnetdVnetFlags];
 
@@ -175,6 +179,10 @@ export const vnetdEventType = {
   EVENT_STORM: 6,
   EVENT_LOOP: 7,
   EVENT_NOT_PEER: 8,
+  EVENT_LEARNED: 9,
+  EVENT_AGED: 10,
+  EVENT_DROP: 11,
+  EVENT_FRAME: 12,
 } as const;
 export type VnetdEventType = (typeof vnetdEventType)[keyof typeof vnetdEventType];
 
@@ -185,6 +193,22 @@ export const vnetdVarpWay = {
   WAY_SECURE: 2,
 } as const;
 export type VnetdVarpWay = (typeof vnetdVarpWay)[keyof typeof vnetdVarpWay];
+
+/** enum vnetd_watch_flags; VNETD_ left out of the names */
+export const vnetdWatchFlags = {
+  WATCH_EVENTS: 1,
+  WATCH_FRAMES: 2,
+} as const;
+export type VnetdWatchFlags = (typeof vnetdWatchFlags)[keyof typeof vnetdWatchFlags];
+
+/** enum vnetd_watch_kind; VNETD_ left out of the names */
+export const vnetdWatchKind = {
+  WATCH_DROPS: 0,
+  WATCH_MACS: 1,
+  WATCH_CAPTURED: 2,
+  WATCH_KINDS: 3,
+} as const;
+export type VnetdWatchKind = (typeof vnetdWatchKind)[keyof typeof vnetdWatchKind];
 
 /** enum vnetd_control_op; VNETD_ left out of the names */
 export const vnetdControlOp = {
@@ -1985,6 +2009,163 @@ export function decodeVnetdEventPeer(buf: Buffer, offset = 0): VnetdEventPeer {
     type: buf.readUInt32LE(offset),
     ifindex: buf.readUInt32LE(offset + 4),
     addr: Buffer.from(buf.subarray(offset + 8, offset + 24)),
+  };
+}
+
+/** struct vnetd_watch */
+export interface VnetdWatch {
+  untilNs: bigint;
+  flags: number;
+  handle: number;
+  reason: number;
+  framesHandle: number;
+  snap: number;
+}
+
+export const VnetdWatch = {
+  size: 32,
+  fields: {
+    untilNs: { offset: 0, size: 8, type: "u64" },
+    flags: { offset: 8, size: 4, type: "u32" },
+    handle: { offset: 12, size: 4, type: "u32" },
+    reason: { offset: 16, size: 4, type: "u32" },
+    framesHandle: { offset: 20, size: 4, type: "u32" },
+    snap: { offset: 24, size: 4, type: "u32" },
+    pad: { offset: 28, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdWatch(out: Buffer, value: VnetdWatch, offset = 0): void {
+  out.writeBigUInt64LE(value.untilNs, offset);
+  out.writeUInt32LE(value.flags, offset + 8);
+  out.writeUInt32LE(value.handle, offset + 12);
+  out.writeUInt32LE(value.reason, offset + 16);
+  out.writeUInt32LE(value.framesHandle, offset + 20);
+  out.writeUInt32LE(value.snap, offset + 24);
+}
+
+export function encodeVnetdWatch(value: VnetdWatch): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdWatch(out, value);
+  return out;
+}
+
+export function decodeVnetdWatch(buf: Buffer, offset = 0): VnetdWatch {
+  atLeast(buf, offset, 32, "vnetd_watch");
+  return {
+    untilNs: buf.readBigUInt64LE(offset),
+    flags: buf.readUInt32LE(offset + 8),
+    handle: buf.readUInt32LE(offset + 12),
+    reason: buf.readUInt32LE(offset + 16),
+    framesHandle: buf.readUInt32LE(offset + 20),
+    snap: buf.readUInt32LE(offset + 24),
+  };
+}
+
+/** struct vnetd_watch_stats */
+export interface VnetdWatchStats {
+  refilledNs: bigint;
+  tokens: bigint;
+  paced: bigint;
+  full: bigint;
+}
+
+export const VnetdWatchStats = {
+  size: 32,
+  fields: {
+    refilledNs: { offset: 0, size: 8, type: "u64" },
+    tokens: { offset: 8, size: 8, type: "u64" },
+    paced: { offset: 16, size: 8, type: "u64" },
+    full: { offset: 24, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdWatchStats(out: Buffer, value: VnetdWatchStats, offset = 0): void {
+  out.writeBigUInt64LE(value.refilledNs, offset);
+  out.writeBigUInt64LE(value.tokens, offset + 8);
+  out.writeBigUInt64LE(value.paced, offset + 16);
+  out.writeBigUInt64LE(value.full, offset + 24);
+}
+
+export function encodeVnetdWatchStats(value: VnetdWatchStats): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdWatchStats(out, value);
+  return out;
+}
+
+export function decodeVnetdWatchStats(buf: Buffer, offset = 0): VnetdWatchStats {
+  atLeast(buf, offset, 32, "vnetd_watch_stats");
+  return {
+    refilledNs: buf.readBigUInt64LE(offset),
+    tokens: buf.readBigUInt64LE(offset + 8),
+    paced: buf.readBigUInt64LE(offset + 16),
+    full: buf.readBigUInt64LE(offset + 24),
+  };
+}
+
+/** struct vnetd_event_packet */
+export interface VnetdEventPacket {
+  type: number;
+  handle: number;
+  direction: number;
+  reason: number;
+  ifindex: number;
+  timeNs: bigint;
+  len: number;
+  kept: number;
+  vlanProto: number;
+  vlanTci: number;
+}
+
+export const VnetdEventPacket = {
+  size: 40,
+  fields: {
+    type: { offset: 0, size: 4, type: "u32" },
+    handle: { offset: 4, size: 4, type: "u32" },
+    direction: { offset: 8, size: 2, type: "u16" },
+    reason: { offset: 10, size: 2, type: "u16" },
+    ifindex: { offset: 12, size: 4, type: "u32" },
+    timeNs: { offset: 16, size: 8, type: "u64" },
+    len: { offset: 24, size: 4, type: "u32" },
+    kept: { offset: 28, size: 4, type: "u32" },
+    vlanProto: { offset: 32, size: 2, type: "u16", endian: "be" },
+    vlanTci: { offset: 34, size: 2, type: "u16", endian: "be" },
+    pad: { offset: 36, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdEventPacket(out: Buffer, value: VnetdEventPacket, offset = 0): void {
+  out.writeUInt32LE(value.type, offset);
+  out.writeUInt32LE(value.handle, offset + 4);
+  out.writeUInt16LE(value.direction, offset + 8);
+  out.writeUInt16LE(value.reason, offset + 10);
+  out.writeUInt32LE(value.ifindex, offset + 12);
+  out.writeBigUInt64LE(value.timeNs, offset + 16);
+  out.writeUInt32LE(value.len, offset + 24);
+  out.writeUInt32LE(value.kept, offset + 28);
+  out.writeUInt16BE(value.vlanProto, offset + 32);
+  out.writeUInt16BE(value.vlanTci, offset + 34);
+}
+
+export function encodeVnetdEventPacket(value: VnetdEventPacket): Buffer {
+  const out = Buffer.alloc(40);
+  writeVnetdEventPacket(out, value);
+  return out;
+}
+
+export function decodeVnetdEventPacket(buf: Buffer, offset = 0): VnetdEventPacket {
+  atLeast(buf, offset, 40, "vnetd_event_packet");
+  return {
+    type: buf.readUInt32LE(offset),
+    handle: buf.readUInt32LE(offset + 4),
+    direction: buf.readUInt16LE(offset + 8),
+    reason: buf.readUInt16LE(offset + 10),
+    ifindex: buf.readUInt32LE(offset + 12),
+    timeNs: buf.readBigUInt64LE(offset + 16),
+    len: buf.readUInt32LE(offset + 24),
+    kept: buf.readUInt32LE(offset + 28),
+    vlanProto: buf.readUInt16BE(offset + 32),
+    vlanTci: buf.readUInt16BE(offset + 34),
   };
 }
 

@@ -14,10 +14,17 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { ApiServer, type ApiServerOptions, type Handlers } from "../../src/api/server.js";
+import {
+  ApiServer,
+  type ApiServerOptions,
+  type Handlers,
+  type StreamHandlers,
+} from "../../src/api/server.js";
+import { maxWaitingBytes } from "../../src/api/stream-writer.js";
 import { maxLineBytes } from "../../src/api/contract.js";
 import { VnetdError } from "../../src/base/errors.js";
 import { createLog } from "../../src/log.js";
+import { eventually } from "../lib/processes.js";
 
 let directory: string;
 let server: ApiServer | undefined;
@@ -198,5 +205,116 @@ describe("the API's socket", () => {
     writeFileSync(stale, "a file");
     await expect(start()).rejects.toMatchObject({ code: "KERNEL" });
     server = undefined;
+  });
+});
+
+describe("streams", () => {
+  interface Opened {
+    params: unknown;
+    listener: { event: (event: never) => void; lost: (count: number) => void };
+    closed: boolean;
+  }
+  let opened: Opened[];
+  const streams = (): StreamHandlers => ({
+    capture: () => {
+      throw new Error("no test asks for it");
+    },
+    monitor: (params, listener) => {
+      if (params.vnet === "bad") throw new VnetdError("VNET_NOT_FOUND", "there is no such vnet");
+      const stream: Opened = { params, listener, closed: false };
+      opened.push(stream);
+      return {
+        close: () => {
+          stream.closed = true;
+        },
+      };
+    },
+  });
+  beforeEach(async () => {
+    opened = [];
+    await start({ streams });
+  });
+
+  const connect = (): Promise<net.Socket> =>
+    new Promise((resolve) => {
+      const socket = net.connect(path.join(directory, "vnetd.sock"), () => resolve(socket));
+    });
+  const begin = async (params = {}): Promise<[net.Socket, Opened]> => {
+    const socket = await connect();
+    const known = opened.length;
+    socket.write(`${JSON.stringify({ v: 1, id: 5, method: "monitor", params })}\n`);
+    await eventually(() => opened.length > known);
+    return [socket, opened[known]!];
+  };
+  const collect = (socket: net.Socket): (() => Record<string, unknown>[]) => {
+    let text = "";
+    socket.on("data", (chunk: Buffer) => (text += chunk.toString()));
+    return () =>
+      text
+        .split("\n")
+        .slice(0, -1)
+        .map((each) => JSON.parse(each) as Record<string, unknown>);
+  };
+
+  it("go on until the client closes the connection", async () => {
+    const [socket, stream] = await begin({ vnet: "97" });
+    const lines = collect(socket);
+    stream.listener.event({ text: "one" } as never);
+    stream.listener.lost(3);
+    stream.listener.event({ text: "two" } as never);
+    await eventually(() => lines().length === 4);
+    expect(lines()).toEqual([
+      { v: 1, id: 5, result: {} },
+      { v: 1, id: 5, event: { text: "one" } },
+      { v: 1, id: 5, lost: 3 },
+      { v: 1, id: 5, event: { text: "two" } },
+    ]);
+    expect(stream).toMatchObject({ params: { vnet: "97" }, closed: false });
+    socket.end();
+    await eventually(() => stream.closed);
+    stream.listener.event({ text: "late" } as never);
+  });
+
+  it("have their connection for themselves", async () => {
+    const [socket, stream] = await begin();
+    const lines = collect(socket);
+    socket.write(`${request("version")}`);
+    await eventually(() => stream.closed);
+    await eventually(() => lines().length === 2);
+    expect(lines()[1]).toMatchObject({ error: { code: "BAD_REQUEST" } });
+  });
+
+  it("that are refused say why, and the connection goes on", async () => {
+    const bad = JSON.stringify({ v: 1, id: 6, method: "monitor", params: { vnet: "bad" } });
+    const answers = await talk(`${bad}\n${request("version")}`, 2);
+    expect(answers).toMatchObject([
+      { id: 6, error: { code: "VNET_NOT_FOUND" } },
+      { result: version },
+    ]);
+    expect(opened).toEqual([]);
+  });
+
+  it("keep no more than a bound for a client that does not read, and tell it what is missing", async () => {
+    const [socket, stream] = await begin();
+    socket.pause();
+    const text = "x".repeat(1000);
+    const count = 50_000;
+    for (let at = 0; at < count; at += 1) {
+      stream.listener.event({ at, text } as never);
+      // now and then what can be sent is sent
+      if (at % 5000 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    const lines = collect(socket);
+    socket.resume();
+    await eventually(() => lines().some((each) => "lost" in each));
+    stream.listener.event({ at: count, text: "last" } as never);
+    await eventually(() => lines().some((each) => JSON.stringify(each).includes("last")));
+    const events = lines().filter((each) => "event" in each).length;
+    const missing = lines().reduce((sum, { lost }) => sum + Number(lost ?? 0), 0);
+    expect(events + missing).toBe(count + 1);
+    // the bound, and what the kernel keeps for the socket
+    expect(events * 1000).toBeLessThan(2 * maxWaitingBytes);
+    socket.destroy();
+    await eventually(() => stream.closed);
   });
 });

@@ -11,6 +11,7 @@ import type { VnetKey } from "../../src/base/vnet-key.js";
 import { keyTimesOf } from "../../src/controller/key-times.js";
 import { Rotations } from "../../src/controller/security/rotations.js";
 import { SecureVnet } from "../../src/controller/security/secure-vnet.js";
+import { News } from "../../src/controller/news.js";
 import { SaWatch } from "../../src/controller/security/sa-watch.js";
 import type { EspHost, EspPath, EspSa } from "../../src/host/esp.js";
 import { suiteOf, type EspKeys, type Suite } from "../../src/keys/esp-keys.js";
@@ -65,6 +66,7 @@ class Host {
         spis: () => this.receiving,
         spi: () => undefined,
       },
+      news: new News(),
       control: {
         keys: ({ addr }: { addr: Uint8Array }) => ({ reason: "ok", nexthop: addr.at(-1), gen: 1 }),
       },

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the daemon does about what the kernel says of SAs: src/controller/security/sa-watch.ts. */
 import { describe, expect, it } from "vitest";
+import { News } from "../../src/controller/news.js";
 import { SaWatch } from "../../src/controller/security/sa-watch.js";
 import { daemonConfigDefaults } from "../../src/config/daemon-config.js";
 import type { EspSa } from "../../src/host/esp.js";
@@ -32,6 +33,7 @@ function world(looks: readonly (readonly EspSa[])[]): { did: string[]; drops: st
       spis: () => new Map([[spiIn, {}]]),
       deleteSpi: (spi: number) => did.push(`forget ${spi.toString(16)}`),
     },
+    news: new News(),
     control: { countDrop: ({ reason }: { reason: string }) => drops.push(reason) },
   };
   const watch = new SaWatch(context as never, { stats: () => now } as never);

@@ -94,6 +94,10 @@ export class SaWatch {
     const now = Math.min(times, maxCountedAtOnce);
     for (let at = 0; at < now; at += 1)
       this.context.control.countDrop({ handle, direction, reason, bytes: 0 });
+    this.context.news.tell(() => ({
+      ...{ kind: "dropped" as const, handle, reason, direction: "decap" as const },
+      text: "ESP, refused by the kernel",
+    }));
     return now;
   }
 }

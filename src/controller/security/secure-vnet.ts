@@ -482,6 +482,7 @@ export class SecureVnet {
         if (before !== 0) this.counts.renewed += 1;
         if (each.old.length > 0 && before !== 0 && each.keyedAtMs === 0) path.stopSending(before);
         each.keyedAtMs = nowMs;
+        this.tell(each, "new keys with");
         return;
       }
       case "stopReceiving":
@@ -492,12 +493,23 @@ export class SecureVnet {
         if (path.spiOut !== 0) return;
         each.waitingSinceMs = nowMs;
         this.writeMembers();
+        this.tell(each, "no keys any more with");
         return;
       // the next hello begins anew; the other suite is told with the message that said it
       case "gaveUp":
+        this.counts.failed += 1;
+        return this.tell(each, "no answer about keys from");
       case "otherSuite":
         this.counts.failed += 1;
+        return this.tell(each, "another suite than that of");
     }
+  }
+
+  private tell({ name, path }: KeyedPath, what: string): void {
+    const { handle } = this.vnet;
+    this.parts.context.news.tell(() => {
+      return { kind: "keys", handle, text: `${what} ${name} (${path.ends.peer})` };
+    });
   }
 
   /** A host with another id has the address now: it was installed anew. Its keys have taken the old ones' place. */

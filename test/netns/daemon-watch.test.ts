@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+/** `vnetd monitor` and `vnetd capture` with the real daemon: what they show is what happened, and they end cleanly. */
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { MonitorEvent, StatusInfo } from "../../src/api/contract.js";
+import { vnetBytes } from "../lib/bytes.js";
+import { DEBIAN_PYTHON } from "../lib/processes.js";
+import { Lab, eventually, repository, run, type Background, type Host } from "../lib/lab.js";
+import { packet } from "../lib/packet.js";
+import { attachedHosts, longId, quickHello } from "./world.js";
+
+const id97 = longId("97");
+let lab: Lab;
+let a: Host;
+let b: Host;
+let guests = 0;
+
+beforeAll(async () => {
+  lab = await Lab.create();
+  [a, b] = (await attachedHosts(lab, ["a", "b"], { config: quickHello })) as [Host, Host];
+  for (const host of [a, b]) {
+    await host.vnetd(["vnet-create", "97"]);
+    await host.vnetd(["vnet-create", "98"]);
+  }
+});
+afterAll(() => lab.close());
+
+/** A command of vnetd's beside the test. */
+const start = (host: Host, ...args: string[]): Background =>
+  host.spawn([join(repository, "bin/vnetd"), ...args, "--run-dir", host.runDir]);
+
+const linesOf = (process: Background): string[] => process.stdout.split("\n").slice(0, -1);
+type Line = MonitorEvent & { lost?: number };
+const eventsOf = (process: Background): Line[] =>
+  linesOf(process).map((line) => JSON.parse(line) as Line);
+
+/** Until what is looked for is seen, something is done again and again: the command may not be there yet. */
+function seenBy(
+  process: Background,
+  action: () => Promise<unknown>,
+  expected: Partial<Line>,
+): Promise<Line> {
+  return eventually(
+    async () => {
+      await action();
+      const found = eventsOf(process).find((event) =>
+        Object.entries(expected).every(([key, value]) => event[key as keyof Line] === value),
+      );
+      if (found === undefined) throw new Error(`not seen in:\n${process.stdout}`);
+      return found;
+    },
+    { timeoutMs: 30_000, everyMs: 200, what: JSON.stringify(expected) },
+  );
+}
+
+const stranger = packet()
+  .vudp({ vnet: "4321" })
+  .payload(packet().eth({ src: "aa:00:00:00:00:01", dst: "aa:00:00:00:00:02" }).payload(46).build())
+  .build();
+
+/** Datagrams from a to b's port, as fast as it goes. */
+const send = (message: Uint8Array, count = 1): Promise<unknown> =>
+  a.exec([
+    ...[DEBIAN_PYTHON, "-c"],
+    `import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+m = bytes.fromhex("${Buffer.from(message).toString("hex")}")
+for _ in range(${count}):
+    try: s.sendto(m, ("10.66.1.2", 1798))
+    except OSError: pass`,
+  ]);
+
+describe("monitor", () => {
+  it("shows MACs that appear, with where they are", async () => {
+    const monitor = start(b, "monitor", "--json");
+    let mac = "";
+    const learned = await seenBy(
+      monitor,
+      async () => {
+        guests += 1;
+        const guest = await a.guest(`g${guests}`, {
+          bridge: "vnet0097",
+          address: `10.97.0.${guests}/24`,
+        });
+        mac = await guest.mac();
+        await guest.tryExec("ping -c 1 -W 1 10.97.0.250");
+        await guest.unplug();
+      },
+      { kind: "learned", vnet: id97 },
+    );
+    expect(learned.to).toBe("10.66.1.1");
+    await eventually(() => eventsOf(monitor).some((event) => event.mac === mac));
+    const { code, stderr } = await monitor.stop("SIGINT");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  });
+
+  it("shows drops, with the reason and how the packet begins", async () => {
+    const monitor = start(b, "monitor", "--json");
+    const drop = await seenBy(monitor, () => send(stranger), {
+      kind: "dropped",
+      reason: "unknown_vnet",
+    });
+    expect(drop).toMatchObject({
+      ...{ vnet: null, direction: "decap", device: "eth0", from: "10.66.1.1" },
+      ...{ mac: "aa:00:00:00:00:01", destination: "aa:00:00:00:00:02" },
+      bytes: 42 + stranger.length,
+    });
+    const head = Buffer.from(drop.head!, "hex");
+    expect(head).toHaveLength(Math.min(128, 42 + stranger.length));
+    expect(head.subarray(42)).toEqual(stranger.subarray(0, head.length - 42));
+    expect(head.includes(vnetBytes("4321"))).toBe(true);
+    await monitor.stop("SIGINT");
+  });
+
+  it("shows members and peers that come and go", async () => {
+    const monitor = start(b, "monitor", "--json");
+    await seenBy(
+      monitor,
+      async () => {
+        await b.vnetd(["peer-add", "10.66.9.9"]);
+        await b.vnetd(["peer-delete", "10.66.9.9"]);
+      },
+      { kind: "peer", text: "peer 10.66.9.9: deleted" },
+    );
+    await a.vnetd(["vnet-create", "99"]);
+    await b.vnetd(["vnet-create", "99"]);
+    await seenBy(monitor, () => Promise.resolve(), { kind: "member", vnet: longId("99") });
+    await a.vnetd(["vnet-delete", "99"]);
+    const gone = { kind: "member", vnet: longId("99"), text: "10.66.1.1 is gone" } as const;
+    await seenBy(monitor, () => Promise.resolve(), gone);
+    await b.vnetd(["vnet-delete", "99"]);
+    await monitor.stop("SIGINT");
+  });
+
+  it("filters by vnet, MAC and reason", async () => {
+    const framesOf = (vnet: string, src: string): Buffer =>
+      packet()
+        .vudp({ vnet, version: [0x30, 0] })
+        .payload(packet().eth({ src, dst: "aa:00:00:00:00:02" }).payload(46).build())
+        .build();
+    // of vnet 97, so that its handle is known: a source that is refused
+    const groupSource = (vnet: string): Buffer =>
+      packet()
+        .vudp({ vnet })
+        .payload(
+          packet().eth({ src: "ff:00:00:00:00:01", dst: "aa:00:00:00:00:02" }).payload(46).build(),
+        )
+        .build();
+    const monitors = {
+      vnet: start(b, "monitor", "--json", "--vnet", "97"),
+      mac: start(b, "monitor", "--json", "--mac", "aa:00:00:00:00:09"),
+      reason: start(b, "monitor", "--json", "--reason", "bad_version"),
+    };
+    const everything = async (): Promise<void> => {
+      await send(stranger);
+      await send(framesOf("97", "aa:00:00:00:00:09"));
+      await send(groupSource("97"));
+      await send(groupSource("98"));
+    };
+    await seenBy(monitors.vnet, everything, { kind: "refused", reason: "refused_group_mac" });
+    await seenBy(monitors.mac, everything, { mac: "aa:00:00:00:00:09" });
+    await seenBy(monitors.reason, everything, { reason: "bad_version" });
+    const ended = await Promise.all(Object.values(monitors).map((each) => each.stop("SIGINT")));
+    expect(ended.map(({ code }) => code)).toEqual([0, 0, 0]);
+    expect(new Set(eventsOf(monitors.vnet).map(({ vnet }) => vnet))).toEqual(new Set([id97]));
+    expect(new Set(eventsOf(monitors.mac).map(({ mac }) => mac))).toEqual(
+      new Set(["aa:00:00:00:00:09"]),
+    );
+    const reasons = new Set(eventsOf(monitors.reason).map(({ reason }) => reason));
+    expect(reasons).toEqual(new Set(["bad_version"]));
+  });
+
+  it("says for people what it says for machines, and ends after a count", async () => {
+    const monitor = start(b, "monitor", "--reason", "unknown_vnet", "--count", "2");
+    await eventually(
+      async () => {
+        await send(stranger);
+        return monitor.code !== undefined;
+      },
+      { timeoutMs: 30_000, what: "the end" },
+    );
+    expect(monitor.code).toBe(0);
+    const [first, ...others] = linesOf(monitor);
+    expect(others).toHaveLength(1);
+    expect(first).toMatch(
+      /^\d\d:\d\d:\d\d\.\d{3} dropped - {4}unknown_vnet decap aa:00:00:00:00:01 > aa:00:00:00:00:02 from 10\.66\.1\.1 by eth0 124 bytes (?:[0-9a-f]{8} ){8}…$/u,
+    );
+  });
+
+  it("says how much is missing when there is too much, and the daemon answers meanwhile", async () => {
+    const monitor = start(b, "monitor", "--json");
+    await seenBy(monitor, () => send(stranger), { reason: "unknown_vnet" });
+    const flood = send(stranger, 100_000);
+    const status = await b.vnetdJson<StatusInfo>(["status"]);
+    expect(status.vnets).toBeGreaterThan(0);
+    await flood;
+    await eventually(() => eventsOf(monitor).some(({ lost = 0 }) => lost > 1000), {
+      timeoutMs: 20_000,
+      what: "word of what is missing",
+    });
+    await monitor.stop("SIGINT");
+    // what was seen and what is missing is all that was dropped, or less: the monitor came later
+    const drops = (await b.vnetdJson<StatusInfo>(["status"])).drops;
+    const counted = drops.find(({ reason }) => reason === "unknown_vnet")!.frames;
+    const lines = eventsOf(monitor);
+    const missing = lines.reduce((sum, { lost = 0 }) => sum + lost, 0);
+    const seen = lines.filter(({ reason }) => reason === "unknown_vnet").length;
+    expect(seen + missing).toBeLessThanOrEqual(counted + lines.length - seen);
+    expect(seen).toBeGreaterThan(100);
+  });
+
+  it("costs nothing when nobody looks", async () => {
+    const monitor = start(b, "monitor", "--json");
+    await seenBy(monitor, () => send(stranger), { reason: "unknown_vnet" });
+    const flags = async (): Promise<number> => {
+      const { stdout } = await run([
+        ...["bpftool", "-j", "map", "dump", "pinned", join(b.bpffs, "layout-1", "watch")],
+      ]);
+      const [entry] = JSON.parse(stdout) as { value: string[] }[];
+      return Number(entry!.value[8]);
+    };
+    expect(await flags()).toBe(1);
+    await monitor.stop("SIGKILL");
+    await eventually(async () => (await flags()) === 0, {
+      what: "the map to say that nobody looks",
+    });
+  });
+
+  it("refuses what is no vnet, MAC or reason", async () => {
+    const cases: [string[], number, RegExp][] = [
+      [["--vnet", "9999"], 1, /vnet/u],
+      [["--mac", "nonsense"], 1, /nonsense/u],
+      [["--reason", "nonsense"], 1, /"nonsense" is not a reason/u],
+      [["--count", "0"], 2, /not a number of events/u],
+    ];
+    for (const [args, code, says] of cases) {
+      const result = await b.tryVnetd(["monitor", ...args]);
+      expect(result.code).toBe(code);
+      expect(result.stderr).toMatch(says);
+    }
+  });
+
+  it("ends with the daemon, and says so", async () => {
+    const monitor = start(a, "monitor", "--json");
+    const attached = async (): Promise<unknown> => a.vnetd(["peer-add", "10.66.9.8"]);
+    await attached();
+    await a.vnetd(["peer-delete", "10.66.9.8"]);
+    await eventually(() => monitor.pid > 0);
+    await seenBy(
+      monitor,
+      async () => {
+        await a.vnetd(["peer-add", "10.66.9.8"]);
+        await a.vnetd(["peer-delete", "10.66.9.8"]);
+      },
+      { kind: "peer" },
+    );
+    await a.killDaemon();
+    const { code, stderr } = await monitor.end();
+    expect(code).toBe(1);
+    expect(stderr).toContain("CONNECTION_LOST");
+  });
+});
