@@ -275,6 +275,8 @@ export interface Methods {
 export interface Streams {
   /** what goes on: all of it, or of a vnet, a MAC (as source or destination), or for a reason */
   monitor: [{ vnet?: string; mac?: string; reason?: string }, MonitorEvent];
+  /** the frames of a vnet as its guests have them, each up to so many bytes */
+  capture: [{ vnet: string; snapBytes?: number }, CapturedFrame];
 }
 
 export type StreamMethod = keyof Streams;
@@ -314,6 +316,22 @@ export interface MonitorEvent {
   /** for people */
   text: string;
 }
+
+export interface CapturedFrame {
+  /** since 1970, a decimal number */
+  timeNs: string;
+  /** decap: from another host */
+  direction: "encap" | "decap";
+  /** of the whole frame */
+  bytes: number;
+  /** base64, cut to snapBytes */
+  data: string;
+  /** why it was dropped; refused_…: why its source was not learned */
+  reason?: string;
+}
+
+/** as much of a frame as can be captured */
+export const maxSnapBytes = 9000;
 
 export type Method = keyof Methods;
 export type Params<M extends Method> = Methods[M][0];

@@ -5,8 +5,11 @@ import { parseMac } from "../base/mac.js";
 import { parseVnetId, type VnetId } from "../base/vnet-id.js";
 import type { Controller } from "../controller.js";
 import { reasonNames } from "../generated/layouts.js";
-import { onlyFields, optionalTextField } from "./params.js";
+import { onlyFields, optionalIntegerField, optionalTextField, textField } from "./params.js";
+import { maxSnapBytes } from "./contract.js";
 import type { StreamHandlers } from "./server.js";
+
+const ethernetBytes = 14;
 
 type Parts = Pick<Controller, "vnets" | "watch">;
 
@@ -24,6 +27,13 @@ export function streamHandlers({ vnets, watch }: Parts): StreamHandlers {
         reason: reasonOf(optionalTextField(params, "reason")),
       };
       return watch.monitor(filter, listener);
+    },
+    capture: (params, listener) => {
+      onlyFields(params, ["vnet", "snapBytes"]);
+      const id = vnets.find(parseVnetId(textField(params, "vnet"))).config.id;
+      const bounds = { smallest: ethernetBytes, largest: maxSnapBytes };
+      const snapBytes = optionalIntegerField(params, "snapBytes", bounds) ?? maxSnapBytes;
+      return watch.capture({ id, snapBytes }, listener);
     },
   };
 }

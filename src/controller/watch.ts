@@ -6,16 +6,14 @@
  * somebody: a daemon that dies leaves it to run out. What the programs could not say, by pace or because the ring
  * was full, is counted there and told here; what a slow reader does not take is told by the API's server.
  */
-import type { MonitorEvent } from "../api/contract.js";
+import type { CapturedFrame, MonitorEvent } from "../api/contract.js";
 import { addressToText } from "../base/address.js";
 import { macFromBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
 import { WatchMap } from "../dataplane/watch-map.js";
 import {
   VnetdEventMac,
-  VnetdEventPacket,
   decodeVnetdEventMac,
-  decodeVnetdEventPacket,
   directionNames,
   reasonNames,
   vnetdEventType,
@@ -24,9 +22,10 @@ import {
   vnetdWatchFlags,
 } from "../generated/layouts.js";
 import type { Closable } from "../native/contract.js";
-import { readOuter } from "../wire/inner-frame.js";
-import type { Context } from "./context.js";
+import { Captures, type CaptureOptions } from "./captures.js";
+import { nowMs, type Context } from "./context.js";
 import type { NewsItem } from "./news.js";
+import { droppedFrame, isRefused, watchedPacket, type WatchedPacket } from "./watch-packet.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
 export interface MonitorFilter {
@@ -46,26 +45,25 @@ interface Monitor extends MonitorFilter {
   listener: Listener<MonitorEvent>;
 }
 
-interface Packet extends ReturnType<typeof decodeVnetdEventPacket> {
-  bytes: Buffer;
-}
-
 const renewMs = 1000;
 const validNs = 5_000_000_000n;
 /** matches no vnet: the one that is looked at is not there just now */
 const noHandle = 0xffffffff;
-const tagBytes = 4;
-const macsBytes = 12;
+const giveMs = 50;
+/** beside what is wanted of a frame: the outer headers of what is dropped on its way in */
+const outerBytes = 128;
 
 export class Watch {
   private readonly map: WatchMap;
   private readonly monitors = new Set<Monitor>();
+  private readonly captures = new Captures({ now: nowMs, epochNs: () => this.epochNs });
+  private captured = new Set<VnetId>();
   private timer: NodeJS.Timeout | undefined;
   private running: Closable[] = [];
   private lostBefore = { events: 0, frames: 0 };
   private startedNs = 0n;
   /** the kernel's clock since boot -> since 1970 */
-  private bootMs = 0;
+  private epochNs = 0n;
 
   constructor(
     private readonly context: Context,
@@ -86,6 +84,12 @@ export class Watch {
     };
   }
 
+  capture(options: CaptureOptions, listener: Listener<CapturedFrame>): Closable {
+    const capture = this.captures.add(options, listener, () => this.changed());
+    this.changed();
+    return capture;
+  }
+
   /** A record of the ring `events`, which the daemon reads for itself anyway. */
   onEvent(record: Buffer): void {
     if (this.monitors.size > 0) this.onMac(record);
@@ -93,13 +97,15 @@ export class Watch {
 
   close(): void {
     this.monitors.clear();
+    this.captures.clear();
     this.changed();
   }
 
   // ---- while there is somebody
 
   private changed(): void {
-    const wanted = this.monitors.size > 0;
+    const wanted = this.monitors.size + this.captures.size > 0;
+    this.markVnets();
     if (wanted && this.timer === undefined) this.start();
     else if (!wanted && this.timer !== undefined) this.stop();
     else if (wanted) this.renew();
@@ -108,11 +114,12 @@ export class Watch {
   private start(): void {
     const { native, maps, news } = this.context;
     this.startedNs = process.hrtime.bigint();
-    this.bootMs = Date.now() - Number(this.startedNs / 1_000_000n);
+    this.epochNs = BigInt(Date.now()) * 1_000_000n - this.startedNs;
     this.lostBefore = this.map.lost();
     const ring = native.ringConsume(maps.fd("watched"), (record) => this.onRecord(record));
     const end = news.listen((item) => this.onNews(item));
-    this.running = [ring, { close: end }];
+    const giving = setInterval(() => this.captures.tick(), giveMs);
+    this.running = [ring, { close: end }, { close: () => clearInterval(giving) }];
     this.timer = setInterval(() => {
       this.renew();
       this.tellLost();
@@ -131,25 +138,40 @@ export class Watch {
   private renew(): void {
     const vnet = common([...this.monitors].map((each) => each.vnet));
     const reason = common([...this.monitors].map((each) => each.reason));
+    const captured = common([...this.captured]);
+    const { WATCH_EVENTS, WATCH_FRAMES } = vnetdWatchFlags;
     this.map.set({
       untilNs: process.hrtime.bigint() + validNs,
-      flags: this.monitors.size > 0 ? vnetdWatchFlags.WATCH_EVENTS : 0,
-      handle: vnet === undefined ? 0 : (this.handleOf(vnet) ?? noHandle),
+      flags:
+        (this.monitors.size > 0 ? WATCH_EVENTS : 0) | (this.captures.size > 0 ? WATCH_FRAMES : 0),
+      handle: this.handleFor(vnet),
       reason: reason === undefined ? 0 : Math.max(0, reasonNames.indexOf(reason)),
-      framesHandle: 0,
-      snap: vnetdLimits.WATCH_HEAD,
+      framesHandle: this.handleFor(captured),
+      snap: Math.min(this.captures.snapBytes() + outerBytes, vnetdLimits.WATCH_SNAP),
     });
+  }
+
+  /** Says in the vnets' records whose frames are captured. */
+  private markVnets(): void {
+    const { table } = this.context;
+    const wanted = this.captures.ids();
+    for (const id of new Set([...wanted, ...this.captured]))
+      if (wanted.has(id) !== this.captured.has(id))
+        table.setWatched(id, this.parts.vnets.get(id)?.running, wanted.has(id));
+    this.captured = wanted;
   }
 
   private tellLost(): void {
     const lost = this.map.lost();
     const events = lost.events - this.lostBefore.events;
+    const frames = lost.frames - this.lostBefore.frames;
     if (events > 0) for (const { listener } of this.monitors) listener.lost(events);
+    if (frames > 0) this.captures.lost(frames);
     this.lostBefore = lost;
   }
 
-  private handleOf(id: VnetId): number | undefined {
-    return this.parts.vnets.get(id)?.running?.handle;
+  private handleFor(id: VnetId | undefined): number {
+    return id === undefined ? 0 : (this.parts.vnets.get(id)?.running?.handle ?? noHandle);
   }
 
   private vnetOf(handle: number): RunningVnet | undefined {
@@ -162,10 +184,12 @@ export class Watch {
     const type = record.length >= 4 ? record.readUInt32LE(0) : 0;
     if (type === vnetdEventType.EVENT_LEARNED || type === vnetdEventType.EVENT_AGED)
       return this.onMac(record);
-    const packet = packetOf(record);
+    const packet = watchedPacket(record);
     // it may be of before: nobody has emptied the ring
     if (packet === undefined || packet.timeNs < this.startedNs) return;
-    if (type === vnetdEventType.EVENT_DROP) this.onDrop(packet);
+    if (type === vnetdEventType.EVENT_DROP && this.monitors.size > 0) this.onDrop(packet);
+    const vnet = this.captures.size > 0 ? this.vnetOf(packet.handle) : undefined;
+    if (vnet !== undefined && this.captured.has(vnet.id)) this.captures.onPacket(vnet.id, packet);
   }
 
   private onMac(record: Buffer): void {
@@ -189,12 +213,10 @@ export class Watch {
     });
   }
 
-  private onDrop(packet: Packet): void {
-    const reason = reasonNames[packet.reason] ?? String(packet.reason);
-    const direction = directionOf(packet.direction);
-    const outer = direction === "decap" ? readOuter(packet.bytes) : undefined;
-    const frame = frameOf(packet, direction, outer?.frameAt);
-    const kind = reason.startsWith("refused_") ? "refused" : "dropped";
+  private onDrop(packet: WatchedPacket): void {
+    const { reason, direction } = packet;
+    const { source, frame } = droppedFrame(packet);
+    const kind = isRefused(reason) ? "refused" : "dropped";
     this.tell({
       ...this.common(kind, packet.timeNs, this.vnetOf(packet.handle)),
       mac: frame === undefined ? null : macAt(frame, 6),
@@ -202,9 +224,9 @@ export class Watch {
       reason,
       direction,
       device: this.deviceName(packet.ifindex),
-      ...(outer === undefined ? {} : { from: outer.source }),
-      bytes: packet.len,
-      head: withTag(packet).subarray(0, vnetdLimits.WATCH_HEAD).toString("hex"),
+      ...(source === undefined ? {} : { from: source }),
+      bytes: packet.length,
+      head: packet.bytes.subarray(0, vnetdLimits.WATCH_HEAD).toString("hex"),
       text: "",
     });
   }
@@ -233,7 +255,7 @@ export class Watch {
     timeNs: bigint,
     vnet: RunningVnet | undefined,
   ): Pick<MonitorEvent, "kind" | "time" | "vnet"> {
-    const ms = this.bootMs + Number(timeNs / 1_000_000n);
+    const ms = Number((this.epochNs + timeNs) / 1_000_000n);
     return { kind, time: new Date(ms).toISOString(), vnet: vnet?.id ?? null };
   }
 
@@ -276,33 +298,6 @@ function macText(kind: MonitorEvent["kind"], from: string, to: string): string {
 
 function directionOf(direction: number): "encap" | "decap" {
   return directionNames[direction] === "decap" ? "decap" : "encap";
-}
-
-function packetOf(record: Buffer): Packet | undefined {
-  if (record.length < VnetdEventPacket.size) return undefined;
-  const packet = decodeVnetdEventPacket(record);
-  const bytes = record.subarray(VnetdEventPacket.size, VnetdEventPacket.size + packet.kept);
-  return { ...packet, bytes };
-}
-
-/** With the tag that the kernel kept beside it. */
-function withTag({ bytes, vlanProto, vlanTci }: Packet): Buffer {
-  if (vlanProto === 0 || bytes.length < macsBytes) return bytes;
-  const tag = Buffer.alloc(tagBytes);
-  tag.writeUInt16BE(vlanProto, 0);
-  tag.writeUInt16BE(vlanTci, 2);
-  return Buffer.concat([bytes.subarray(0, macsBytes), tag, bytes.subarray(macsBytes)]);
-}
-
-/** The Ethernet frame of a guest, if it can be told from what there is. */
-function frameOf(
-  packet: Packet,
-  direction: "encap" | "decap",
-  frameAt: number | undefined,
-): Buffer | undefined {
-  if (direction === "decap")
-    return frameAt === undefined ? undefined : packet.bytes.subarray(frameAt);
-  return packet.bytes.length >= macsBytes ? withTag(packet) : undefined;
 }
 
 function macAt(frame: Buffer, at: number): Mac {

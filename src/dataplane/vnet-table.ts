@@ -47,6 +47,8 @@ export interface EspRoom {
 
 export class VnetTable {
   private lastSlot = 0;
+  /** whose frames are captured: nobody's when the daemon starts */
+  private readonly watched = new Set<VnetId>();
 
   constructor(
     private readonly native: Native,
@@ -86,7 +88,7 @@ export class VnetTable {
     const record: VnetdVnet = {
       id: idBytes,
       handle,
-      flags: vnetdVnetFlags.VNET_UP,
+      flags: this.flagsOf(id),
       security: settings.security,
       vnif: settings.vnif,
       vnifPeer: settings.vnifPeer,
@@ -111,6 +113,16 @@ export class VnetTable {
     this.maps.setVnetId(idBytes, slot);
   }
 
+  /** Its frames are captured, or no longer; `place` is where it is just now. */
+  setWatched(id: VnetId, place: VnetSlot | undefined, isWatched: boolean): void {
+    if (isWatched) this.watched.add(id);
+    else this.watched.delete(id);
+    if (place === undefined) return;
+    const record = this.maps.vnet(place.slot);
+    if (record?.handle === place.handle)
+      this.maps.setVnet(place.slot, { ...record, flags: this.flagsOf(id) });
+  }
+
   /** From the next frame on; nothing else of the record changes. */
   setSecurity({ slot, handle }: VnetSlot, security: number): void {
     const record = this.maps.vnet(slot);
@@ -130,6 +142,10 @@ export class VnetTable {
     const record = this.maps.vnet(slot);
     if (record?.handle !== handle) return;
     this.maps.setVnet(slot, { ...record, flushedNs: process.hrtime.bigint() });
+  }
+
+  private flagsOf(id: VnetId): number {
+    return vnetdVnetFlags.VNET_UP | (this.watched.has(id) ? vnetdVnetFlags.VNET_WATCHED : 0);
   }
 
   private freeSlot(used: ReadonlySet<number>): number {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `vnetd monitor` and `vnetd capture` with the real daemon: what they show is what happened, and they end cleanly. */
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { MonitorEvent, StatusInfo } from "../../src/api/contract.js";
@@ -7,7 +8,8 @@ import { vnetBytes } from "../lib/bytes.js";
 import { DEBIAN_PYTHON } from "../lib/processes.js";
 import { Lab, eventually, repository, run, type Background, type Host } from "../lib/lab.js";
 import { packet } from "../lib/packet.js";
-import { attachedHosts, longId, quickHello } from "./world.js";
+import { readWithTshark, type Row } from "../lib/tshark.js";
+import { attachedHosts, longId, quickHello, startDaemon } from "./world.js";
 
 const id97 = longId("97");
 let lab: Lab;
@@ -231,7 +233,7 @@ describe("monitor", () => {
       [["--vnet", "9999"], 1, /vnet/u],
       [["--mac", "nonsense"], 1, /nonsense/u],
       [["--reason", "nonsense"], 1, /"nonsense" is not a reason/u],
-      [["--count", "0"], 2, /not a number of events/u],
+      [["--count", "0"], 2, /is no number from 1 on/u],
     ];
     for (const [args, code, says] of cases) {
       const result = await b.tryVnetd(["monitor", ...args]);
@@ -242,10 +244,6 @@ describe("monitor", () => {
 
   it("ends with the daemon, and says so", async () => {
     const monitor = start(a, "monitor", "--json");
-    const attached = async (): Promise<unknown> => a.vnetd(["peer-add", "10.66.9.8"]);
-    await attached();
-    await a.vnetd(["peer-delete", "10.66.9.8"]);
-    await eventually(() => monitor.pid > 0);
     await seenBy(
       monitor,
       async () => {
@@ -258,5 +256,209 @@ describe("monitor", () => {
     const { code, stderr } = await monitor.end();
     expect(code).toBe(1);
     expect(stderr).toContain("CONNECTION_LOST");
+    await startDaemon(a, { config: quickHello });
+  });
+});
+
+describe("capture", () => {
+  beforeAll(async () => {
+    for (const [at, host] of [a, b].entries()) {
+      await host.vnetd(["vnet-create", "-b", "none", "-v", "vnif96", "96"]);
+      await host.exec(`ip addr add 10.96.0.${at + 1}/24 dev vnif96 && ip link set vnif96 up`);
+    }
+    await eventually(async () => (await a.ping("10.96.0.2", { count: 1 })).received === 1, {
+      timeoutMs: 30_000,
+      what: "an answer",
+    });
+  });
+  const fields = [
+    ...["frame.number", "frame.interface_name", "frame.packet_flags_direction", "frame.comment"],
+    ...["icmp.type", "icmp.seq", "ip.src", "arp.opcode", "frame.len", "frame.cap_len", "eth.src"],
+    ...["vlan.id", "frame.time_epoch"],
+  ];
+  const file = (name: string): string => join(lab.directory, name);
+  const read = async (name: string): Promise<Row[]> => {
+    const { rows, complaints } = await readWithTshark(readFileSync(file(name)), fields);
+    expect(complaints).toBe("");
+    return rows;
+  };
+  /** A capture that has begun: something is done until the first frame is in the file. */
+  const capturing = async (
+    name: string,
+    action: () => Promise<unknown>,
+    ...args: string[]
+  ): Promise<Background> => {
+    const process = start(b, "capture", "96", "-w", file(name), ...args);
+    await eventually(
+      async () => {
+        await action();
+        return existsSync(file(name)) && readFileSync(file(name)).length > 200;
+      },
+      { timeoutMs: 30_000, everyMs: 200, what: "the first frame" },
+    );
+    return process;
+  };
+  const ping = (): Promise<unknown> => a.tryExec("ping -c 1 -W 2 10.96.0.2");
+
+  it("has the guests' frames, both ways, as Wireshark reads them", async () => {
+    const capture = await capturing("both.pcapng", ping);
+    const before = Date.now() / 1000;
+    await a.exec("ping -c 3 -i 0.2 -W 5 10.96.0.2");
+    await eventually(async () => (await read("both.pcapng")).length >= 6);
+    const { code, stderr } = await capture.stop("SIGINT");
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^vnetd: \d+ frames, 0 of them .*; 0 are missing\n$/u);
+    const rows = await read("both.pcapng");
+    expect(new Set(rows.map((row) => row["frame.interface_name"]![0]))).toEqual(
+      new Set(["vnet 0096"]),
+    );
+    const echoes = rows.filter((row) => row["icmp.type"]!.length > 0);
+    const lastThree = echoes.slice(-6).map((row) => ({
+      type: row["icmp.type"]![0],
+      source: row["ip.src"]![0],
+      direction: row["frame.packet_flags_direction"]![0],
+      length: row["frame.len"]![0],
+    }));
+    const request = { type: "8", source: "10.96.0.1", direction: "0x00000001", length: "98" };
+    const reply = { type: "0", source: "10.96.0.2", direction: "0x00000002", length: "98" };
+    expect(lastThree).toEqual([request, reply, request, reply, request, reply]);
+    expect(Number(echoes.at(-1)!["frame.time_epoch"]![0])).toBeGreaterThan(before - 1);
+    expect(Number(echoes.at(-1)!["frame.time_epoch"]![0])).toBeLessThan(Date.now() / 1000 + 1);
+  });
+
+  it("says why a frame was dropped, once for each", async () => {
+    const capture = await capturing("drops.pcapng", ping);
+    // a guest's, to nobody: no underlay that is up
+    await b.exec("ip link set eth0 down");
+    await b.exec(
+      "ip neigh replace 10.96.0.77 lladdr 02:00:00:00:00:77 dev vnif96 && (ping -c 1 -W 1 10.96.0.77; true)",
+    );
+    await b.exec("ip link set eth0 up");
+    await eventually(async () => (await b.ping("10.96.0.1", { count: 1 })).received === 1, {
+      timeoutMs: 30_000,
+      what: "the device to be up again",
+    });
+    // and another host's, whose source is a group
+    const group = packet()
+      .vudp({ vnet: "96" })
+      .payload(
+        packet().eth({ src: "ff:00:00:00:00:01", dst: "02:00:00:00:00:78" }).payload(46).build(),
+      )
+      .build();
+    await send(group);
+    const commented = async (): Promise<[string, string][]> =>
+      (await read("drops.pcapng"))
+        .filter((row) => row["frame.comment"]!.length > 0)
+        .map((row) => [row["eth.src"]![0]!, row["frame.comment"]![0]!]);
+    const mac = await b.mac("vnif96");
+    await eventually(async () => {
+      const found = await commented();
+      expect(found).toContainEqual([mac, "dropped: no_underlay"]);
+      expect(found).toContainEqual(["ff:00:00:00:00:01", "source not learned: refused_group_mac"]);
+      return true;
+    });
+    await capture.stop("SIGINT");
+    const rows = await read("drops.pcapng");
+    expect(rows.filter((row) => row["eth.src"]![0] === "ff:00:00:00:00:01")).toHaveLength(1);
+  });
+
+  it("cuts frames, counts them, and ends", async () => {
+    const capture = await capturing("short.pcapng", ping, "-s", "40", "-c", "3", "--json");
+    await eventually(
+      async () => {
+        await ping();
+        return capture.code !== undefined;
+      },
+      { timeoutMs: 30_000, what: "the end" },
+    );
+    expect({ code: capture.code, counts: JSON.parse(capture.stdout) as unknown }).toEqual({
+      code: 0,
+      counts: { frames: 3, dropped: 0, lost: 0 },
+    });
+    const rows = await read("short.pcapng");
+    expect(rows.map((row) => row["frame.cap_len"]![0])).toEqual(["40", "40", "40"]);
+    expect(Number(rows[0]!["frame.len"]![0])).toBeGreaterThanOrEqual(42);
+  });
+
+  it("goes to stdout, for a program that reads it", async () => {
+    const bin = join(repository, "bin/vnetd");
+    const reading = b.spawn(
+      `${bin} capture 96 -w - --run-dir ${b.runDir} | tshark -n -i - -c 2 -T fields -e eth.type 2>/dev/null`,
+    );
+    await eventually(
+      async () => {
+        await ping();
+        return reading.code !== undefined;
+      },
+      { timeoutMs: 60_000, what: "tshark to have two" },
+    );
+    expect(reading.stdout.trim().split("\n")).toHaveLength(2);
+  });
+
+  it("has none of other vnets, and the record says that nobody looks when it is over", async () => {
+    const capture = await capturing("one.pcapng", ping);
+    for (const [at, host] of [a, b].entries())
+      await host.exec(
+        `ip addr replace 10.4.0.${at + 1}/24 dev vnif0004 && ip link set vnif0004 up`,
+      );
+    await a.ping("10.4.0.2", { count: 3 });
+    await ping();
+    await capture.stop("SIGKILL");
+    const rows = await read("one.pcapng");
+    const sources = new Set(rows.flatMap((row) => row["ip.src"]!));
+    expect([...sources].filter((source) => !source.startsWith("10.96."))).toEqual([]);
+    const flags = async (): Promise<number[]> => {
+      const { stdout } = await run([
+        ...["bpftool", "-j", "map", "dump", "pinned", join(b.bpffs, "layout-1", "vnets")],
+      ]);
+      const entries = JSON.parse(stdout) as { value: string[] }[];
+      return entries.map(({ value }) => Number(value[20])).filter((each) => each > 1);
+    };
+    await eventually(async () => (await flags()).length === 0, { what: "no vnet to be captured" });
+  });
+
+  it("keeps no more than a bound for who does not read, and says how much is missing", async () => {
+    const capture = await capturing("slow.pcapng", ping);
+    capture.signal("SIGSTOP");
+    const count = 20_000;
+    await a.exec([
+      ...[DEBIAN_PYTHON, "-c"],
+      `import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(${count}):
+    try: s.sendto(b"x" * 1300, ("10.96.0.2", 9))
+    except OSError: pass`,
+    ]);
+    const status = await b.vnetdJson<StatusInfo>(["status"]);
+    expect(status.vnets).toBeGreaterThan(0);
+    capture.signal("SIGCONT");
+    // what comes later is there again
+    await eventually(
+      async () => {
+        await a.exec("ping -c 1 -W 2 -s 777 10.96.0.2");
+        return (await read("slow.pcapng")).some((row) => row["frame.len"]![0] === "819");
+      },
+      { timeoutMs: 60_000, everyMs: 500, what: "a frame of after" },
+    );
+    const { stderr } = await capture.stop("SIGINT", 30_000);
+    const [, frames, missing] = /^vnetd: (\d+) frames, .*; (\d+) are missing\n$/u.exec(stderr)!;
+    expect(Number(missing)).toBeGreaterThan(1000);
+    // 4 MiB of lines with 1.8 KiB each, and what the kernel keeps for the socket
+    expect(Number(frames)).toBeLessThan(count / 2);
+    expect((await read("slow.pcapng")).length).toBe(Number(frames));
+  }, 120_000);
+
+  it("refuses what is no vnet, a file that cannot be written, and no file at all", async () => {
+    const cases: [string[], number, RegExp][] = [
+      [["9999", "-w", file("none.pcapng")], 1, /vnet/u],
+      [["96", "-w", "/nowhere/none.pcapng"], 1, /cannot be written/u],
+      [["96"], 2, /--write FILE is missing/u],
+      [["96", "-w", file("none.pcapng"), "-s", "100000"], 1, /from 14 to 9000/u],
+    ];
+    for (const [args, code, says] of cases) {
+      const result = await b.tryVnetd(["capture", ...args]);
+      expect(result.code).toBe(code);
+      expect(result.stderr).toMatch(says);
+    }
   });
 });

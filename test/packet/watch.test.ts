@@ -86,7 +86,7 @@ const outgoing = (): PacketBuilder =>
 const typeOf = (record: Buffer): number => record.readUInt32LE(0);
 const packets = async (): Promise<{ type: number; reason: string; bytes: Buffer }[]> =>
   (await said())
-    .filter((record) => [EVENT_DROP, EVENT_FRAME].includes(typeOf(record)))
+    .filter((record) => typeOf(record) === EVENT_DROP || typeOf(record) === EVENT_FRAME)
     .map((record) => {
       const event = decodeVnetdEventPacket(record);
       const bytes = record.subarray(VnetdEventPacket.size);
@@ -95,7 +95,7 @@ const packets = async (): Promise<{ type: number; reason: string; bytes: Buffer 
     });
 const macs = async (): Promise<[number, string][]> =>
   (await said())
-    .filter((record) => [EVENT_LEARNED, EVENT_AGED].includes(typeOf(record)))
+    .filter((record) => typeOf(record) === EVENT_LEARNED || typeOf(record) === EVENT_AGED)
     .map((record) => [typeOf(record), macText(decodeVnetdEventMac(record).mac)]);
 
 function capture(on: boolean, of: LabVnet = vnet): void {

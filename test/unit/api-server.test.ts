@@ -278,7 +278,7 @@ describe("streams", () => {
   it("have their connection for themselves", async () => {
     const [socket, stream] = await begin();
     const lines = collect(socket);
-    socket.write(`${request("version")}`);
+    socket.write(request("version"));
     await eventually(() => stream.closed);
     await eventually(() => lines().length === 2);
     expect(lines()[1]).toMatchObject({ error: { code: "BAD_REQUEST" } });
