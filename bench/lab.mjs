@@ -113,7 +113,7 @@ function clearLeftovers() {
     } catch {
       // gone
     }
-    if (!/bench\/(main|secure)\.mjs/.test(command)) clear(prefix);
+    if (!/bench\/(main|secure|scrape)\.mjs/.test(command)) clear(prefix);
   }
 }
 
@@ -212,17 +212,24 @@ export class Lab {
     });
   }
 
-  /** The daemon, attached to eth0; host.vnetd(...) runs a command of it. config: the text of its file */
-  async runVnetd(host, n, config = "") {
+  file(name, text) {
+    const path = join(this.directory, name);
+    writeFileSync(path, text);
+    return path;
+  }
+
+  /**
+   * The daemon, attached to eth0; host.vnetd(...) runs a command of it. config: the text of its file; metrics: where it
+   * serves them
+   */
+  async runVnetd(host, n, config = "", { metrics = "off" } = {}) {
     const runDir = join(this.directory, `run${n}`);
     host.stateDir = join(this.directory, `state${n}`);
     const directories = ["--run-dir", runDir, "--state-dir", host.stateDir];
     directories.push("--bpffs", join(bpffsRoot, host.netns));
-    const file = join(this.directory, `vnetd${n}.yaml`);
-    writeFileSync(file, config);
-    directories.push("--config", file);
+    directories.push("--config", this.file(`vnetd${n}.yaml`, config));
     const vnetd = join(repository, "bin", "vnetd");
-    await startDaemon(host.argv([vnetd, "run", ...directories, "--metrics-listen", "off"]));
+    await startDaemon(host.argv([vnetd, "run", ...directories, "--metrics-listen", metrics]));
     host.vnetd = (...args) => host.run([vnetd, ...args, "--run-dir", runDir]);
     host.vnetd("attach", "eth0");
   }

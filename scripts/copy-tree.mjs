@@ -8,6 +8,7 @@
  *   bin/vnetd bin/vn                  start dist/ with node/ or the machine's Node
  *   dist/ node_modules/ package.json  daemon and command line, with the packages they import
  *   build/addon build/bpf             addon and BPF programs, where dist/ looks for them
+ *   monitoring/                       alert rules for Prometheus, a dashboard for Grafana
  *   schema/                           JSON Schemas of the configuration, for editors
  *   wireshark/vnetd.lua               Wireshark's dissector
  *   doc/                              README, changes, licences
@@ -111,6 +112,7 @@ for (const path of [
   "wireshark/vnetd.lua",
   "package.json",
   "schema",
+  "monitoring",
 ])
   copy(path);
 copy("dist", (path) => !path.endsWith(".map") && !path.endsWith(".stamp"));

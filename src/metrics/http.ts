@@ -75,10 +75,15 @@ export class MetricsServer {
     const server =
       tls === undefined
         ? http.createServer(onRequest)
-        : https.createServer({ ...tls, minVersion: "TLSv1.2" }, onRequest);
+        : https.createServer(
+            { ...tls, minVersion: "TLSv1.2", handshakeTimeout: 10_000 },
+            onRequest,
+          );
     server.maxConnections = 32;
     server.requestTimeout = 10_000;
     server.headersTimeout = 5_000;
+    // who does not read on must not keep others out
+    server.timeout = 30_000;
     const { address, port } = this.listenOn;
     await new Promise<void>((resolve) => {
       server.on("error", (error) => {

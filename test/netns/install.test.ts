@@ -57,6 +57,11 @@ describe("an installation", () => {
     expect(unit).toMatch(/^WantedBy=/m);
   });
 
+  it("has the alert rules and the dashboard", () => {
+    for (const name of ["vnetd.rules.yml", "grafana-dashboard.json"])
+      expect(existsSync(join(prefix, "lib/vnetd/monitoring", name)), name).toBe(true);
+  });
+
   it("has the schemas that editors check the configuration by", () => {
     for (const name of ["vnetd", "vnet"]) {
       const text = readFileSync(join(prefix, `lib/vnetd/schema/${name}.schema.json`), "utf8");

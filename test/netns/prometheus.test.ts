@@ -247,6 +247,9 @@ for _ in range(7): s.sendto(b"x", ("10.66.1.1", 1798))`;
         await value(`vnetd_table_entries{instance="a",vnet="${vnet}",place="remote"}`),
       ).toBeGreaterThan(0);
       expect(await value('vnetd_map_limit_entries{instance="a",map="fdb"}')).toBe(65536);
+      expect(await value('vnetd_table_learned_total{instance="a"}')).toBeGreaterThan(1);
+      await a.vnetd(["vif-add", "97", "02:00:00:00:00:99"]);
+      await becomes('vnetd_table_static_entries{instance="a"}', 1);
       await eventually(
         async () =>
           (await value(
@@ -266,6 +269,26 @@ for _ in range(7): s.sendto(b"x", ("10.66.1.1", 1798))`;
           (await value(request("request", "not_here"))) > (Number.isNaN(nobody) ? 0 : nobody),
         { ...patience, what: "the request for a MAC that b does not have" },
       );
+    },
+    longMs,
+  );
+
+  it(
+    "knows peers: which can be reached, and when they were heard",
+    async () => {
+      for (const peer of ["10.66.1.2", "192.0.2.9"]) await a.vnetd(["peer-add", peer]);
+      await becomes('vnetd_peer_reachable{peer="10.66.1.2"}', 1);
+      await becomes('vnetd_peer_reachable{peer="192.0.2.9"}', 0);
+      await eventually(
+        async () =>
+          (await value('time() - vnetd_peer_last_heard_timestamp_seconds{peer="10.66.1.2"}')) < 60,
+        { ...patience, what: "the peer to be heard" },
+      );
+      expect(await query('vnetd_peer_last_heard_timestamp_seconds{peer="192.0.2.9"}')).toEqual([]);
+      await becomes('vnetd_peers{instance="a"}', 2);
+      for (const peer of ["10.66.1.2", "192.0.2.9"]) await a.vnetd(["peer-delete", peer]);
+      await becomes('vnetd_peers{instance="a"}', 0);
+      await eventually(async () => (await query("vnetd_peer_reachable")).length === 0, patience);
     },
     longMs,
   );
