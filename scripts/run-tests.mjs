@@ -75,7 +75,7 @@ const machine = (kernel) => {
     argv: ["test/vm/run", kernel, ...alone, ...vitest("/run/vm/out/results.json", ...files)],
     env: {
       VNETD_VM_OUT: join(root, results, `vm-${kernel}${suffix}`),
-      VNETD_VM_TIMEOUT: "3300",
+      VNETD_VM_TIMEOUT: "4000",
     },
     count: () => countVitest(join(results, `vm-${kernel}${suffix}`, "results.json")),
   });
@@ -86,7 +86,7 @@ const machine = (kernel) => {
     beside: "vm",
     // several times what a quiet machine takes: how fast an emulated machine is depends on its
     // neighbours, and a test that hangs has its own deadline
-    minutes: 56,
+    minutes: 68,
     ...run("", vmFiles(kernel)),
     again: (files) => run("-again", files),
   };
