@@ -5,7 +5,7 @@
  * runs their tests.
  */
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo, VnetState } from "../../src/api/contract.js";
@@ -309,6 +309,25 @@ for _ in range(7): s.sendto(b"x", ("10.66.1.1", 1798))`;
         async () => (await get(a, "http://127.0.0.1:11798/readyz")) === "ok\n",
         patience,
       );
+    },
+    longMs,
+  );
+
+  it(
+    "knows that a configuration was refused, and until when the one before is in use",
+    async () => {
+      const { configuration } = await a.vnetdJson<StatusInfo>(["status"]);
+      const good = readFileSync(configuration.file, "utf8");
+      await becomes('vnetd_config_last_reload_success{instance="a"}', 1);
+      writeFileSync(configuration.file, `${good}colour: red\n`);
+      expect((await a.tryVnetd(["reload"])).code).toBe(1);
+      await becomes('vnetd_config_last_reload_success{instance="a"}', 0);
+      await becomes('vnetd_config_reloads_total{instance="a",verdict="refused"}', 1);
+      await becomes('ALERTS{alertname="VnetdConfigRefused",alertstate="pending"}', 1);
+      writeFileSync(configuration.file, good);
+      await a.vnetd(["reload"]);
+      await becomes('vnetd_config_last_reload_success{instance="a"}', 1);
+      await becomes('vnetd_config_reloads_total{instance="a",verdict="ok"}', 1);
     },
     longMs,
   );
