@@ -197,7 +197,7 @@ export class MetricsView {
   // ---- secure vnets
 
   private secure(): SecureSample[] {
-    return this.parts.security.all().map((each) => secureSample(each));
+    return this.parts.security.all().map((each) => secureSample(each, nowMs()));
   }
 }
 
@@ -243,8 +243,7 @@ function peerSample(
   };
 }
 
-function secureSample(secure: SecureVnet): SecureSample {
-  const now = nowMs();
+export function secureSample(secure: SecureVnet, now: number): SecureSample {
   const paths = secure.paths();
   const keyed = secure.keyed();
   const ages = keyed.flatMap((each) => secure.currentKeys(each, now)?.ageMs ?? []);

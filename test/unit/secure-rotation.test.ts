@@ -12,6 +12,8 @@ import { keyTimesOf } from "../../src/controller/key-times.js";
 import { Rotations } from "../../src/controller/security/rotations.js";
 import { SecureVnet } from "../../src/controller/security/secure-vnet.js";
 import { News } from "../../src/controller/news.js";
+import { secureSample } from "../../src/controller/metrics-view.js";
+import type { SecureSample } from "../../src/metrics/snapshot.js";
 import { SaWatch } from "../../src/controller/security/sa-watch.js";
 import type { EspHost, EspPath, EspSa } from "../../src/host/esp.js";
 import { suiteOf, type EspKeys, type Suite } from "../../src/keys/esp-keys.js";
@@ -244,6 +246,29 @@ describe("a vnet of several hosts changes its secret", () => {
       expect(host.receiving.size).toBe(2);
     }
     expect(lan.isWhole).toBe(true);
+  });
+
+  it("and the metrics say so: keys with whom, how old, how often changed", () => {
+    const lan = new Lan(hostsWith(3, [oldKey]));
+    const [a] = lan.hosts as [Host];
+    const sample = (): SecureSample => secureSample(a.secure, lan.nowMs);
+    const ageSeconds = (): number => Date.now() / 1000 - (sample().oldestSeconds ?? NaN);
+    expect(sample()).toMatchObject({ keyed: 0, waiting: 0, agreed: 0, oldestSeconds: undefined });
+    lan.run(5000);
+    expect(sample()).toMatchObject({
+      ...{ keyed: 2, waiting: 0, isChanging: false, associations: { encap: 2, decap: 2 } },
+      ...{ agreed: 2, renewed: 0, failed: 0 },
+    });
+    lan.run(30_000);
+    expect(ageSeconds()).toBeGreaterThan(25);
+    for (const host of lan.hosts) lan.rotate(host);
+    expect(sample().isChanging).toBe(true);
+    lan.run(30_000);
+    const { agreed, renewed, isChanging, keyed } = sample();
+    expect([isChanging, keyed]).toEqual([false, 2]);
+    expect(renewed).toBeGreaterThanOrEqual(2);
+    expect(agreed).toBe(renewed + 2);
+    expect(ageSeconds()).toBeLessThan(31);
   });
 
   it("without one of them, when that is said: what was agreed on with it goes at once", () => {

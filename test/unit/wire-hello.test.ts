@@ -7,6 +7,7 @@ import {
   encodeHello,
   encodeKeyMessage,
   keyMessageOf,
+  varpKindOf,
   type Hello,
 } from "../../src/wire/hello.js";
 
@@ -257,5 +258,22 @@ describe("what a secure vnet adds", () => {
         keyMessageOf(Buffer.from(bytes));
       }),
     );
+  });
+});
+
+describe("what a VARP message is for", () => {
+  const short = extension(tlv(1, Buffer.alloc(3)));
+  it.each<[string, "request" | "announce", Buffer, string]>([
+    ["a request", "request", Buffer.alloc(0), "request"],
+    ["a request, whatever follows it", "request", plain, "request"],
+    ["an original's announce", "announce", Buffer.alloc(0), "announce"],
+    ["an announce with bytes of somebody else's", "announce", Buffer.alloc(60, 7), "announce"],
+    ["a hello", "announce", plain, "hello"],
+    ["a hello that is malformed", "announce", short, "hello"],
+    ["a hello of a later version", "announce", extension(identity, { version: 2 }), "hello"],
+    ["a goodbye", "announce", encodeHello({ ...hello, goodbye: true }), "goodbye"],
+    ["a message about keys", "announce", encodeKeyMessage(Buffer.alloc(40, 1)), "keys"],
+  ])("%s", (_, opcode, trailing, kind) => {
+    expect(varpKindOf(opcode, trailing)).toBe(kind);
   });
 });
