@@ -64,6 +64,7 @@ export class Watch {
   private startedNs = 0n;
   /** the kernel's clock since boot -> since 1970 */
   private epochNs = 0n;
+  private deviceNames: Map<number, string> | undefined;
 
   constructor(
     private readonly context: Context,
@@ -121,6 +122,7 @@ export class Watch {
     const giving = setInterval(() => this.captures.tick(), giveMs);
     this.running = [ring, { close: end }, { close: () => clearInterval(giving) }];
     this.timer = setInterval(() => {
+      this.deviceNames = undefined;
       this.renew();
       this.tellLost();
     }, renewMs);
@@ -265,11 +267,13 @@ export class Watch {
     return record === undefined ? "?" : addressToText(record.key.addr);
   }
 
+  /** Asked for at most once a second: there may be thousands of devices, and of drops. */
   private deviceName(ifindex: number): string {
-    return (
-      this.context.native.linkList().find((link) => link.ifindex === ifindex)?.name ??
-      String(ifindex)
-    );
+    if (this.deviceNames === undefined) {
+      const links = this.context.native.linkList();
+      this.deviceNames = new Map(links.map((link) => [link.ifindex, link.name]));
+    }
+    return this.deviceNames.get(ifindex) ?? String(ifindex);
   }
 }
 

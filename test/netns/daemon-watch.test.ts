@@ -326,6 +326,31 @@ describe("capture", () => {
     expect(Number(echoes.at(-1)!["frame.time_epoch"]![0])).toBeLessThan(Date.now() / 1000 + 1);
   });
 
+  it("has a VLAN's tag where it was", async () => {
+    const capture = await capturing("vlan.pcapng", ping);
+    const tagged = packet()
+      .eth({ src: await b.mac("vnif96"), dst: await a.mac("vnif96") })
+      .vlan({ id: 77, priority: 3 })
+      .ipv4({ src: "10.96.0.2", dst: "10.96.0.1" })
+      .icmpEcho({ sequence: 4077 })
+      .build();
+    await b.exec([
+      ...[DEBIAN_PYTHON, "-c"],
+      `import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("vnif96", 0))
+s.send(bytes.fromhex("${tagged.toString("hex")}"))`,
+    ]);
+    const found = await eventually(
+      async () => (await read("vlan.pcapng")).find((row) => row["icmp.seq"]!.includes("4077")),
+      { what: "the tagged frame" },
+    );
+    expect(found!["vlan.id"]).toEqual(["77"]);
+    expect(found!["frame.len"]).toEqual([String(tagged.length)]);
+    expect(found!["frame.packet_flags_direction"]).toEqual(["0x00000002"]);
+    await capture.stop("SIGINT");
+  });
+
   it("says why a frame was dropped, once for each", async () => {
     const capture = await capturing("drops.pcapng", ping);
     // a guest's, to nobody: no underlay that is up
