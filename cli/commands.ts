@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** All commands, in the order of the help. */
 import type { CommandSpec } from "./command.js";
+import { applyCommands } from "./commands/apply.js";
 import { completionCommands } from "./commands/completion.js";
 import { daemonCommands } from "./commands/daemon.js";
 import { doctorCommands } from "./commands/doctor.js";
@@ -15,6 +16,7 @@ export const commands: readonly CommandSpec[] = [
   ...daemonCommands,
   ...doctorCommands,
   ...vnetCommands,
+  ...applyCommands,
   ...keyCommands,
   ...stationCommands,
   ...peerCommands,

@@ -217,6 +217,39 @@ export interface ReloadInfo {
   changes: { key: string; before: string; after: string; needs: string | null }[];
 }
 
+export interface ApplyParams {
+  /** absolute, without links: whose vnets these are */
+  directory: string;
+  /** all that are in it; source names a file in errors */
+  files: { source: string; text: string }[];
+  dryRun?: boolean;
+  /** delete vnets that are not in the directory also when something else made them */
+  prune?: boolean;
+}
+
+export interface ApplyChange {
+  /** take-over: it is as it is, and belongs to the directory from now on; remake: its security is another, so all of its
+   * table is forgotten */
+  action: "create" | "change" | "remake" | "take-over" | "delete";
+  id: string;
+  /** "file:line" where it stands, null: nowhere */
+  place: string | null;
+  /** what is different; of one that is made, what it has */
+  parameters: { name: string; before: string | null; after: string | null }[];
+  /** what stays behind and why, or null */
+  note: string | null;
+}
+
+export interface ApplyInfo {
+  directory: string;
+  dryRun: boolean;
+  changes: ApplyChange[];
+  /** vnets of the directory that are as they should be */
+  same: number;
+  /** configured vnets that are not of this directory, and are left alone */
+  others: string[];
+}
+
 export interface VersionInfo {
   version: string;
   api: number;
@@ -262,6 +295,8 @@ export interface Methods {
   status: [Record<string, never>, StatusInfo];
   /** looks the host over; takes some seconds */
   doctor: [Record<string, never>, DoctorReport];
+  /** makes the vnets of a directory be what its files say; dryRun: says alone what would be done */
+  apply: [ApplyParams, ApplyInfo];
   /** the daemon's configuration is read again */
   reload: [Record<string, never>, ReloadInfo];
   version: [Record<string, never>, VersionInfo];

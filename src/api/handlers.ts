@@ -17,6 +17,8 @@ import { isBuiltInId, type Controller } from "../controller.js";
 import type { Reloads } from "../controller/reloads.js";
 import { Doctor } from "../doctor/doctor.js";
 import { without } from "../controller/static-entries.js";
+import { disowned } from "../store/stored-applied.js";
+import { applyHandler } from "./apply-handler.js";
 import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } from "./contract.js";
 import { entryHandlers } from "./entry-handlers.js";
 import { keyHandlers } from "./key-handlers.js";
@@ -57,6 +59,7 @@ export function createHandlers(controller: Controller, reloads: Reloads): Handle
     status: () => ({ ...views.status(), configuration: reloads.info() }),
     reload: () => reloads.reload(),
     doctor: () => doctor.run(),
+    apply: (params) => applyHandler(controller, params),
     version: () => ({ version, api: apiVersion, layout: controller.context.generation.layout }),
   };
 }
@@ -218,6 +221,7 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
   const { config, running } = vnets.find(id);
   controller.persist((draft) => {
     draft.vnets = draft.vnets.filter((vnet) => vnet.id !== id);
+    draft.applied = disowned(draft.applied, new Set([id]));
     Object.assign(draft, without(draft, id));
     if (isBuiltInId(id) && !draft.deletedBuiltIns.includes(id)) draft.deletedBuiltIns.push(id);
   });

@@ -354,8 +354,8 @@ function checkVnet(raw: RawVnet): PlacedVnet {
   return vnet;
 }
 
-/** Two vnets of one text may share neither id nor any name; nor may a vnet's own two names. */
-function checkTogether(vnets: readonly PlacedVnet[]): void {
+/** Two vnets of one configuration may share neither id nor any name; nor may a vnet's own two names. */
+export function checkTogether(vnets: readonly PlacedVnet[]): void {
   const ids = new Set<string>();
   const names = new Map<string, string>();
   const claim = (name: string, what: string, place: Place): void => {
@@ -415,7 +415,11 @@ function rawVnetsFromYaml(text: string, source: string): RawVnet[] {
 }
 
 /** All vnets of a text. `source` names it in errors, usually a file's path. */
-export function parseVnetFile(text: string, source: string): PlacedVnet[] {
+export function parseVnetFile(
+  text: string,
+  source: string,
+  { mayBeEmpty = false } = {},
+): PlacedVnet[] {
   if (text.length > maxVnetFileChars) {
     throw new VnetdError(
       "TOO_LARGE",
@@ -430,7 +434,7 @@ export function parseVnetFile(text: string, source: string): PlacedVnet[] {
   const raw = looksLikeSxp(body)
     ? parseSxp(body, source).map(rawVnetFromSxp)
     : rawVnetsFromYaml(body, source);
-  if (raw.length === 0) {
+  if (raw.length === 0 && !mayBeEmpty) {
     throw new VnetdError("MISSING_PARAMETER", "there is no vnet in the configuration", {
       hint: sxpHint,
       place: { source },

@@ -20,9 +20,9 @@ import {
 } from "../config/vnet-file.js";
 import { maxVnets, type VnetSlot } from "../dataplane/vnet-table.js";
 import type { DaemonConfig } from "../config/daemon-config.js";
-import { ensureBridge, isOurs, removeBridge } from "../host/bridge.js";
+import { ensureBridge, isOurs, removeBridge, setMaxLearned } from "../host/bridge.js";
 import { kernel } from "../host/errno.js";
-import { isHelperAlias, macOf, peerNameOf, vnetOfAlias } from "../host/names.js";
+import { macOf, peerNameOf } from "../host/names.js";
 import {
   ethernetMtuBytes,
   ensureVnetif,
@@ -40,6 +40,7 @@ import { nowMs, programOf, type Context } from "./context.js";
 import { probeNonceOf } from "./probe-nonce.js";
 import type { PlaceMtu } from "./underlays.js";
 import { checkVnet } from "./vnet-checks.js";
+import { isForeign, removeOrphans } from "./vnet-orphans.js";
 import type { Suite } from "../keys/esp-keys.js";
 import { secureConfigOf } from "./security/config.js";
 import type { SecureConfig } from "./security/secure-vnet.js";
@@ -55,6 +56,8 @@ export interface Vnet {
   /** undefined: it could not be brought up, see problem */
   running: RunningVnet | undefined;
   problem: string;
+  /** it is being configured otherwise: what is not where it should be was put where it was by us */
+  changing?: true;
 }
 
 const securityLevels = {
@@ -146,7 +149,7 @@ export class Vnets {
   /** Makes the kernel's state that of the configuration, and removes what is ours beyond it. */
   reconcile(wanted: readonly { config: VnetConfig; builtIn: boolean }[]): void {
     const entered = this.context.table.entered();
-    this.removeOrphans(new Set(wanted.map(({ config }) => config.id)), entered);
+    removeOrphans(this.context, new Set(wanted.map(({ config }) => config.id)), entered);
     for (const { config, builtIn } of wanted) {
       const vnet: Vnet = { config, builtIn, running: undefined, problem: "" };
       this.vnets.set(config.id, vnet);
@@ -253,11 +256,9 @@ export class Vnets {
     for (const { config, running } of this.list()) {
       if (running === undefined) continue;
       this.enter(config, running, running);
-      const { entriesPerVnet: maxLearned } = now.limits;
-      if (maxLearned === before.limits.entriesPerVnet || config.bridge === null) continue;
-      const bridge = native.linkGet(config.bridge);
-      if (bridge !== undefined && isOurs(bridge, config.id))
-        kernel(`setting up ${bridge.name}`, () => native.linkSet(bridge.ifindex, { maxLearned }));
+      const { entriesPerVnet } = now.limits;
+      if (entriesPerVnet !== before.limits.entriesPerVnet && config.bridge !== null)
+        setMaxLearned(native, config.bridge, config.id, entriesPerVnet);
     }
     this.applyMtus();
   }
@@ -324,19 +325,65 @@ export class Vnets {
     const before = this.vnets.get(id);
     const config = withoutPlaces(placed);
     const vnet: Vnet = { config, builtIn: false, running: before?.running, problem: "" };
+    if (before !== undefined) vnet.changing = true;
     const undo = before === undefined ? (): void => this.discard(vnet) : this.wayBack(vnet, before);
     try {
       vnet.running = this.bringUp(vnet, vnet.running);
       const { vnif } = vnet.running;
       // one that is configured anew keeps what its interface has: addresses, whoever listens on it
       if (vnif !== undefined)
-        vnet.running.vnif = renameVnetif(this.context.native, vnif, config.vnetif);
+        vnet.running.vnif = this.offBridge(
+          renameVnetif(this.context.native, vnif, config.vnetif),
+          before,
+          config,
+        );
+      delete vnet.changing;
       this.vnets.set(id, vnet);
       this.handles = undefined;
       return { running: vnet.running, undo };
     } catch (error) {
       if (before !== undefined) undo();
       else if (vnet.running !== undefined) this.tearDown(vnet);
+      throw error;
+    }
+  }
+
+  /** One that is to be on no bridge, and is on that which it had. */
+  private offBridge(vnif: LinkInfo, before: Vnet | undefined, { bridge }: VnetConfig): LinkInfo {
+    const had = before?.config.bridge ?? null;
+    if (bridge !== null || had === null || vnif.master === 0) return vnif;
+    this.context.native.linkSet(vnif.ifindex, { master: 0 });
+    return { ...vnif, master: 0 };
+  }
+
+  /**
+   * One that is there is configured otherwise, with what its interface has. anew: nothing that was heard in it
+   * counts any more, so it gets another handle; whoever calls has told the others that it is gone. Returns the way back; the
+   * bridge that it had is the caller's to remove, once there is none.
+   */
+  change(placed: PlacedVnet, anew: boolean): () => void {
+    const before = this.find(placed.id);
+    if (!anew) return this.createOne(placed).undo;
+    const { id } = placed;
+    const stopped: Vnet = { ...before, running: undefined };
+    const slot = before.running ?? this.context.table.entered().get(id);
+    if (slot !== undefined) this.context.table.remove(id, slot);
+    this.vnets.set(id, stopped);
+    this.handles = undefined;
+    const back = (): void => {
+      this.vnets.set(id, before);
+      before.running = undefined;
+      this.tryToBringUp(before, undefined);
+    };
+    try {
+      const { running, undo } = this.createOne(placed);
+      return () => {
+        undo();
+        this.context.table.remove(id, running);
+        back();
+      };
+    } catch (error) {
+      back();
       throw error;
     }
   }
@@ -382,7 +429,10 @@ export class Vnets {
     }
   }
 
-  private bringUp({ config, running: before }: Vnet, known: VnetSlot | undefined): RunningVnet {
+  private bringUp(
+    { config, running: before, changing }: Vnet,
+    known: VnetSlot | undefined,
+  ): RunningVnet {
     const { native, hostId, table } = this.context;
     const { id, vnetif, bridge, security } = config;
     // What older maps know of it must not go on in clear, whatever comes: the programs drop what is not "none".
@@ -392,7 +442,7 @@ export class Vnets {
     const secure =
       (security === "none" ? undefined : before?.secure) ??
       secureConfigOf(this.context, config, this.parts.espProblem);
-    if (known === undefined && this.isForeign(id)) {
+    if (known === undefined && isForeign(this.context, id)) {
       throw new VnetdError(
         "NAME_IN_USE",
         `${peerNameOf(id)} was made by a vnetd with another state directory`,
@@ -425,7 +475,9 @@ export class Vnets {
       // one that runs goes on as it was when a later step fails
       if (known === undefined) undos.push(() => this.unhook(running));
       this.hook(running);
-      if (bridgeIndex !== undefined) this.enslave(running, bridgeIndex, !pair.created);
+      if (bridgeIndex !== undefined) {
+        this.enslave(running, bridgeIndex, !pair.created && changing === undefined);
+      }
       return running;
     } catch (error) {
       for (const step of undos.reverse()) this.quietly(step);
@@ -511,41 +563,9 @@ export class Vnets {
     // one that could not be brought up may be in the maps from an earlier start
     const slot = running ?? table.entered().get(id);
     if (slot !== undefined) table.remove(id, slot);
-    else if (this.isForeign(id)) return undefined;
+    else if (isForeign(this.context, id)) return undefined;
     removeVnetif(native, id);
     return bridge === null ? undefined : removeBridge(native, bridge, id);
-  }
-
-  /**
-   * Devices of a vnet that our maps do not know, made by a host with another id: of a vnetd that was
-   * started with other directories. It may be stopped, and its data plane at work.
-   */
-  private isForeign(id: VnetId): boolean {
-    const { native, hostId } = this.context;
-    const peer = native.linkGet(peerNameOf(id));
-    return vnetOfAlias(peer?.alias) === id && peer?.mac !== macOf(hostId, id, "peer");
-  }
-
-  /** Devices and records that bear our mark and belong to no vnet of ours. */
-  private removeOrphans(wanted: ReadonlySet<VnetId>, entered: Map<VnetId, VnetSlot>): void {
-    const { native, table, log } = this.context;
-    for (const [id, slot] of entered) {
-      if (!wanted.has(id)) table.remove(id, slot);
-    }
-    for (const link of native.linkList()) {
-      const id = isHelperAlias(link.alias) ? undefined : vnetOfAlias(link.alias);
-      if (id === undefined || wanted.has(id)) continue;
-      if (!entered.has(id) && this.isForeign(id)) {
-        log.warn(`${link.name} is left alone: a vnetd with another state directory made it`);
-        continue;
-      }
-      this.quietly(() => {
-        if (link.kind === "bridge") removeBridge(native, link.name, id);
-        else if (native.linkGet(link.name)?.ifindex === link.ifindex)
-          native.linkDelete(link.ifindex);
-      });
-      log.info(`removed ${link.name}, left over from vnet ${id}`);
-    }
   }
 
   private usedSlots(): Set<number> {

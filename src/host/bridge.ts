@@ -60,6 +60,13 @@ export function isOurs(link: LinkInfo, id: VnetId): boolean {
   return link.kind === "bridge" && link.alias === aliasOf(id);
 }
 
+/** How many MACs it learns, if vnetd made it. */
+export function setMaxLearned(native: Native, name: string, id: VnetId, maxLearned: number): void {
+  const link = native.linkGet(name);
+  if (link === undefined || !isOurs(link, id)) return;
+  kernel(`setting up ${name}`, () => native.linkSet(link.ifindex, { maxLearned }));
+}
+
 /** Removes the bridge if vnetd made it and nobody else uses it; says why it stays otherwise. */
 export function removeBridge(native: Native, name: string, id: VnetId): string | undefined {
   const link = native.linkGet(name);

@@ -27,6 +27,7 @@ import {
   type StoredRemote,
   type StoredVif,
 } from "./stored-entries.js";
+import { printApplied, readApplied, type AppliedDirectory } from "./stored-applied.js";
 import { printPeer, readPeers } from "./stored-peers.js";
 
 export const stateVersion = 1;
@@ -44,6 +45,8 @@ export interface DaemonState {
   remotes: StoredRemote[];
   /** in the order of their adding */
   peers: PeerConfig[];
+  /** which vnets `apply` made, by the directory that they stand in */
+  applied: AppliedDirectory[];
 }
 
 export function emptyState(): DaemonState {
@@ -54,6 +57,7 @@ export function emptyState(): DaemonState {
     vifs: [],
     remotes: [],
     peers: [],
+    applied: [],
   };
 }
 
@@ -94,6 +98,7 @@ export function printState(state: DaemonState): string {
     printList("vifs", state.vifs.map(printVif)),
     printList("remotes", state.remotes.map(printRemote)),
     printList("peers", state.peers.map(printPeer)),
+    printList("applied", state.applied.map(printApplied)),
   ].join("");
 }
 
@@ -187,7 +192,7 @@ export function parseState(text: string, source: string): DaemonState {
       text,
       source,
       ["vnets", "deletedBuiltIns", "attached"],
-      ["vifs", "remotes", "peers"],
+      ["vifs", "remotes", "peers", "applied"],
     );
     const vnets = itemsOf(values.get("vnets")).flatMap(vnetsFromYaml);
     const ids = new Set<string>();
@@ -204,6 +209,7 @@ export function parseState(text: string, source: string): DaemonState {
       vifs: readVifs(values.get("vifs")),
       remotes: readRemotes(values.get("remotes")),
       peers: readPeers(values.get("peers")),
+      applied: readApplied(values.get("applied")),
     };
   });
 }

@@ -41,6 +41,7 @@ const everyMethod: Record<Method, true> = {
   rekey: true,
   keyRotate: true,
   status: true,
+  apply: true,
   reload: true,
   version: true,
   doctor: true,

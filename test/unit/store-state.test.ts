@@ -111,9 +111,12 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
     .map((all): DaemonState["peers"] =>
       all.flatMap(([address, port], at) => [
         { peer: `name${at}.example.org`, port, addresses: [address] },
-        { peer: `10.0.0.${at + 1}`, port, addresses: [] },
+        { peer: `10.0.0.${at + 1}`, port, addresses: [], ...(at > 1 ? { fromFile: true } : {}) },
       ]),
     ),
+  applied: ids.map((vnets) =>
+    vnets.length === 0 ? [] : [{ directory: "/etc/vnetd/a b", vnets: [...vnets] }],
+  ),
 });
 
 describe("the files' text", () => {
@@ -135,8 +138,9 @@ describe("the files' text", () => {
       remotes: [remote],
       peers: [
         { peer: "10.0.0.1", port: null, addresses: [] },
-        { peer: "x.example", port: 1799, addresses: ["10.0.0.2"] },
+        { peer: "x.example", port: 1799, addresses: ["10.0.0.2"], fromFile: true as const },
       ],
+      applied: [{ directory: "/etc/vnetd/vnets", vnets: [vnet97.id] }],
     };
     expect(printState(state)).toBe(
       [
@@ -166,6 +170,10 @@ describe("the files' text", () => {
         '  - peer: "x.example"',
         "    port: 1799",
         '    addresses: ["10.0.0.2"]',
+        "    fromFile: true",
+        "applied:",
+        '  - directory: "/etc/vnetd/vnets"',
+        '    vnets: ["0000:0000:0000:0000:0000:0000:0000:0097"]',
         "",
       ].join("\n"),
     );
@@ -179,6 +187,7 @@ describe("the files' text", () => {
     vifs: [vif],
     remotes: [remote],
     peers: [{ peer: "x.example", port: 1799, addresses: ["10.0.0.2"] }],
+    applied: [{ directory: "/etc/vnetd/vnets", vnets: [vnet97.id] }],
   });
   const storedPeer = '  - peer: "x.example"\n    port: 1799\n    addresses: ["10.0.0.2"]\n';
   it.each([
@@ -208,6 +217,12 @@ describe("the files' text", () => {
       "STATE_UNREADABLE",
     ],
     ["a peer twice", valid.replace(storedPeer, storedPeer + storedPeer), "STATE_UNREADABLE"],
+    ["a directory that is none", valid.replace('"/etc/vnetd', '"etc/vnetd'), "STATE_UNREADABLE"],
+    [
+      "a vnet of two directories",
+      `${valid}  - directory: "/b"\n    vnets: ["97"]\n`,
+      "STATE_UNREADABLE",
+    ],
     ["a bad peer", valid.replace("x.example", "224.0.0.1"), "STATE_UNREADABLE"],
     ["a bad port", valid.replace("port: 1799", "port: 70000"), "STATE_UNREADABLE"],
     ["a peer's bad address", valid.replace("10.0.0.2", "10.0.0.256"), "STATE_UNREADABLE"],

@@ -61,6 +61,12 @@ export class KeyRotation {
     return infoOf(id, wanted);
   }
 
+  /** Throws why the vnet could not be given this key now; changes nothing. */
+  check(id: VnetId, name: string): void {
+    const { now } = this.secure(id);
+    this.wanted(id, now, { name, next: this.parts.context.keys.read(name) });
+  }
+
   /** All hosts have the vnet's new key: the old one is taken no more. */
   finish(id: VnetId): void {
     const { running, now } = this.secure(id);
