@@ -18,6 +18,7 @@ import type { VnetConfig } from "./config/vnet-file.js";
 import type { Mac } from "./base/mac.js";
 import type { PeerConfig } from "./base/peer.js";
 import { defaultVnetifName, parseVnetId, type VnetId } from "./base/vnet-id.js";
+import { Asks } from "./controller/asks.js";
 import { Hellos } from "./controller/hellos.js";
 import { nowMs, programOf, type Context } from "./controller/context.js";
 import { Counts } from "./controller/counts.js";
@@ -81,6 +82,7 @@ export class Controller {
   readonly security: Security;
   readonly rotation: KeyRotation;
   readonly varp: VarpService;
+  readonly asks: Asks;
   readonly statics: StaticEntries;
   private readonly ports: Ports;
   readonly troubles: Troubles;
@@ -119,6 +121,7 @@ export class Controller {
       mtus: (mtus) => this.vnets.setUnderlayMtus(mtus),
       groupFlags: (underlay) => this.peers.flagsOf(underlay),
       espOf: (underlay) => this.security.espOf(underlay),
+      inFragments: (underlay, message, source) => this.varp.onFragments(underlay, message, source),
     });
     const { vnets, underlays } = this;
     this.peers = new Peers(this.context, {
@@ -168,6 +171,7 @@ export class Controller {
       announce,
     });
     const { troubles } = this;
+    this.asks = new Asks(this.context);
     this.varp = new VarpService(this.context, {
       vnets,
       underlays,
@@ -176,6 +180,7 @@ export class Controller {
       troubles,
       peers,
       security,
+      asks: this.asks,
       localNew: (vnet, mac) => this.statics.cameBack(vnet, mac),
     });
     this.statics = new StaticEntries(this.context, {

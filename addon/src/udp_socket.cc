@@ -28,6 +28,7 @@ struct Options {
   IpAddress address;
   uint16_t port;
   int multicastTtl;
+  bool dontFragment;
 };
 
 Options readOptions(const Napi::CallbackInfo& info) {
@@ -36,7 +37,8 @@ Options readOptions(const Napi::CallbackInfo& info) {
       toDeviceName(options.Get("device"), "options.device"),
       toIpAddress(options.Get("address"), "options.address"),
       static_cast<uint16_t>(toUint32(options.Get("port"), "options.port", 0, 65535)),
-      static_cast<int>(toUint32(options.Get("multicastTtl"), "options.multicastTtl", 0, 255))};
+      static_cast<int>(toUint32(options.Get("multicastTtl"), "options.multicastTtl", 0, 255)),
+      options.Has("dontFragment") && toBoolean(options.Get("dontFragment"), "options.dontFragment")};
 }
 
 class SocketSetup {
@@ -81,7 +83,8 @@ class SocketSetup {
     set(IPPROTO_IP, IP_MULTICAST_TTL, options_.multicastTtl, "IP_MULTICAST_TTL");
     set(IPPROTO_IP, IP_MULTICAST_LOOP, 0, "IP_MULTICAST_LOOP");
     set(IPPROTO_IP, IP_MULTICAST_ALL, 0, "IP_MULTICAST_ALL");
-    set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT, "IP_MTU_DISCOVER");
+    set(IPPROTO_IP, IP_MTU_DISCOVER, options_.dontFragment ? IP_PMTUDISC_PROBE : IP_PMTUDISC_DONT,
+        "IP_MTU_DISCOVER");
     ip_mreqn device{};
     device.imr_ifindex = static_cast<int>(ifindex_);
     if (setsockopt(fd_.get(), IPPROTO_IP, IP_MULTICAST_IF, &device, sizeof device) != 0) {
@@ -99,7 +102,9 @@ class SocketSetup {
     set(IPPROTO_IPV6, IPV6_MULTICAST_HOPS, options_.multicastTtl, "IPV6_MULTICAST_HOPS");
     set(IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0, "IPV6_MULTICAST_LOOP");
     set(IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0, "IPV6_MULTICAST_ALL");
-    set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT, "IPV6_MTU_DISCOVER");
+    set(IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+        options_.dontFragment ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_DONT, "IPV6_MTU_DISCOVER");
+    if (options_.dontFragment) set(IPPROTO_IPV6, IPV6_DONTFRAG, 1, "IPV6_DONTFRAG");
     set(IPPROTO_IPV6, IPV6_MULTICAST_IF, static_cast<int>(ifindex_), "IPV6_MULTICAST_IF");
     sockaddr_in6 local{};
     local.sin6_family = AF_INET6;

@@ -171,7 +171,31 @@ enum vnetd_tlv_type {
 	 * of each of these TLVs zero. One for each key that the sender takes, the one that it begins
 	 * with first */
 	VNETD_TLV_AUTH = 49,
+	/* 20 bytes: asks whether a packet arrives, or says that it did (struct vnetd_ask); nothing else is read of
+	 * the extension then. What follows the extension is there to make the packet large */
+	VNETD_TLV_ASK = 64,
 };
+
+enum vnetd_ask_kind {
+	VNETD_ASK_QUESTION = 1,
+	VNETD_ASK_ANSWER = 2,
+};
+
+enum vnetd_ask_flags {
+	/* the answer is to go to the group */
+	VNETD_ASK_BY_GROUP = 1,
+};
+
+/* Of TLV_ASK. Anybody may ask, and nothing is believed of an answer but that it came. */
+struct vnetd_ask {
+	__u8 kind;
+	__u8 flags;
+	__be16 reserved;
+	/* made up by who asks, and sent back */
+	__u8 token[8];
+	/* of an answer: the answering host's clock, milliseconds since 1970 */
+	__be64 clock;
+} VNETD_PACKED;
 
 /*
  * The probe: an Ethernet frame that a host sends into a vnet to see whether it comes back another way.

@@ -75,6 +75,8 @@ export interface UnderlayEvents {
   groupFlags(underlay: Underlay): number;
   /** ifindex of the interface that secure vnets leave by; 0: there is none */
   espOf(underlay: Underlay): number;
+  /** a message came by the socket: it was in fragments */
+  inFragments(underlay: Underlay, message: Buffer, source: string): void;
 }
 
 export class Underlays {
@@ -407,6 +409,7 @@ export class Underlays {
           native,
           log,
           // whose vnet's, the socket does not know
+          received: (message, source) => this.events.inFragments(underlay, message, source),
           overflowed: (bytes) => notSent(this.context, { handle: 0 }, "varp_queue_full", bytes),
         },
         { ...options, group, port },

@@ -25,6 +25,7 @@ import {
   decodeVnetdEventVarp,
   vnetdControlOp,
   vnetdEventType,
+  vnetdExt,
   vnetdFdbFlags,
   vnetdVarpWay,
   type VnetdEventMac as MacEvent,
@@ -37,6 +38,7 @@ import { SenderLimits } from "../varp/sender-limits.js";
 import { TokenBucket } from "../varp/token-bucket.js";
 import { varpKindOf } from "../wire/hello.js";
 import { decodeVarp, encodeVarp, type VarpMessage, type VarpOpcode } from "../wire/varp.js";
+import type { Asks } from "./asks.js";
 import type { Hellos } from "./hellos.js";
 import { nowMs, type Context } from "./context.js";
 import type { Ports } from "./ports.js";
@@ -66,6 +68,7 @@ export interface VarpParts {
   troubles: Troubles;
   peers: Peers;
   security: Pick<Security, "onClear" | "onKeyMessage" | "send" | "sendToAll">;
+  asks: Pick<Asks, "onAnnounce">;
 }
 
 export class VarpService {
@@ -91,6 +94,15 @@ export class VarpService {
     } else if (type === vnetdEventType.EVENT_LOCAL_NEW && record.length >= VnetdEventMac.size) {
       this.onLocalNew(decodeVnetdEventMac(record));
     }
+  }
+
+  /** No message is so long that it comes in fragments, but a question whether those arrive. */
+  onFragments(underlay: Underlay, message: Buffer, source: string): void {
+    const decoded = decodeVarp(message.subarray(0, vnetdExt.VARP_MAX_LEN));
+    if (!decoded.ok || decoded.message.opcode !== "announce") return;
+    const vnet = this.parts.vnets.get(vnetIdFromBytes(decoded.message.vnet))?.running;
+    if (vnet === undefined) return;
+    this.parts.asks.onAnnounce(vnet, underlay, decoded.message, { source, onGroup: false });
   }
 
   /** A record of the ring `events`. */
@@ -201,16 +213,18 @@ export class VarpService {
     // BPF counted what is for no vnet; this one is being made or taken away.
     if (vnet === undefined) return this.refused({ handle: 0 }, "vnet_down", message);
     const source = addressToText(event.source);
-    const onGroup = isToGroup(event);
+    const from = { source, onGroup: isToGroup(event) };
+    const isDirect = event.way === vnetdVarpWay.WAY_DIRECT;
+    if (isDirect && this.parts.asks.onAnnounce(vnet, underlay, message, from)) return;
     if (vnet.secure !== undefined && event.way !== vnetdVarpWay.WAY_SECURE) {
       const bytes = Buffer.from(event.message.subarray(0, event.len));
-      return this.parts.security.onClear(vnet, underlay, { message, bytes, source, onGroup });
+      return this.parts.security.onClear(vnet, underlay, { message, bytes, ...from });
     }
     const { security } = this.parts;
     if (vnet.secure !== undefined && security.onKeyMessage(vnet, underlay, { message, source }))
       return;
     if (message.opcode === "request") this.onRequest(vnet, underlay, message, source);
-    else this.onAnnounce(vnet, underlay, message, { source, onGroup });
+    else this.onAnnounce(vnet, underlay, message, from);
   }
 
   /** Answered from the address announced, to the protocol's port, wherever it was asked from. */

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The UDP socket of one underlay device: VARP messages leave by it, from the device's address and
- * the protocol's port, TTL 1 to the group. There is one for each place of the underlay. Messages come in through BPF, not here; what the
- * socket receives nevertheless is read and dropped.
+ * the protocol's port, TTL 1 to the group. There is one for each place of the underlay. Messages come in through BPF, not here; but
+ * for questions of `vnetd doctor` that are in fragments, what the socket receives nevertheless is read and dropped.
  */
 import dgram from "node:dgram";
 import { familyOfText } from "../base/address.js";
 import { errnoName } from "../host/errno.js";
 import type { Log } from "../log.js";
+import { nowMs } from "./context.js";
 import type { Native } from "../native/contract.js";
 
 export interface VarpSocketOptions {
@@ -28,6 +29,8 @@ export interface VarpSocketParts {
   log: Pick<Log, "warn">;
   /** a message was lost because too many wait */
   overflowed: (bytes: number) => void;
+  /** what came by the kernel's stack, not through BPF: messages in fragments */
+  received?: (message: Buffer, source: string) => void;
 }
 
 export class VarpSocket {
@@ -35,6 +38,8 @@ export class VarpSocket {
   private closed = false;
   private readonly waiting: (() => void)[] = [];
   private ready = false;
+  /** the last message that the kernel refused to send: errno's name, and when */
+  refused: { errno: string; address: string; atMs: number } | undefined;
 
   constructor(
     private readonly parts: VarpSocketParts,
@@ -51,6 +56,10 @@ export class VarpSocket {
     const fd = native.udpSocket({ device, address, port, multicastTtl: 1 });
     this.socket.on("error", (error) => {
       log.warn(`${device}: VARP socket: ${error.message}`);
+    });
+    this.socket.on("message", (message, { address: source }) => {
+      // a link-local address has its device behind it
+      parts.received?.(message, source.replace(/%.*$/u, ""));
     });
     this.socket.bind({ fd, exclusive: true }, () => {
       this.ready = true;
@@ -80,6 +89,7 @@ export class VarpSocket {
       return this.parts.overflowed(message.length);
     this.socket.send(message, port, address, (error) => {
       if (error === null) return;
+      this.refused = { errno: errnoName(error), address, atMs: nowMs() };
       this.parts.log.warn(
         `${this.options.device}: VARP to ${address}: ${errnoName(error)}`,
         "send",

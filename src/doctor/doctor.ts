@@ -10,6 +10,7 @@ import { isUsable, problemOf } from "../controller/underlays.js";
 import { runChecks, Skipped, type Check, type Found } from "./check.js";
 import { bpffsCheck, espCheck } from "./host.js";
 import { kernelChecks } from "./kernel.js";
+import { Reach } from "./reach.js";
 import { troubleChecks } from "./troubles.js";
 import { underlayChecks, type PlaceView } from "./underlay.js";
 
@@ -38,6 +39,7 @@ export class Doctor {
       espCheck(host),
       ...underlayChecks({ root, native, maps, hooks, places, daemonRuns: true }),
       ...troubleChecks(controller),
+      ...new Reach(controller).checks(),
       { name: "versions", run: () => this.versions() },
       { name: "hosts", run: () => this.hosts() },
     ];

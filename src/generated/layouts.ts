@@ -411,8 +411,22 @@ export const vnetdTlvType = {
   TLV_PEERS: 32,
   TLV_KEYS: 48,
   TLV_AUTH: 49,
+  TLV_ASK: 64,
 } as const;
 export type VnetdTlvType = (typeof vnetdTlvType)[keyof typeof vnetdTlvType];
+
+/** enum vnetd_ask_kind; VNETD_ left out of the names */
+export const vnetdAskKind = {
+  ASK_QUESTION: 1,
+  ASK_ANSWER: 2,
+} as const;
+export type VnetdAskKind = (typeof vnetdAskKind)[keyof typeof vnetdAskKind];
+
+/** enum vnetd_ask_flags; VNETD_ left out of the names */
+export const vnetdAskFlags = {
+  ASK_BY_GROUP: 1,
+} as const;
+export type VnetdAskFlags = (typeof vnetdAskFlags)[keyof typeof vnetdAskFlags];
 
 /** enum vnetd_probe_wire; VNETD_ left out of the names */
 export const vnetdProbeWire = {
@@ -2528,6 +2542,48 @@ export function decodeVnetdTlvHdr(buf: Buffer, offset = 0): VnetdTlvHdr {
   return {
     type: buf.readUInt16BE(offset),
     len: buf.readUInt16BE(offset + 2),
+  };
+}
+
+/** struct vnetd_ask */
+export interface VnetdAsk {
+  kind: number;
+  flags: number;
+  token: Uint8Array;
+  clock: bigint;
+}
+
+export const VnetdAsk = {
+  size: 20,
+  fields: {
+    kind: { offset: 0, size: 1, type: "u8" },
+    flags: { offset: 1, size: 1, type: "u8" },
+    reserved: { offset: 2, size: 2, type: "u16", endian: "be" },
+    token: { offset: 4, size: 8, type: "u8", count: 8 },
+    clock: { offset: 12, size: 8, type: "u64", endian: "be" },
+  },
+} as const;
+
+export function writeVnetdAsk(out: Buffer, value: VnetdAsk, offset = 0): void {
+  out.writeUInt8(value.kind, offset);
+  out.writeUInt8(value.flags, offset + 1);
+  putBytes(out, value.token, offset + 4, 8, "token");
+  out.writeBigUInt64BE(value.clock, offset + 12);
+}
+
+export function encodeVnetdAsk(value: VnetdAsk): Buffer {
+  const out = Buffer.alloc(20);
+  writeVnetdAsk(out, value);
+  return out;
+}
+
+export function decodeVnetdAsk(buf: Buffer, offset = 0): VnetdAsk {
+  atLeast(buf, offset, 20, "vnetd_ask");
+  return {
+    kind: buf.readUInt8(offset),
+    flags: buf.readUInt8(offset + 1),
+    token: Buffer.from(buf.subarray(offset + 4, offset + 12)),
+    clock: buf.readBigUInt64BE(offset + 12),
   };
 }
 

@@ -353,6 +353,8 @@ export interface UdpSocketOptions {
   address: string;
   port: number;
   multicastTtl: number;
+  /** nothing is sent in fragments, whatever is known of the path: what routers say comes as EMSGSIZE */
+  dontFragment?: boolean;
 }
 
 export interface Native {

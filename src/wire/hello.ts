@@ -13,6 +13,7 @@
  */
 import { addressToText, parseAddress } from "../base/address.js";
 import {
+  VnetdAsk,
   VnetdExtHdr,
   decodeVnetdExtHdr,
   decodeVnetdTlvHdr,
@@ -111,6 +112,7 @@ const lengths = new Map<number, [number, number]>([
   [vnetdTlvType.TLV_PEERS, [2, 2 + maxHelloPeers * addressBytes]],
   [vnetdTlvType.TLV_KEYS, keyMessageBytes],
   [vnetdTlvType.TLV_AUTH, [authMacAt + helloMacBytes, authMacAt + helloMacBytes]],
+  [vnetdTlvType.TLV_ASK, [VnetdAsk.size, VnetdAsk.size]],
 ]);
 
 export function encodeHello(hello: Hello): Buffer {
@@ -134,7 +136,7 @@ export function encodeHello(hello: Hello): Buffer {
 
 /** The extension around a message about keys, which goes to one host and is no hello. */
 export function encodeKeyMessage(message: Buffer): Buffer {
-  return extensionOf(tlv(vnetdTlvType.TLV_KEYS, message));
+  return encodeOne(vnetdTlvType.TLV_KEYS, message);
 }
 
 /** Longer by `tlvs`, which go behind its last one. */
@@ -192,9 +194,19 @@ export function varpKindOf(opcode: VarpOpcode, trailing: Uint8Array): VarpKind {
 
 /** The message about keys that the extension carries; undefined: it carries none, or is malformed. */
 export function keyMessageOf(trailing: Buffer): Buffer | undefined {
+  return tlvOf(trailing, vnetdTlvType.TLV_KEYS);
+}
+
+/** The value of the first TLV of a type; undefined: there is none, or the extension is malformed. */
+export function tlvOf(trailing: Buffer, wanted: number): Buffer | undefined {
   const read = readExtension(trailing);
   if (typeof read === "string") return undefined;
-  return read.find(({ type }) => type === vnetdTlvType.TLV_KEYS)?.value;
+  return read.find(({ type }) => type === wanted)?.value;
+}
+
+/** An extension of one TLV. */
+export function encodeOne(type: number, value: Buffer): Buffer {
+  return extensionOf(tlv(type, value));
 }
 
 function readExtension(trailing: Buffer): Tlv[] | HelloReason {

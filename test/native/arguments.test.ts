@@ -203,6 +203,10 @@ describe("texts", () => {
     ["featuresSet", ["lo", { "rx-gro": "on" }]],
     ["addressAdd", [1, "10.0.0.1", 8]],
     ["objectLoad", ["/x", { pinDir: "/x", rodata: { a: [1] } }]],
+    [
+      "udpSocket",
+      [{ device: "lo", address: "127.0.0.1", port: 1, multicastTtl: 1, dontFragment: 1 }],
+    ],
     ["netlinkMonitor", [{}]],
   ])("%s of a wrong type (%#)", (name, parameters) => {
     expect(() => call(name, ...parameters)).toThrow(TypeError);

@@ -279,6 +279,34 @@ describe("udpSocket", () => {
     expect(ns.eventsOf(self.handle)).toEqual([]);
   });
 
+  test("what must not be fragmented is refused or carries DF", async () => {
+    const loaded = await peer.run.objectLoad(probe, { pinDir });
+    const device = await peer.run.linkGet("a-peer");
+    await peer.run.clsactAttach(
+      loaded.programs["probe_record"] ?? -1,
+      device?.ifindex ?? 0,
+      "ingress",
+      1,
+      1,
+    );
+    const ring = await peer.run.ring(loaded.maps["events"] ?? -1);
+    const options = { device: "a-near", address: "10.9.0.1", port: 20_000, multicastTtl: 1 };
+    const fd = await ns.run.udpSocket({ ...options, dontFragment: true });
+    const { handle } = await ns.run.listen(fd);
+    await ns.run.send(handle, "whole", 1798, "10.9.0.2");
+    const frame = await eventually(
+      () =>
+        peer
+          .eventsOf<Uint8Array>(ring)
+          .map((record) => Buffer.from(record).subarray(8))
+          .find((data) => data.readUInt16BE(12) === 0x0800 && data[23] === 17),
+      "the datagram on the wire",
+    );
+    expect(frame.readUInt16BE(20) & 0x4000).toBe(0x4000);
+    const tooLarge = await rejectionOf(ns.run.send(handle, "x".repeat(9000), 1798, "10.9.0.2"));
+    expect(tooLarge.code).toBe("EMSGSIZE");
+  });
+
   test("two may share an address and port; a foreign address or device is refused", async () => {
     await socket(ns, "a-near", "10.9.0.1");
     await socket(ns, "a-near", "10.9.0.1");

@@ -57,20 +57,36 @@ async function mend(host: Host, finding: Finding, command = finding.fix): Promis
   );
 }
 
+async function isWell(host: Host): Promise<void> {
+  let last: Report | undefined;
+  await eventually(
+    async () => {
+      last = await examine(host);
+      return wrong(last).length === 0;
+    },
+    { timeoutMs: 60_000, what: "nothing to be wrong" },
+  ).catch((error: unknown) => {
+    throw new Error(`${String(error)}: ${JSON.stringify(last, null, 1)}`);
+  });
+}
+
 let lab: Lab;
 let a: Host;
 let b: Host;
 
 beforeAll(async () => {
   lab = await Lab.create();
-  [a, b] = (await attachedHosts(lab, ["a", "b"], { config: quickHello })) as [Host, Host];
+  [a, b] = (await attachedHosts(lab, ["a", "b"], {
+    config: quickHello,
+    readyTimeoutMs: 120_000,
+  })) as [Host, Host];
   await eventually(async () => (await a.vnetdJson<unknown[]>(["hosts"])).length === 1, {
     what: "a to hear b",
   });
-}, 120_000);
+}, 300_000);
 afterAll(() => lab.close());
 
-describe("vnetd doctor", () => {
+describe("vnetd doctor", { timeout: 180_000 }, () => {
   it("finds nothing wrong where nothing is", async () => {
     for (const host of [a, b]) {
       const report = await examine(host);
@@ -122,7 +138,91 @@ describe("vnetd doctor", () => {
   });
 });
 
-describe("vnetd doctor without a daemon", () => {
+describe("vnetd doctor, on the way to other hosts", { timeout: 180_000 }, () => {
+  const port = (host: Host): string => lab.switchPort(host);
+  beforeAll(async () => {
+    await isWell(a);
+  }, 90_000);
+
+  it("asked and answered", async () => {
+    const { checks } = await examine(a);
+    const results = new Map(checks.map(({ check, result }) => [check, result]));
+    for (const check of ["reach", "multicast", "path-mtu", "fragments", "clocks", "sending"])
+      expect(`${check} ${results.get(check) ?? "?"}`).toBe(`${check} ok`);
+  });
+
+  it("finds a host that does not answer, and there that the kernel refuses to", async () => {
+    // what a firewall does to OUTPUT
+    await b.exec("ip xfrm policy add src 10.66.1.2 dst 10.66.1.1 dir out action block");
+    await found(a, "reach", /^\S+ \(10\.66\.1\.2\) is known, and does not answer/);
+    const finding = await found(b, "sending", /refuses to send .* 10\.66\.1\.1/);
+    expect(finding.seen).toMatch(/EPERM/);
+    await b.exec("ip xfrm policy delete src 10.66.1.2 dst 10.66.1.1 dir out");
+    await isWell(a);
+  });
+
+  it("finds that the group reaches the other host no more, and from which side", async () => {
+    const flood = (host: Host, on: boolean): Promise<unknown> =>
+      lab.execInSwitch(
+        `ip link set ${port(host)} type bridge_slave mcast_flood ${on ? "on" : "off"}`,
+      );
+    await flood(b, false);
+    await found(a, "multicast", /this host sends to the group does not reach .*10\.66\.1\.2/);
+    await found(
+      b,
+      "multicast",
+      /what .*10\.66\.1\.1\) sends to the group does not reach this host/,
+    );
+    await flood(b, true);
+    await isWell(a);
+  });
+
+  it("finds a path that drops what is large without a word, and what it carries", async () => {
+    await lab.execInSwitch(`ip link set ${port(b)} mtu 1411`);
+    const finding = await found(
+      a,
+      "path-mtu",
+      /of more than 1411 bytes do not reach .*10\.66\.1\.2/,
+    );
+    await mend(a, finding, finding.fix.split(",")[0]);
+    await a.exec("ip link set eth0 mtu 1500");
+    await lab.execInSwitch(`ip link set ${port(b)} mtu 1500`);
+  });
+
+  it("finds that fragments are lost", async () => {
+    await b.sysctl("net.ipv4.ipfrag_low_thresh", 0);
+    await b.sysctl("net.ipv4.ipfrag_high_thresh", 1);
+    const finding = await found(a, "fragments", /in fragments do not reach .*10\.66\.1\.2/);
+    expect(finding.level).toBe("warning");
+    await b.sysctl("net.ipv4.ipfrag_high_thresh", 4 << 20);
+    await b.sysctl("net.ipv4.ipfrag_low_thresh", 3 << 20);
+    await isWell(a);
+  });
+
+  it("finds a clock that is wrong", async () => {
+    await b.killDaemon();
+    const wrongClock = lab.file(
+      "clock.mjs",
+      "const now = Date.now; Date.now = () => now() - 90_000;\n",
+    );
+    await b.startDaemon({
+      args: ["--metrics-listen", "off"],
+      config: quickHello,
+      env: { NODE_OPTIONS: `--import=${wrongClock}` },
+    });
+    const finding = await found(
+      a,
+      "clocks",
+      /clock of .*10\.66\.1\.2\) is (89|90|91) s behind this host's/,
+    );
+    expect(finding.fix).toMatch(/timedatectl/);
+    await b.killDaemon();
+    await b.startDaemon({ args: ["--metrics-listen", "off"], config: quickHello });
+    await isWell(a);
+  });
+});
+
+describe("vnetd doctor without a daemon", { timeout: 180_000 }, () => {
   beforeAll(async () => {
     await a.killDaemon();
   });
@@ -150,10 +250,7 @@ describe("vnetd doctor without a daemon", () => {
     const finding = await found(a, "hooks", /eth0: nothing is received/);
     expect(finding.fix).toBe("systemctl start vnetd");
     await a.startDaemon({ args: ["--metrics-listen", "off"], config: quickHello });
-    await eventually(async () => wrong(await examine(a)).length === 0, {
-      timeoutMs: 60_000,
-      what: "nothing to be wrong",
-    });
+    await isWell(a);
   });
 
   it("finds a directory that is no bpffs", async () => {
