@@ -38,7 +38,8 @@ Options readOptions(const Napi::CallbackInfo& info) {
       toIpAddress(options.Get("address"), "options.address"),
       static_cast<uint16_t>(toUint32(options.Get("port"), "options.port", 0, 65535)),
       static_cast<int>(toUint32(options.Get("multicastTtl"), "options.multicastTtl", 0, 255)),
-      options.Has("dontFragment") && toBoolean(options.Get("dontFragment"), "options.dontFragment")};
+      options.Has("dontFragment") &&
+          toBoolean(options.Get("dontFragment"), "options.dontFragment")};
 }
 
 class SocketSetup {
