@@ -11,7 +11,7 @@ import type { VnetKey } from "../../src/base/vnet-key.js";
 import { keyTimesOf } from "../../src/controller/key-times.js";
 import { Rotations } from "../../src/controller/security/rotations.js";
 import { SecureVnet } from "../../src/controller/security/secure-vnet.js";
-import { News } from "../../src/controller/news.js";
+import { News, type NewsItem } from "../../src/controller/news.js";
 import { secureSample } from "../../src/controller/metrics-view.js";
 import type { SecureSample } from "../../src/metrics/snapshot.js";
 import { SaWatch } from "../../src/controller/security/sa-watch.js";
@@ -46,6 +46,7 @@ class Host {
   readonly rotations: Rotations;
   readonly sent: Sent[] = [];
   readonly watch: SaWatch;
+  readonly news = new News();
   /** of the kernel: SPI -> key; address of the peer -> what is sent by; all SAs by direction and SPI */
   readonly receiving = new Map<number, string>();
   readonly sending = new Map<string, { spi: number; key: string }>();
@@ -68,7 +69,7 @@ class Host {
         spis: () => this.receiving,
         spi: () => undefined,
       },
-      news: new News(),
+      news: this.news,
       control: {
         keys: ({ addr }: { addr: Uint8Array }) => ({ reason: "ok", nexthop: addr.at(-1), gen: 1 }),
       },
@@ -342,6 +343,25 @@ describe("a vnet of several hosts changes its secret", () => {
       { numRuns: 8 },
     );
   });
+});
+
+it("who watches is told of new keys, as long as it watches", () => {
+  const lan = new Lan(hostsWith(2, [oldKey]));
+  const [a] = lan.hosts as [Host, Host];
+  const told: NewsItem[] = [];
+  const end = a.news.listen((item) => told.push(item));
+  lan.run(5000);
+  expect(told[0]).toMatchObject({ kind: "keys", handle: 1 });
+  expect(told[0]!.text).toMatch(/^new keys with .*\(10\.0\.0\.2\)$/u);
+  const before = told.length;
+  a.secure.rekey(lan.nowMs);
+  lan.run(5000);
+  expect(told.length).toBeGreaterThan(before);
+  end();
+  const after = told.length;
+  a.secure.rekey(lan.nowMs);
+  lan.run(5000);
+  expect(told).toHaveLength(after);
 });
 
 describe("new keys that both sides ask for at once", () => {
