@@ -369,6 +369,39 @@ for _ in range(7): s.sendto(b"x", ("10.66.1.1", 1798))`;
   );
 
   it(
+    "answers every question of the dashboard",
+    async () => {
+      const text = readFileSync(join(repository, "monitoring/grafana-dashboard.json"), "utf8");
+      const { panels } = JSON.parse(text) as { panels: { targets?: { expr: string }[] }[] };
+      const exprs = panels
+        .flatMap(({ targets = [] }) => targets.map(({ expr }) => expr))
+        .map((expr) =>
+          expr.replaceAll("$__rate_interval", "1m").replace(/\$(instance|vnet)/g, ".*"),
+        );
+      expect(exprs.length).toBeGreaterThan(30);
+      const script = `const exprs = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const ask = async (expr) => {
+  const url = "http://127.0.0.1:9090/api/v1/query?query=" + encodeURIComponent(expr);
+  const { status, error, data } = await (await fetch(url)).json();
+  return { expr, status, error, rows: data?.result.length ?? 0 };
+};
+Promise.all(exprs.map(ask)).then((answers) => console.log(JSON.stringify(answers)));`;
+      const input = JSON.stringify(exprs);
+      const answersNow = async (): Promise<true> => {
+        const { stdout } = await a.exec([process.execPath, "-e", script], { input });
+        const answers = JSON.parse(stdout) as { expr: string; error?: string; rows: number }[];
+        expect(answers.filter(({ error }) => error !== undefined)).toEqual([]);
+        // peers and secure vnets are not here
+        const empty = answers.filter(({ rows }) => rows === 0).map(({ expr }) => expr);
+        for (const expr of empty) expect(expr).toMatch(/_peer_|_secur|key|esp_|_xfrm_/);
+        return true;
+      };
+      await eventually(answersNow, { ...patience, what: "answers to all questions" });
+    },
+    longMs,
+  );
+
+  it(
     "without the token, or in clear, gets nothing of b",
     async () => {
       const probe = (scheme: string, header: string): Promise<{ stdout: string }> =>
