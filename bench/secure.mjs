@@ -245,7 +245,7 @@ function text(lab, series, o) {
     ([suite, { name, vxlanMtu }]) => `${name} ${vxlanMtu} and ${lab.mtuOf(suite)}`,
   );
   const emulation = o.instructions
-    ? "QEMU, in which each instruction takes 8 ns"
+    ? "QEMU, in which each instruction takes 4 ns"
     : "QEMU, which emulates every instruction, the ciphers' too";
   const machine = emulated ? `${emulation}; ` : "";
   return [
