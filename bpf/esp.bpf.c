@@ -8,7 +8,8 @@
  * who sent it: the host, the device, the vnet, the level. What is inside must agree; a member of one vnet
  * can say nothing about another. What came may be a frame or VARP, and nothing else.
  *
- * ESP's packets come one by one, so frames go through the vnetif's GRO.
+ * ESP's packets come one by one, so TCP goes through the vnetif's GRO. What is not merged there (UDP, unless a socket
+ * asks for it) takes the short way.
  */
 #include "lib/flood.h"
 #include "lib/receive.h"
@@ -138,6 +139,28 @@ static __always_inline __u32 learn(struct __sk_buff *skb, const struct received 
 	return VNETD_OK;
 }
 
+/*
+ * Whether it may pay to merge the frame with others of its flow. By protocols alone, so that two frames of one flow
+ * never take two ways. What is neither IPv4 nor IPv6 is rare, or has a tag in front of what it is.
+ */
+static __always_inline bool may_merge(struct __sk_buff *skb, const __u8 *eth)
+{
+	__be16 type;
+	__u8 protocol;
+
+	__builtin_memcpy(&type, eth + 2 * ETH_ALEN, sizeof(type));
+	if (type == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, protocol), &protocol,
+				       sizeof(protocol)))
+			return true;
+	} else if (type != bpf_htons(ETH_P_IPV6) ||
+		   bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, nexthdr), &protocol,
+				      sizeof(protocol))) {
+		return true;
+	}
+	return protocol != IPPROTO_UDP && protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6;
+}
+
 static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct received *r,
 					   struct verdict *v, __u32 nexthop, int *action)
 {
@@ -162,7 +185,7 @@ static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct receive
 	reason = inner_take_out(skb, r, &in, v);
 	if (reason)
 		return reason;
-	*action = deliver(skb, r, true);
+	*action = deliver(skb, r, may_merge(skb, in.start.eth));
 	return VNETD_OK;
 }
 

@@ -9,7 +9,16 @@ import type { LinkInfo, Native } from "../native/contract.js";
 import { errnoName, kernel } from "./errno.js";
 import { ifIdOf, prefix6Of } from "./esp-form.js";
 import { espAlias, espNameOf } from "./names.js";
-import { mustGet, peerMtuBytes, quiet } from "./vnetif.js";
+import { mustGet, peerMtuBytes, quiet, setFeatures } from "./vnetif.js";
+
+/**
+ * What arrives is VUDP, of which GRO merges nothing: looking for what to merge it with would cost each packet. Tunnelled
+ * super-frames are segmented on their way in; into packets in one piece, ESP encrypts those in place.
+ */
+const features = {
+  "rx-gro": false,
+  "tx-scatter-gather": false,
+};
 
 /**
  * To be called when the underlay's MTU has changed as well: IPv6 keeps the largest packet of each
@@ -30,6 +39,7 @@ export function ensureEspDevice(native: Native, underlay: LinkInfo): LinkInfo {
   if (existing === undefined) create(native, underlay);
   return kernel(`setting up ${name}`, () => {
     quiet(native, mustGet(native, name), espAlias);
+    setFeatures(native, name, features);
     if (hasIpv6()) routeIpv6(native, mustGet(native, name), underlay);
     return mustGet(native, name);
   });
