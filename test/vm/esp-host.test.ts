@@ -216,14 +216,18 @@ describe("the interface beside an underlay device", () => {
     expect(esp).toMatchObject(wanted);
     const prefix = `100::${underlay.ifindex.toString(16)}:0:0/96`;
     const routes = () => ns.exec("ip", "-6", "route", "show", "dev", name);
+    const features = { "rx-gro": false, "tx-scatter-gather": false };
     expect(routes()).toContain(prefix);
+    expect(await ns.run.featuresGet(name)).toMatchObject(features);
     expect(ns.exec("ip", "-6", "addr", "show", "dev", name)).toBe("");
     expect(await ns.run.esp("ensureDevice", underlay)).toEqual(esp);
 
     ns.exec("ip", "-6", "route", "del", prefix, "dev", name);
     ns.exec("ip", "link", "set", name, "mtu", "1400", "down");
+    await ns.run.featuresSet(name, { "rx-gro": true, "tx-scatter-gather": true });
     expect(await ns.run.esp("ensureDevice", underlay)).toEqual(esp);
     expect(routes()).toContain(prefix);
+    expect(await ns.run.featuresGet(name)).toMatchObject(features);
     expect(ns.exec("ip", "-6", "addr", "show", "dev", name)).toBe("");
 
     // ours by its mark, but tied to nothing of ours
