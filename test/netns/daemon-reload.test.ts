@@ -290,16 +290,22 @@ describe("what the maps keep", () => {
   });
 });
 
+/** prints what an address answers; fails where nobody does, or with an error */
+const fetching =
+  "fetch(process.argv[1], { signal: AbortSignal.timeout(20_000) })" +
+  ".then(async (r) => (r.ok ? console.log(await r.text()) : process.exit(1)))" +
+  ".catch(() => process.exit(1))";
+
 describe("metricsListen", () => {
   it("moves, and stays where it was when the new address cannot be had", async () => {
     const c = await lab.host("c", { underlay: "10.66.1.3/24" });
     await c.startDaemon({ config: "metricsListen: 127.0.0.1:11798\n" });
     const path = (await statusOf(c)).configuration.file;
     const answers = async (at: string): Promise<boolean> =>
-      (await c.tryExec(["curl", "-sf", "-m", "5", `http://${at}/healthz`])).code === 0;
+      (await c.tryExec([process.execPath, "-e", fetching, `http://${at}/healthz`])).code === 0;
     expect(await answers("127.0.0.1:11798")).toBe(true);
     const page = async (at: string): Promise<string> =>
-      (await c.exec(["curl", "-sf", "-m", "5", `http://${at}/metrics`])).stdout;
+      (await c.exec([process.execPath, "-e", fetching, `http://${at}/metrics`])).stdout;
     writeFileSync(path, "metricsListen: 127.0.0.1:11799\n");
     await c.vnetd(["reload"]);
     expect([await answers("127.0.0.1:11798"), await answers("127.0.0.1:11799")]).toEqual([
