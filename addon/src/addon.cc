@@ -73,8 +73,10 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<tcxAttach>(exports, "tcxAttach");
   publish<tcxInfo>(exports, "tcxInfo");
   publish<tcxUpdate>(exports, "tcxUpdate");
+  publish<tcxPrograms>(exports, "tcxPrograms");
   publish<clsactAttach>(exports, "clsactAttach");
   publish<clsactQuery>(exports, "clsactQuery");
+  publish<clsactFilters>(exports, "clsactFilters");
   publish<clsactDetach>(exports, "clsactDetach");
   publish<programId>(exports, "programId");
   publish<linkList>(exports, "linkList");

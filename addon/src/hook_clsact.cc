@@ -108,6 +108,38 @@ Napi::Value clsactQuery(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), queryFilter(readFilter(info, 0)));
 }
 
+/** All filters of the hook, of whatever kind and whosever. */
+Napi::Value clsactFilters(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const uint32_t ifindex = toIfindex(info[0], "ifindex");
+  const bool ingress = toIngress(info[1], "direction");
+  NetlinkRequest request(RTM_GETTFILTER, 0);
+  auto* header = request.header<tcmsg>();
+  header->tcm_family = AF_UNSPEC;
+  header->tcm_ifindex = static_cast<int>(ifindex);
+  header->tcm_parent = TC_H_MAKE(TC_H_CLSACT, ingress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+  Napi::Array result = Napi::Array::New(env);
+  const auto add = [&](const nlmsghdr* message) {
+    const auto* found = payloadOf<tcmsg>(message);
+    if (found == nullptr || message->nlmsg_type != RTM_NEWTFILTER || found->tcm_handle == 0) return;
+    Napi::Object filter = Napi::Object::New(env);
+    filter.Set("priority", Napi::Number::New(env, TC_H_MAJ(found->tcm_info) >> 16));
+    filter.Set("handle", Napi::Number::New(env, found->tcm_handle));
+    forEachAttribute(message, sizeof(tcmsg), [&](uint16_t type, const nlattr* attribute) {
+      if (type == TCA_KIND) filter.Set("kind", Napi::String::New(env, attributeText(attribute)));
+    });
+    result.Set(result.Length(), filter);
+  };
+  try {
+    NetlinkSession().dump(
+        request, [&] { result = Napi::Array::New(env); }, add);
+  } catch (const SystemFailure& failure) {
+    // there is no such qdisc
+    if (failure.errnum != EINVAL && failure.errnum != ENOENT) throw;
+  }
+  return result;
+}
+
 Napi::Value clsactDetach(const Napi::CallbackInfo& info) {
   const Filter filter = readFilter(info, 0);
   if (queryFilter(filter) == 0) failSystem(ENOENT, filter.subject());

@@ -9,6 +9,10 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "bpf_fd.h"
 #include "failure.h"
@@ -21,6 +25,8 @@ namespace {
 constexpr int kAttachTcxIngress = 46;
 constexpr int kAttachTcxEgress = 47;
 constexpr uint32_t kLinkTypeTcx = 11;
+/** as many as the kernel lets hang at one hook */
+constexpr uint32_t kMaxPrograms = 64;
 
 /** The beginning of struct bpf_link_info as a kernel with TCX fills it, and room for the rest. */
 struct TcxLinkInfo {
@@ -88,6 +94,36 @@ Napi::Value tcxUpdate(const Napi::CallbackInfo& info) {
   const int error = bpf_link_update(link.get(), programFd, nullptr);
   if (error != 0) failSystem(error, pinPath);
   return info.Env().Undefined();
+}
+
+/** [] where the kernel has no TCX */
+Napi::Value tcxPrograms(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const uint32_t ifindex = toIfindex(info[0], "ifindex");
+  const bool ingress = toIngress(info[1], "direction");
+  uint32_t ids[kMaxPrograms] = {};
+  // the beginning of union bpf_attr for BPF_PROG_QUERY
+  struct {
+    uint32_t target;
+    uint32_t type;
+    uint32_t queryFlags;
+    uint32_t attachFlags;
+    uint64_t ids;
+    uint32_t count;
+    uint8_t rest[36];
+  } query = {};
+  query.target = ifindex;
+  query.type = ingress ? kAttachTcxIngress : kAttachTcxEgress;
+  query.ids = reinterpret_cast<uintptr_t>(ids);
+  query.count = kMaxPrograms;
+  if (syscall(SYS_bpf, BPF_PROG_QUERY, &query, sizeof query) != 0 && errno != ENOSPC) {
+    if (errno == EINVAL || errno == ENOENT) return Napi::Array::New(env);
+    failSystem(errno, "ifindex " + std::to_string(ifindex));
+  }
+  const uint32_t count = std::min(query.count, kMaxPrograms);
+  Napi::Array result = Napi::Array::New(env, count);
+  for (uint32_t at = 0; at < count; at++) result.Set(at, Napi::Number::New(env, ids[at]));
+  return result;
 }
 
 Napi::Value programId(const Napi::CallbackInfo& info) {

@@ -30,10 +30,12 @@ Napi::Value ringConsume(const Napi::CallbackInfo& info);
 Napi::Value tcxAttach(const Napi::CallbackInfo& info);
 Napi::Value tcxInfo(const Napi::CallbackInfo& info);
 Napi::Value tcxUpdate(const Napi::CallbackInfo& info);
+Napi::Value tcxPrograms(const Napi::CallbackInfo& info);
 Napi::Value programId(const Napi::CallbackInfo& info);
 // hook_clsact.cc
 Napi::Value clsactAttach(const Napi::CallbackInfo& info);
 Napi::Value clsactQuery(const Napi::CallbackInfo& info);
+Napi::Value clsactFilters(const Napi::CallbackInfo& info);
 Napi::Value clsactDetach(const Napi::CallbackInfo& info);
 // link.cc
 Napi::Value linkList(const Napi::CallbackInfo& info);

@@ -89,6 +89,21 @@ export class Hooks {
     return this.native.tcxInfo(this.pinPath(hook)).ifindex === hook.ifindex;
   }
 
+  /** Programs and filters of others at the hook, for people. */
+  others(hook: Hook): string[] {
+    const own = this.mayBeTcx(hook) && existsSync(this.pinPath(hook));
+    const ownId = own ? this.native.tcxInfo(this.pinPath(hook)).programId : 0;
+    const { ifindex, direction } = hook;
+    const programs = this.native.tcxPrograms(ifindex, direction).filter((id) => id !== ownId);
+    const filters = this.native
+      .clsactFilters(ifindex, direction)
+      .filter(({ priority, handle }) => priority !== filterPriority || handle !== filterHandle);
+    return [
+      ...programs.map((id) => `TCX program ${String(id)}`),
+      ...filters.map(({ kind, priority }) => `${kind} filter with priority ${String(priority)}`),
+    ];
+  }
+
   pinPath({ ifindex, direction }: Hook): string {
     return path.join(this.linkDir, `link-${String(ifindex)}-${direction}`);
   }

@@ -41,6 +41,7 @@ export function underlayChecks(facts: UnderlayFacts): Check[] {
     { name: "underlay", run: () => devicesFound(facts) },
     { name: "group", run: () => joining(facts).flatMap((place) => groupFound(facts, place)) },
     { name: "hooks", run: () => hooksFound(facts) },
+    { name: "other-programs", run: () => othersFound(facts) },
     { name: "routes", run: () => routesFound(facts) },
     { name: "guest-mtu", run: () => guestsFound(facts) },
   ];
@@ -150,6 +151,26 @@ function hooksFound({ places, hooks, daemonRuns }: UnderlayFacts): Found[] {
           : "systemctl start vnetd",
       },
     ];
+  });
+}
+
+/** They may be meant to be there, and take or change what is ours: worth a look where frames are missing. */
+function othersFound({ places, hooks }: UnderlayFacts): Found[] {
+  const devices = new Map(places().map(({ device, state }) => [device, state.ifindex]));
+  return [...devices].flatMap(([device, ifindex]) => {
+    if (ifindex === 0) return [];
+    return (["ingress", "egress"] as const).flatMap((direction): Found[] => {
+      const others = hooks.others({ ifindex, direction });
+      if (others.length === 0) return [];
+      return [
+        {
+          level: "note",
+          what: `${device}: programs of others are hooked where vnets' packets ${direction === "ingress" ? "arrive" : "leave"}, and may take or change them`,
+          seen: others.slice(0, maxNamed).join(", "),
+          fix: `bpftool net show dev ${device}; tc filter show dev ${device} ${direction}`,
+        },
+      ];
+    });
   });
 }
 

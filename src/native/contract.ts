@@ -87,6 +87,13 @@ export interface TcxLinkInfo {
   ifindex: number;
 }
 
+export interface FilterInfo {
+  priority: number;
+  handle: number;
+  /** "bpf", "flower", … */
+  kind: string;
+}
+
 export interface LinkInfo {
   ifindex: number;
   name: string;
@@ -394,6 +401,10 @@ export interface Native {
   clsactQuery(ifindex: number, direction: Direction, priority: number, handle: number): number;
   clsactDetach(ifindex: number, direction: Direction, priority: number, handle: number): void;
   programId(progFd: number): number;
+  /** ids of all programs at the hook, whosever, in their order; [] before Linux 6.6 */
+  tcxPrograms(ifindex: number, direction: Direction): number[];
+  /** all filters at the hook, whosever; [] where there is no clsact qdisc */
+  clsactFilters(ifindex: number, direction: Direction): FilterInfo[];
 
   // ---- links, addresses, bridges (this process's network namespace)
   linkList(): LinkInfo[];

@@ -121,6 +121,21 @@ describe("vnetd doctor", { timeout: 180_000 }, () => {
     await mend(a, finding, finding.fix.replace("ADDRESS/PREFIX", "10.66.1.1/24"));
   });
 
+  it("notes programs of others on the device", async () => {
+    expect((await examine(a)).findings.filter(({ check }) => check === "other-programs")).toEqual(
+      [],
+    );
+    await a.exec("tc qdisc add dev eth0 clsact");
+    await a.exec("tc filter add dev eth0 ingress prio 7 protocol ip u32 match u32 0 0 flowid 1:1");
+    const finding = await found(a, "other-programs", /^eth0: .* arrive/);
+    expect(finding).toMatchObject({
+      level: "note",
+      seen: expect.stringContaining("u32 filter with priority 7") as string,
+    });
+    await mend(a, finding, "tc filter del dev eth0 ingress prio 7");
+    await a.exec("tc qdisc del dev eth0 clsact");
+  });
+
   it("finds a route that leads astray", async () => {
     await eventually(async () => (await a.vnetdJson<unknown[]>(["hosts"])).length === 1, {
       what: "a to hear b",
