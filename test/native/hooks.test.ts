@@ -109,6 +109,8 @@ describe("TCX", () => {
     expect(info.ifindex).toBe(ifindex);
     expect(info.linkId).toBeGreaterThan(0);
     expect(info.programId).toBe(await ns.run.programId(program("probe_count")));
+    expect(await ns.run.tcxPrograms(ifindex, "ingress")).toEqual([info.programId]);
+    expect(await ns.run.tcxPrograms(ifindex, "egress")).toEqual([]);
     expect(ping()).toBe(true);
     expect(counted()).toBeGreaterThan(0);
   });
@@ -197,6 +199,11 @@ describe("clsact", () => {
     ns.exec("tc", "qdisc", "add", "dev", "a-near", "clsact");
     await ns.run.clsactAttach(drop, ifindex, "ingress", 7, 5);
     await ns.run.clsactAttach(count, ifindex, "ingress", 49, 2);
+    expect(await ns.run.clsactFilters(ifindex, "ingress")).toEqual([
+      { priority: 7, handle: 5, kind: "bpf" },
+      { priority: 49, handle: 2, kind: "bpf" },
+    ]);
+    expect(await ns.run.clsactFilters(ifindex, "egress")).toEqual([]);
     await ns.run.clsactAttach(drop, ifindex, "egress", 50, 2);
     const query = (direction: "ingress" | "egress", priority: number, handle: number) =>
       ns.run.clsactQuery(ifindex, direction, priority, handle);
