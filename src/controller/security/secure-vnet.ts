@@ -26,6 +26,8 @@ import type { Context } from "../context.js";
 import { pathKey, type Leftover } from "./leftovers.js";
 import { SecurePath, type PathEnds } from "./path.js";
 
+/** of both sides' exchanges, which may run at once */
+const messagesKnown = 8;
 /** so long the first address that a host says hello from is tried, before another one is */
 const triedMs = 10_000;
 
@@ -90,8 +92,8 @@ export interface KeyedPath {
   waitingSinceMs: number;
   /** when it said hello last, in clear */
   heardMs: number;
-  /** the key message that was sent last, and how */
-  sent: { message: Buffer; way: "sa" | "clear" } | undefined;
+  /** the key messages that were sent last, and how; newest first */
+  sent: readonly { message: Buffer; way: "sa" | "clear" }[];
 }
 
 interface PlaceKeys extends PlaceOfVnet {
@@ -387,7 +389,7 @@ export class SecureVnet {
       oldUntilMs: undefined,
       waitingSinceMs: nowMs,
       heardMs: nowMs,
-      sent: undefined,
+      sent: [],
     };
     if (leftover !== undefined && leftover.ends.own !== place.own) this.dropLeftover(leftover);
     this.leftovers.delete(pathKey(ends));
@@ -469,8 +471,7 @@ export class SecureVnet {
     const hardSeconds = Math.ceil(this.parts.times.hardMs / 1000);
     switch (action.kind) {
       case "send":
-        each.sent = { message: action.message, way: wayOf(each, action.message) };
-        this.parts.send(each, action.message, each.sent.way);
+        this.sendBy(each, action.message);
         return;
       case "receiveWith":
         path.receiveWith(action.spi, action.keys, hardSeconds, this.keys[0]?.id ?? "");
@@ -510,6 +511,13 @@ export class SecureVnet {
     this.parts.context.news.tell(() => {
       return { kind: "keys", handle, text: `${what} ${name} (${path.ends.peer})` };
     });
+  }
+
+  private sendBy(each: KeyedPath, message: Buffer): void {
+    const way = wayOf(each, message);
+    const others = each.sent.filter((other) => !other.message.equals(message));
+    each.sent = [{ message, way }, ...others].slice(0, messagesKnown);
+    this.parts.send(each, message, way);
   }
 
   /** A host with another id has the address now: it was installed anew. Its keys have taken the old ones' place. */
@@ -575,7 +583,8 @@ export class SecureVnet {
  */
 function wayOf({ path, sent }: KeyedPath, message: Buffer): "sa" | "clear" {
   if (path.spiOut === 0) return "clear";
-  return sent?.message.equals(message) === true && sent.way === "sa" ? "clear" : "sa";
+  const before = sent.find((each) => each.message.equals(message));
+  return before?.way === "sa" ? "clear" : "sa";
 }
 
 function wipe(action: KeyAction): void {
