@@ -250,14 +250,16 @@ export class Security {
     }
   }
 
-  private sendBy({ path }: KeyedPath, message: Buffer): void {
+  /** False: it was not taken. */
+  private sendBy({ path }: KeyedPath, message: Buffer): boolean {
     const { device, peer } = path.ends;
     const family = familyOfText(peer);
     const { nexthop } = path.nexthop;
     const { port } = this.context.config;
     const esp = this.espOf({ ifindex: device });
-    if (esp === 0) return;
-    this.context.control.sendSecure(esp, securePacket({ family, device, nexthop, port }, message));
+    if (esp === 0) return false;
+    const packet = securePacket({ family, device, nexthop, port }, message);
+    return this.context.control.sendSecure(esp, packet);
   }
 
   // ---- what comes in clear
@@ -566,8 +568,8 @@ export class Security {
       encodeKeyMessage(message),
     );
     this.context.counts.sent.add("keys");
-    if (way === "sa") this.sendBy(each, announce);
-    else underlay.socket?.send(announce, ends.peer);
+    if (way === "sa" && this.sendBy(each, announce)) return;
+    underlay.socket?.send(announce, ends.peer);
   }
 
   /** The host is told by the new SA who is there, and asked the same: so each becomes the other's member. */
