@@ -146,9 +146,12 @@ export class KeyExchanges {
     for (const { session } of this.peers.values()) session.timesChanged(nowMs);
   }
 
-  /** New traffic keys with every peer that there are some with, as soon as those that are being made are made. */
-  newKeys(nowMs: number): { peer: string; actions: KeyAction[] }[] {
-    return this.each((peer) => peer.session.renew(nowMs, this.keyFor(peer)));
+  /**
+   * New traffic keys with every peer that there are some with, as soon as those that are being made are made: these
+   * are new enough unless they were made before `madeSinceMs`.
+   */
+  newKeys(nowMs: number, madeSinceMs?: number): { peer: string; actions: KeyAction[] }[] {
+    return this.each((peer) => peer.session.renew(nowMs, this.keyFor(peer), madeSinceMs));
   }
 
   /** With one peer: it has sent, or was sent, so much. */

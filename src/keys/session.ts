@@ -157,8 +157,8 @@ export class Session {
   private answered: Answered[] = [];
   private challenge: Buffer = Buffer.alloc(challengeBytes);
   private rekeyAtMs = Infinity;
-  /** new keys were asked for, of the secret with this id, and have not come yet */
-  private renewalKeyId: string | undefined;
+  /** new keys were asked for, of the secret with this id and made no earlier than this, and have not come yet */
+  private renewal: { keyId: string; madeSinceMs: number } | undefined;
 
   constructor(
     private readonly context: KeyContext,
@@ -197,7 +197,7 @@ export class Session {
   start(nowMs: number, secrets: VnetSecrets): KeyAction[] {
     if (this.hasOtherKey(secrets)) this.dropExchange();
     // what is waited for is what is wanted now, not what was when it was asked for
-    if (this.renewalKeyId !== undefined) this.renewalKeyId = secrets.keyId;
+    if (this.renewal !== undefined) this.renewal.keyId = secrets.keyId;
     if (this.exchange !== undefined || this.answer !== undefined) return [];
     this.exchange = this.newExchange(nowMs, secrets);
     return [{ kind: "send", message: this.exchange.message }];
@@ -205,11 +205,13 @@ export class Session {
 
   /**
    * Keys in place of those that there are, tried until they have come. What an exchange makes that runs already is new
-   * enough, if it is by the same secret.
+   * enough, if it is by the same secret and its keys were not made before `madeSinceMs`.
    */
-  renew(nowMs: number, secrets: VnetSecrets): KeyAction[] {
-    if (this.current() === undefined) return [];
-    this.renewalKeyId = secrets.keyId;
+  renew(nowMs: number, secrets: VnetSecrets, madeSinceMs = -Infinity): KeyAction[] {
+    // first keys that are being agreed on may have been made before as well
+    const isDue = this.current() !== undefined || (this.isBusy && madeSinceMs > -Infinity);
+    if (!isDue) return [];
+    this.renewal = { keyId: secrets.keyId, madeSinceMs };
     this.rekeyAtMs = nowMs + this.context.times.lastRetryMs;
     return this.start(nowMs, secrets);
   }
@@ -508,9 +510,12 @@ export class Session {
     const random = this.context.random(4).readUInt32BE(0) / 0x1_0000_0000;
     this.rekeyAtMs = nowMs + rekeyMs * (1 + jitter * (2 * random - 1));
     // they came of an exchange that ran when others were asked for
-    const isAwaited = this.renewalKeyId !== undefined && this.renewalKeyId !== generation.keyId;
-    if (isAwaited) this.rekeyAtMs = nowMs;
-    else this.renewalKeyId = undefined;
+    const { renewal } = this;
+    const isAnother =
+      renewal !== undefined &&
+      (renewal.keyId !== generation.keyId || generation.madeMs < renewal.madeSinceMs);
+    if (isAnother) this.rekeyAtMs = nowMs;
+    else this.renewal = undefined;
     return actions;
   }
 
@@ -518,10 +523,8 @@ export class Session {
   private drainBefore(generation: Generation, nowMs: number): void {
     const untilMs = nowMs + this.context.times.drainMs;
     // one that is gone already says nothing about those that came after it
-    for (const each of this.generations.slice(
-      0,
-      Math.max(0, this.generations.indexOf(generation)),
-    )) {
+    const earlier = Math.max(0, this.generations.indexOf(generation));
+    for (const each of this.generations.slice(0, earlier)) {
       if (each !== this.exchange?.generation && each !== this.answer?.generation && !each.sending)
         each.removeAtMs = Math.min(each.removeAtMs, untilMs);
     }

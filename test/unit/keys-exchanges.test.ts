@@ -374,6 +374,55 @@ describe("new keys, asked for", () => {
     expect(a.exchanges.sessionOf(b.hostId)?.currentKeys(0)?.keyId).toBe(keys[0]!.id);
   });
 
+  it.each([
+    ["has answered with", "b"],
+    ["waits for the acknowledgement of", "a"],
+  ])("are made after they were asked for, where that matters, though it %s others", (_, begins) => {
+    const count = (madeSinceMs?: number): number => {
+      const [a, b] = pair();
+      a.start(b, 0);
+      settle([a, b], 0);
+      if (begins === "a") a.start(b, 1000);
+      else b.start(a, 1000);
+      // until a has made keys that nobody uses yet
+      let [first, second] = begins === "a" ? [b, a] : [a, b];
+      while (a.receiving.size === 1) {
+        for (const message of second.outbox.splice(0)) first.receive(message, 1000);
+        [first, second] = [second, first];
+      }
+      for (const { actions } of a.exchanges.newKeys(2000, madeSinceMs)) a.take(actions);
+      for (let now = 2000; now < 100_000; now += 1000) {
+        settle([a, b], now);
+        a.tick(now);
+        b.tick(now);
+      }
+      expect(b.receiving.get(a.sending!.spi)).toBe(a.sending!.key);
+      expect(b.sentWith.length).toBe(a.sentWith.length);
+      return a.sentWith.length;
+    };
+    expect([count(), count(2000)]).toEqual([2, 3]);
+  });
+
+  it("are made after they were asked for, the first ones too", () => {
+    const [a, b] = pair();
+    a.start(b, 0);
+    while (a.receiving.size === 0) {
+      for (const message of a.outbox.splice(0)) b.receive(message, 0);
+      for (const message of b.outbox.splice(0)) a.receive(message, 0);
+    }
+    const made = [...a.receiving.values()];
+    a.outbox.length = 0;
+    expect(a.exchanges.newKeys(1000)).toEqual([]);
+    for (const { actions } of a.exchanges.newKeys(1000, 1000)) a.take(actions);
+    for (let now = 1000; now < 100_000; now += 1000) {
+      a.tick(now);
+      b.tick(now);
+      settle([a, b], now);
+    }
+    expect(made).not.toContain(b.sending!.key);
+    expect(a.receiving.get(b.sending!.spi)).toBe(b.sending!.key);
+  });
+
   it("come of the secret that was asked for, though an exchange by another ran", () => {
     const keys = [keyOf("old"), keyOf("new")];
     const [a, b] = [new KeyHost("a", 0x0a, { keys }), new KeyHost("b", 0x0b, { keys })];

@@ -238,13 +238,13 @@ export class SecureVnet {
   /** The configured times are others. anew: there must be keys by them at once */
   timesChanged(nowMs: number, anew: boolean): void {
     for (const { exchanges } of this.places.values()) exchanges.timesChanged(nowMs);
-    if (anew) this.rekey(nowMs);
+    if (anew) this.rekey(nowMs, nowMs);
   }
 
-  /** New keys with all hosts. Says with how many. */
-  rekey(nowMs: number): number {
+  /** New keys with all hosts, made no earlier than `madeSinceMs` if that is given. Says with how many. */
+  rekey(nowMs: number, madeSinceMs?: number): number {
     for (const place of this.places.values()) {
-      for (const { peer, actions } of place.exchanges.newKeys(nowMs))
+      for (const { peer, actions } of place.exchanges.newKeys(nowMs, madeSinceMs))
         this.carryOut(place, { peer, actions }, nowMs);
     }
     return this.keyed().length;
