@@ -88,7 +88,7 @@ describe("reload", () => {
     const spis = async (): Promise<string> => (await a.exec("ip xfrm state")).stdout;
     const ping = a.startPing("10.98.0.2", { intervalMs: 100 });
     for (const keys of [
-      "{rekeySeconds: 2, drainSeconds: 5}",
+      "{rekeySeconds: 5, drainSeconds: 5}",
       "{rekeySeconds: 3600, hardLimitSeconds: 7200}",
     ]) {
       const before = new Set([...(await spis()).matchAll(/spi (\S+)/g)].map(([, spi]) => spi));
