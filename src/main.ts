@@ -36,6 +36,7 @@ import { MetricsServer } from "./metrics/http.js";
 import { MetricsPage } from "./metrics/page.js";
 import type { Native } from "./native/contract.js";
 import { loadNative } from "./native/load.js";
+import { ServiceManager } from "./service-manager.js";
 import { readSecretFile } from "./store/secret-file.js";
 import { StateDirectory } from "./store/state-directory.js";
 
@@ -71,7 +72,7 @@ export async function main(options: RunOptions): Promise<void> {
 }
 
 async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<void> {
-  const { native, log } = options;
+  const { log } = options;
   const daemon = new Daemon(options);
   try {
     process.on("SIGHUP", () => daemon.hangUp());
@@ -79,7 +80,7 @@ async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<v
     await daemon.start();
     onReady();
     await stopped;
-    native.sdNotify("STOPPING=1");
+    daemon.manager.stopping();
   } finally {
     await daemon.stop();
   }
@@ -112,9 +113,11 @@ class Daemon {
   private handlers: Handlers | undefined;
   private readonly api: ApiServer;
   private metrics: Metrics;
+  readonly manager: ServiceManager;
 
   constructor(private readonly options: DaemonOptions) {
     const { native, log, run } = options;
+    this.manager = new ServiceManager({ native, log, variables: process.env });
     const peerUid = (socket: Socket): number | undefined => uidOf(native, socket);
     const handlers = (): Handlers => {
       if (this.handlers === undefined) throw new Error("a request before the start was done");
@@ -128,7 +131,7 @@ class Daemon {
     const file = run.config ?? defaultPaths.config;
     this.reloads = new Reloads({
       ...{ file, log },
-      take: () => this.takeConfig(),
+      take: () => this.manager.reloading(() => this.takeConfig()),
       done: (ok) => this.controller?.context.counts.reloaded(ok),
     });
   }
@@ -193,7 +196,7 @@ class Daemon {
   }
 
   async start(): Promise<void> {
-    const { native, config, run } = this.options;
+    const { config, run } = this.options;
     // The socket first: another daemon that has it must not find its data plane changed. No request
     // is read before start() comes back, since it does not wait for anything until then.
     await this.api.listen();
@@ -207,7 +210,7 @@ class Daemon {
     const devices = controller.underlays.names().join(", ") || "no device attached";
     const vnets = `${String(controller.vnets.size)} vnets`;
     process.stdout.write(`vnetd ${version} ready: ${vnets}, ${devices}, ${run.runDir}\n`);
-    native.sdNotify("READY=1");
+    this.manager.ready();
     this.isReady = true;
     if (this.wasHungUp) this.hangUp();
   }
@@ -216,6 +219,7 @@ class Daemon {
     this.metrics?.close();
     await this.api.close();
     this.controller?.stop();
+    this.manager.close();
   }
 
   private createController(): Controller {

@@ -146,7 +146,10 @@ function encoded(stateDir: string): string {
   return Buffer.from(stateDir).toString("base64url").slice(0, maxMarkLength);
 }
 
-/** As far as it can be seen from here: a process is in it, or it has a name. */
+/**
+ * As far as it can be seen from here: a process is in it, or it has a name. Without CAP_SYS_PTRACE, as under systemd,
+ * processes with more rights than ours do not show where they are: then it may live.
+ */
 function namespaceLives(inode: string): boolean {
   const name = `net:[${inode}]`;
   if (readFileSync("/proc/self/mountinfo", "utf8").includes(` ${name} `)) return true;
@@ -154,8 +157,8 @@ function namespaceLives(inode: string): boolean {
     if (!/^\d+$/u.test(pid)) return false;
     try {
       return readlinkSync(`/proc/${pid}/ns/net`) === name;
-    } catch {
-      return false;
+    } catch (error) {
+      return ["EACCES", "EPERM"].includes(errnoName(error));
     }
   });
 }
