@@ -90,8 +90,8 @@ describe("the capabilities", () => {
   });
 });
 
-describe("pins of a network namespace that is no more", () => {
-  it("are taken by who can see that it is gone, and by no daemon that cannot", async () => {
+describe("pins that another network namespace has left", () => {
+  it("are not taken by a daemon that cannot see whether it is gone", async () => {
     const host = await lab.host("later");
     const argv = [
       ...[join(repository, "bin/vnetd"), "run", "--run-dir", host.runDir],
@@ -103,8 +103,6 @@ describe("pins of a network namespace that is no more", () => {
     const confined = await host.tryExec(withOnly(capabilities, argv));
     expect(confined.code).toBe(1);
     expect(confined.stderr).toContain("forwards in another network namespace");
-    await host.startDaemon();
-    await host.killDaemon();
   });
 });
 
