@@ -51,7 +51,7 @@ bench: ## throughput and latency beside kernel VXLAN, as in docs/performance.md 
 	@$(MAKE) --no-print-directory build
 	@bench/run
 
-install: all ## to $(DESTDIR)$(PREFIX): commands, lib/vnetd, systemd unit, bash completion
+install: all ## to $(DESTDIR)$(PREFIX): commands, lib/vnetd, systemd unit, completions, man pages
 	@node scripts/copy-tree.mjs build/tree
 	@install -m 644 scripts/vnetd.service.in build/tree/
 	@scripts/install-tree --from build/tree --prefix "$(PREFIX)" --destdir "$(DESTDIR)"

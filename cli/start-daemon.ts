@@ -94,7 +94,7 @@ function usableSystemctl(invocation: Invocation, host: SystemdHost): string | un
 /** Its exit code. What it says is a remark of ours. */
 async function runSystemctl(
   systemctl: string,
-  verb: "start" | "stop",
+  verb: "start" | "stop" | "enable",
   invocation: Invocation,
 ): Promise<number | null> {
   const child = spawn(systemctl, [verb, unitName], { stdio: ["ignore", "ignore", "pipe"] });
@@ -121,6 +121,35 @@ async function startUnit(systemctl: string, invocation: Invocation): Promise<Sta
     stop: async () => {
       const code = await runSystemctl(systemctl, "stop", invocation);
       output.note(code === 0 ? `${unitName} was stopped again` : `${unitName} was not stopped`);
+    },
+  };
+}
+
+/** How the machine's own daemon comes at every boot. */
+export interface BootUnit {
+  enable: () => Promise<void>;
+}
+
+/**
+ * The unit, for `attach --persist`. Throws where nothing would start at boot what was asked for; nothing has
+ * been done then.
+ */
+export function bootUnit(invocation: Invocation, host: SystemdHost = thisHost): BootUnit {
+  const systemctl = usableSystemctl(invocation, host);
+  if (systemctl === undefined) {
+    throw new VnetdError("USAGE", `--persist: ${unitName} does not start such a daemon here`, {
+      hint:
+        `It wants systemd, the installed ${unitName}, this machine's own network namespace and the default directories. ` +
+        "Without --persist the device is attached again by the next daemon that uses the same state directory, however that is started.",
+    });
+  }
+  return {
+    enable: async () => {
+      if ((await runSystemctl(systemctl, "enable", invocation)) !== 0) {
+        throw new VnetdError("START_FAILED", `${unitName} was not enabled for the next boot`, {
+          hint: "The device is attached. See why: systemctl enable vnetd",
+        });
+      }
     },
   };
 }

@@ -12,7 +12,9 @@
  *   schema/                           JSON Schemas of the configuration, for editors
  *   wireshark/vnetd.lua               Wireshark's dissector
  *   doc/                              README, changes, licences
- *   completion.bash                   what `vnetd completion bash` prints
+ *   completion.bash completion.zsh    what `vnetd completion` prints
+ *   man/                              manual pages (scripts/make-man.mjs)
+ *   10-vnetd.network networkmanager.conf   keep others off our devices (packaging/)
  *   node/bin/node                     the Node that runs this: with --with-node, and where nothing
  *                                     of version 20 or later is where services look for it (the
  *                                     checkout's set-up has fetched one, or it is in somebody's PATH)
@@ -122,8 +124,11 @@ for (const name of readdirSync(root)) {
     cpSync(join(root, name), join(to, "doc", name), { recursive: true });
 }
 chmodSync(join(to, "build", "addon", "vnetd.node"), 0o755);
-writeFileSync(
-  join(to, "completion.bash"),
-  execFileSync(process.execPath, [join(root, "bin", "vnetd"), "completion", "bash"]),
-);
+for (const shell of ["bash", "zsh"]) {
+  const argv = [join(root, "bin", "vnetd"), "completion", shell];
+  writeFileSync(join(to, `completion.${shell}`), execFileSync(process.execPath, argv));
+}
+execFileSync(process.execPath, [join(root, "scripts", "make-man.mjs"), join(to, "man")]);
+for (const name of ["10-vnetd.network", "networkmanager.conf"])
+  cpSync(join(root, "packaging", name), join(to, name));
 if (option === "--with-node" || !systemHasNode()) copyNode();

@@ -17,7 +17,7 @@ import type { CommandSpec, Invocation } from "../command.js";
 import { daemonOptions, daemonPaths, givenDaemonArguments } from "../daemon-options.js";
 import { durationText } from "../printable.js";
 import { runDaemon } from "../run.js";
-import { startDaemon } from "../start-daemon.js";
+import { bootUnit, startDaemon } from "../start-daemon.js";
 import type { Column } from "../table.js";
 
 const deviceColumns: readonly Column<AttachedDevice>[] = [
@@ -78,8 +78,13 @@ function reportDevice(invocation: Invocation, device: AttachedDevice): void {
 
 async function attach(invocation: Invocation): Promise<void> {
   const device = checkDeviceName(invocation.positional("DEV"), "device");
+  const persist = invocation.flag("persist");
+  const unit = persist ? bootUnit(invocation, invocation.environment.systemd) : undefined;
   try {
-    reportDevice(invocation, await invocation.request("attach", { device }));
+    const attached = persist
+      ? await attachOrFind(invocation, device)
+      : await invocation.request("attach", { device });
+    reportDevice(invocation, attached);
     for (const { by } of givenDaemonArguments(invocation)) {
       invocation.output.note(`a daemon runs already: ${by} is not used`);
     }
@@ -87,16 +92,22 @@ async function attach(invocation: Invocation): Promise<void> {
     if (errorParts(error).code !== "NO_DAEMON") throw error;
     const started = await startDaemon(invocation, invocation.environment.systemd);
     try {
-      reportDevice(invocation, await attachToStarted(invocation, device));
+      reportDevice(invocation, await attachOrFind(invocation, device));
     } catch (failure) {
       await started.stop();
       throw failure;
     }
   }
+  if (unit === undefined) return;
+  await unit.enable();
+  if (!invocation.output.json) invocation.output.line("vnetd.service starts at every boot");
 }
 
-/** A daemon that was just started may remember the device, and then has attached it by itself. */
-async function attachToStarted(invocation: Invocation, device: string): Promise<AttachedDevice> {
+/**
+ * A device that is attached already is as good: a daemon that was just started may have remembered it, and
+ * with --persist only the boot may be wanted.
+ */
+async function attachOrFind(invocation: Invocation, device: string): Promise<AttachedDevice> {
   try {
     return await invocation.request("attach", { device });
   } catch (error) {
@@ -202,10 +213,19 @@ export const daemonCommands: readonly CommandSpec[] = [
     name: "attach",
     describe: "carry vnets over a network device; starts the daemon if none runs",
     positionals: [{ name: "DEV", describe: "the device, for example eth0", completes: "device" }],
-    options: daemonOptions.map((option) => ({
-      ...option,
-      describe: `of a daemon that is started: ${option.describe}`,
-    })),
+    options: [
+      {
+        name: "persist",
+        describe: "also at every boot: systemd starts the daemon then",
+        flag: true,
+      },
+      ...daemonOptions.map((option) => ({
+        ...option,
+        describe: `of a daemon that is started: ${option.describe}`,
+      })),
+    ],
+    epilogue:
+      "The daemon keeps in its state directory what is attached, and attaches it again whenever it starts, until detach.",
     run: attach,
   },
   {

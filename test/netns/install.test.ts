@@ -98,6 +98,40 @@ describe("an installation", () => {
     const { stdout } = await run(["ls", "-A", join(prefix, "lib")]);
     expect(stdout.split("\n").filter(Boolean)).toEqual(["systemd", "vnetd"]);
   });
+
+  it("has manual pages that man shows, without a warning", async () => {
+    const manuals = join(prefix, "share/man");
+    const files = (await filesIn(manuals)).filter((name) => /\.\d$/.test(name));
+    expect(files).toEqual([
+      "man5/vnetd-vnet.5",
+      "man5/vnetd.yaml.5",
+      "man7/vnetd-drop-reasons.7",
+      "man7/vnetd-operations.7",
+      "man8/vn.8",
+      "man8/vnetd.8",
+    ]);
+    const shown = async (name: string): Promise<string> => {
+      const groff = ["groff", "-man", "-k", "-Tutf8", "-ww", "-P-cbou", `-I${manuals}`, name];
+      const { stdout, stderr } = await run(groff, { cwd: manuals });
+      expect(stderr, name).toBe("");
+      return stdout;
+    };
+    for (const name of files.filter((each) => each !== "man8/vn.8"))
+      expect(await shown(name), name).toMatch(/^NAME$/m);
+    expect(readFileSync(join(manuals, "man8/vn.8"), "utf8")).toBe(".so man8/vnetd.8\n");
+    const help = (await run([join(prefix, "bin/vnetd"), "--help"])).stdout;
+    const inHelp = [...help.matchAll(/^ {2}vnetd ([a-z-]+)/gm)].map(([, name]) => name ?? "");
+    expect(inHelp.length).toBeGreaterThan(25);
+    const inPage = await shown("man8/vnetd.8");
+    for (const name of inHelp.filter((each) => each !== "help"))
+      expect(inPage, name).toMatch(new RegExp(`^ {3}${name.replace("-", ".")}$`, "m"));
+    expect(await shown("man5/vnetd.yaml.5")).toMatch(/^ +ageingSeconds/m);
+  });
+
+  it("has a completion that zsh loads by itself", () => {
+    const script = readFileSync(join(prefix, "share/zsh/site-functions/_vnetd"), "utf8");
+    expect(script).toMatch(/^#compdef vnetd vn\n/);
+  });
 });
 
 describe("a directory for other machines", () => {

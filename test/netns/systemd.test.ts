@@ -122,8 +122,16 @@ describe("systemd", () => {
     wait_for $vnetd version $b
     wait_for in_b $vnetd status $b
     in_b $vnetd attach eth0 $b
+    systemctl start systemd-networkd
     systemctl start vnetd
-    $vnetd attach eth0
+    say persisted $vnetd attach eth0 --persist
+    say again $vnetd attach eth0 --persist
+    say enabled systemctl is-enabled vnetd
+    # networkd would have all whose names begin with vn; that it gave this one its address shows that it has looked
+    ip link add vnet-other type veth peer name other
+    has_address() { ip -4 -o address show dev $1 | grep -q 192.0.2.9; }
+    wait_for has_address vnet-other
+    say networkd ip -4 -o address show
     ip address add 10.0.0.1/24 dev vnif0004
     in_b ip address add 10.0.0.2/24 dev vnif0004
     wait_for ping -c 1 -W 1 10.0.0.2
@@ -162,10 +170,18 @@ WatchdogSec=3
 Environment=NODE_OPTIONS=--import=/run/out/hang.mjs
 ExecStopPost=+/bin/sh -c 'echo $SERVICE_RESULT >>/run/out/results'
 `,
+        "20-all.network":
+          "[Match]\nName=vn*\n[Network]\nAddress=192.0.2.9/24\nLinkLocalAddressing=no\nConfigureWithoutCarrier=yes\n",
       },
       setUp: `sed 's|@PREFIX@|/opt/vnetd|' "$root/opt/vnetd/scripts/vnetd.service.in" >"$units/vnetd.service"
         mkdir "$units/vnetd.service.d"
-        cp "$work/out/test.conf" "$units/vnetd.service.d/"`,
+        cp "$work/out/test.conf" "$units/vnetd.service.d/"
+        rm "$units/systemd-networkd.service"
+        # without udev, networkd waits for it unless /sys is read-only
+        mount -o remount,bind,ro "$root/sys"
+        mkdir -p "$root/etc/systemd/network" "$root/usr/local/lib/systemd/network"
+        cp "$work/out/20-all.network" "$root/etc/systemd/network/"
+        cp "$repository/packaging/10-vnetd.network" "$root/usr/local/lib/systemd/network/"`,
     });
   });
 
@@ -174,6 +190,21 @@ ExecStopPost=+/bin/sh -c 'echo $SERVICE_RESULT >>/run/out/results'
     expect(machine.said("reloaded")).toBe("active|");
     expect(machine.said("restarted")).toBe("active|");
     expect(machine.said("running")).toContain("eth0");
+  });
+
+  it("starts it at every boot when a device is attached with --persist", () => {
+    expect(machine.said("persisted")).toMatch(
+      /^attached eth0: .*\|vnetd\.service starts at every boot\|$/,
+    );
+    expect(machine.said("again")).toBe(machine.said("persisted"));
+    expect(machine.said("enabled")).toBe("enabled|");
+  });
+
+  it("keeps systemd-networkd off its devices", () => {
+    const addressed = [
+      ...machine.said("networkd").matchAll(/(?:^|\|)\d+: (\S+) [^|]*192\.0\.2\.9/g),
+    ];
+    expect(addressed.map(([, name]) => name)).toEqual(["vnet-other"]);
   });
 
   it("lets it write its own directories, pins and sysctls of the network alone", () => {

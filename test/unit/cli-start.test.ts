@@ -279,6 +279,47 @@ describe("attach and systemd", () => {
     expect(result.stderr).toContain("journalctl -u vnetd");
   });
 
+  it("enables the unit with --persist, also for a device that is attached", async () => {
+    const at = { binary, ...host() };
+    for (const begin of ["vnetd: no daemon was running; starting vnetd.service\n", ""]) {
+      const result = await cli(["attach", "eth7", "--persist", "--run-dir", runDir], at);
+      expect(result).toMatchObject({ code: 0, stderr: begin });
+      expect(result.stdout).toMatch(/^attached eth7: .*\nvnetd\.service starts at every boot\n$/);
+      expect(readFileSync(join(directory, "systemctl-args"), "utf8")).toBe(
+        "enable vnetd.service\n",
+      );
+    }
+  });
+
+  it.each<[string, Partial<SystemdHost>, string[]]>([
+    ["no unit", { unitDirectories: ["/nonexistent"] }, []],
+    ["not booted with systemd", { isBooted: () => false }, []],
+    ["another network namespace", { sharesNetwork: () => false }, []],
+    ["a daemon of other options", {}, ["--state-dir", "/elsewhere"]],
+  ])("refuses --persist before it does anything: %s", async (_name, overrides, args) => {
+    const result = await cli(["attach", "eth7", "--persist", "--run-dir", runDir, ...args], {
+      binary,
+      ...host(overrides),
+    });
+    expect(result).toMatchObject({ code: 2, stdout: "" });
+    expect(result.stderr).toContain("--persist: vnetd.service does not start such a daemon here");
+    expect(existsSync(join(directory, "systemctl-args"))).toBe(false);
+    expect(existsSync(join(runDir, "vnetd.log"))).toBe(false);
+  });
+
+  it("says so when the unit cannot be enabled", async () => {
+    const at = host();
+    await cli(["attach", "eth7", "--run-dir", runDir], { binary, ...at });
+    writeFileSync(join(directory, "bin/systemctl"), "#!/bin/sh\nexit 1\n");
+    const result = await cli(["attach", "eth7", "--persist", "--run-dir", runDir], {
+      binary,
+      ...at,
+    });
+    expect(result.code).toBe(1);
+    expect(result.stdout).toMatch(/^attached eth7/);
+    expect(result.stderr).toContain("vnetd.service was not enabled for the next boot");
+  });
+
   it.each<[string, Partial<SystemdHost>, string[]]>([
     ["another run directory", { runDir: "/elsewhere" }, []],
     ["no unit", { unitDirectories: ["/nonexistent"] }, []],
