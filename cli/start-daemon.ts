@@ -97,7 +97,11 @@ async function runSystemctl(
   verb: "start" | "stop" | "enable",
   invocation: Invocation,
 ): Promise<number | null> {
-  const child = spawn(systemctl, [verb, unitName], { stdio: ["ignore", "ignore", "pipe"] });
+  // of links that it makes nobody needs to hear
+  const quiet = verb === "enable" ? ["--quiet"] : [];
+  const child = spawn(systemctl, [...quiet, verb, unitName], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
   const code = await new Promise<number | null>((done, failed) => {

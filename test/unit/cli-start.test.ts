@@ -286,7 +286,7 @@ describe("attach and systemd", () => {
       expect(result).toMatchObject({ code: 0, stderr: begin });
       expect(result.stdout).toMatch(/^attached eth7: .*\nvnetd\.service starts at every boot\n$/);
       expect(readFileSync(join(directory, "systemctl-args"), "utf8")).toBe(
-        "enable vnetd.service\n",
+        "--quiet enable vnetd.service\n",
       );
     }
   });
