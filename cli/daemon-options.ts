@@ -38,9 +38,16 @@ export const daemonOptions: readonly DaemonOption[] = [
     variable: "VNETD_METRICS_LISTEN",
     completes: "none",
   },
+  {
+    name: "log-format",
+    value: "auto|text|json",
+    describe: "how the log is written (auto)",
+    variable: "VNETD_LOG_FORMAT",
+    completes: "none",
+  },
 ];
 
-const isPath = (name: string): boolean => name !== "metrics-listen";
+const isPath = (name: string): boolean => !["metrics-listen", "log-format"].includes(name);
 
 export interface GivenArgument {
   /** "--state-dir" */
@@ -66,11 +73,13 @@ export function daemonPaths(invocation: Invocation): RunOptions {
   const given = new Map(givenDaemonArguments(invocation).map(({ flag, value }) => [flag, value]));
   const config = given.get("--config");
   const metricsListen = given.get("--metrics-listen");
+  const logFormat = given.get("--log-format");
   return {
     runDir: resolve(invocation.runDir),
     stateDir: given.get("--state-dir") ?? defaultPaths.stateDir,
     bpffs: given.get("--bpffs") ?? defaultPaths.bpffs,
     ...(config === undefined ? {} : { config }),
     ...(metricsListen === undefined ? {} : { metricsListen }),
+    ...(logFormat === undefined ? {} : { logFormat }),
   };
 }

@@ -3,15 +3,7 @@
  * Text that may have come from the wire, made safe for a terminal: control characters (escape
  * sequences among them), direction overrides and line separators are shown, not obeyed.
  */
-
-const unsafe = /[\p{Cc}\p{Cs}\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
-
-function escaped(char: string): string {
-  const code = char.charCodeAt(0);
-  return code < 256
-    ? `\\x${code.toString(16).padStart(2, "0")}`
-    : `\\u${code.toString(16).padStart(4, "0")}`;
-}
+import { escapedChar as escaped, unsafeText as unsafe } from "../src/base/unsafe-text.js";
 
 /** One line's worth of text: line breaks and tabs are shown as well. */
 export function printable(text: string): string {

@@ -234,7 +234,7 @@ export class Controller {
     this.addProblems(() => this.troubles.problems());
     this.addProblems(() => this.security.problems());
     this.addProblems(() => (this.reassemblyProblem === "" ? [] : [this.reassemblyProblem]));
-    for (const text of this.keptLimits().values()) log.warn(text);
+    for (const text of this.keptLimits().values()) log.say("limit_kept", text);
     this.addProblems(() => [...this.keptLimits().values()]);
     this.ensureHelpers();
     this.vnets.reconcile(this.wantedVnets());
@@ -250,10 +250,11 @@ export class Controller {
     this.sweepHooks();
     for (const other of generation.others) {
       removeGeneration(other.dir);
-      log.info(`removed the maps of layout ${String(other.layout)}`);
+      log.say("maps_removed", `removed the maps of layout ${String(other.layout)}`);
     }
     const started = control.startSweeper();
-    if (started !== "ok") log.error(`the sweeper does not run: ${started}`);
+    if (started !== "ok")
+      log.say("sweeper_down", `the sweeper does not run: ${started}`, { reason: started });
     this.closables.push(
       native.ringConsume(maps.fd("control"), (record) => {
         this.guarded("a message", () => {
@@ -293,7 +294,7 @@ export class Controller {
     try {
       this.persist((draft) => (draft.peers = structuredClone(peers) as PeerConfig[]));
     } catch (error) {
-      this.context.log.warn(`peers: ${String(error)}`);
+      this.context.log.say("peers_not_stored", `peers: ${String(error)}`);
     }
   }
 
@@ -412,7 +413,7 @@ export class Controller {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       const problem = `packets that come in fragments are not received: ${reason}`;
-      if (problem !== this.reassemblyProblem) log.warn(problem);
+      if (problem !== this.reassemblyProblem) log.say("reassembly_down", problem, { reason });
       this.reassemblyProblem = problem;
       return 0;
     }
@@ -436,7 +437,7 @@ export class Controller {
       const keep = wanted.has(`${String(hook.ifindex)} ${hook.direction}`) && hooks.alive(hook);
       if (keep) continue;
       hooks.remove(hook);
-      log.debug(`removed the hook ${String(hook.ifindex)} ${hook.direction}`);
+      log.say("hook_removed", `removed the hook ${String(hook.ifindex)} ${hook.direction}`);
     }
   }
 
@@ -496,7 +497,7 @@ export class Controller {
     try {
       step();
     } catch (error) {
-      this.context.log.error(kernelError(what, error).message);
+      this.context.log.say("step_failed", kernelError(what, error).message);
     }
   }
 }

@@ -17,8 +17,10 @@ import { version } from "./base/version.js";
 import { defaultPaths } from "./base/paths.js";
 import { configChanges } from "./config/config-changes.js";
 import {
+  daemonConfigDefaults,
   loadDaemonConfig,
   parseListenAddress,
+  parseLogFormat,
   type DaemonConfig,
   type ListenAddress,
 } from "./config/daemon-config.js";
@@ -29,8 +31,9 @@ import { checkBpffs } from "./dataplane/generation.js";
 import { objectPathOf } from "./dataplane/object-path.js";
 import { errnoName, kernelError } from "./host/errno.js";
 import { BpfDirectory, lockNamespace } from "./host/sole-daemon.js";
-import { createLog, type AdjustableLog } from "./log.js";
+import { createLog, type AdjustableLog, type LogForm, type LogLevel } from "./log.js";
 import { boundLogFile } from "./log-file.js";
+import { logFormOf, logTarget } from "./log-form.js";
 import { Access } from "./metrics/access.js";
 import { MetricsServer } from "./metrics/http.js";
 import { MetricsPage } from "./metrics/page.js";
@@ -45,6 +48,9 @@ export type { RunOptions };
 /** A token or a private key of the metrics. */
 const secretKind = { code: "CONFIG", maxBytes: 64 << 10, remake: "make a new one" } as const;
 
+/** How often the log says what it held back and nothing else does. */
+const sayHeldEveryMs = 10_000;
+
 /** Runs until it is told to stop. */
 export async function main(options: RunOptions): Promise<void> {
   const log = openLog();
@@ -52,7 +58,7 @@ export async function main(options: RunOptions): Promise<void> {
   // before any key is read
   kernelErrors("hiding the memory", () => native.memoryHide());
   const config = configOf(options);
-  log.setLevel(config.logLevel);
+  log.set(logSettings(config));
   checkBpffs(native, options.bpffs);
   const closables: (() => void)[] = [];
   let failed = true;
@@ -68,7 +74,8 @@ export async function main(options: RunOptions): Promise<void> {
   } finally {
     for (const close of closables.reverse()) close();
   }
-  log.info("stopped; what is attached goes on forwarding");
+  log.say("stopped", "stopped; what is attached goes on forwarding");
+  log.flush(true);
 }
 
 async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<void> {
@@ -76,6 +83,7 @@ async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<v
   const daemon = new Daemon(options);
   try {
     process.on("SIGHUP", () => daemon.hangUp());
+    setInterval(() => log.flush(), sayHeldEveryMs).unref();
     const stopped = stopSignal(log);
     await daemon.start();
     onReady();
@@ -156,7 +164,7 @@ class Daemon {
       await goBack();
       throw error;
     }
-    this.options.log.setLevel(after.logLevel);
+    this.options.log.set(logSettings(after));
     return { changes: configChanges(before, after), needs: controller.keptLimits() };
   }
 
@@ -196,7 +204,7 @@ class Daemon {
   }
 
   async start(): Promise<void> {
-    const { config, run } = this.options;
+    const { log, config, run } = this.options;
     // The socket first: another daemon that has it must not find its data plane changed. No request
     // is read before start() comes back, since it does not wait for anything until then.
     await this.api.listen();
@@ -209,7 +217,10 @@ class Daemon {
     controller.addProblems(() => [this.metrics?.problem ?? ""].filter((text) => text !== ""));
     const devices = controller.underlays.names().join(", ") || "no device attached";
     const vnets = `${String(controller.vnets.size)} vnets`;
-    process.stdout.write(`vnetd ${version} ready: ${vnets}, ${devices}, ${run.runDir}\n`);
+    const ready = `vnetd ${version} ready: ${vnets}, ${devices}, ${run.runDir}`;
+    // where both outputs come together, machines read JSON alone
+    if (log.form === "json") log.say("ready", ready);
+    else process.stdout.write(`${ready}\n`);
     this.manager.ready();
     this.isReady = true;
     if (this.wasHungUp) this.hangUp();
@@ -248,8 +259,10 @@ class Daemon {
   }
 }
 
-function configOf({ config: file, metricsListen }: RunOptions): DaemonConfig {
+function configOf({ config: file, metricsListen, logFormat }: RunOptions): DaemonConfig {
   const config = loadDaemonConfig(file, (name) => readFileSync(name, "utf8"));
+  if (logFormat !== undefined)
+    config.log.format = parseLogFormat(logFormat, { source: "--log-format" });
   if (metricsListen === undefined) return config;
   return {
     ...config,
@@ -257,12 +270,20 @@ function configOf({ config: file, metricsListen }: RunOptions): DaemonConfig {
   };
 }
 
+function logSettings({ log: { format, level } }: DaemonConfig): { form: LogForm; level: LogLevel } {
+  const { JOURNAL_STREAM: journalStream, [logFileVariable]: ownFile } = process.env;
+  const target = logTarget(process.stderr.fd, { journalStream, ownFile });
+  return { form: logFormOf(format, target), level };
+}
+
 function openLog(): AdjustableLog {
   const debug = process.env["VNETD_DEBUG"] === "1";
   const path = process.env[logFileVariable];
-  if (path === undefined) return createLog({ debug });
+  const form = logSettings(daemonConfigDefaults()).form;
+  if (path === undefined) return createLog({ debug, form });
   return createLog({
     debug,
+    form,
     write: (line) => {
       process.stderr.write(line);
       boundLogFile({ path, fd: process.stderr.fd });
@@ -275,7 +296,7 @@ function stopSignal(log: AdjustableLog): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       process.once(signal, () => {
-        log.info(`${signal}: stopping`);
+        log.say("stopping", `${signal}: stopping`);
         resolve();
       });
     }

@@ -59,7 +59,9 @@ export class ServiceManager {
       this.parts.native.sdNotify(state);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      this.parts.log.warn(`the service manager was not told: ${why}`);
+      this.parts.log.say("manager_untold", `the service manager was not told: ${why}`, {
+        reason: why,
+      });
     }
   }
 }

@@ -79,7 +79,7 @@ function peerAdd(
     },
     () => peers.delete(peer),
   );
-  context.log.info(`peer ${peer}: added`);
+  context.log.say("peer_added", `peer ${peer}: added`, { host: peer });
   context.news.tell(() => ({ kind: "peer", text: `peer ${peer}: added` }));
   return { peer, port };
 }
@@ -96,7 +96,7 @@ function peerDelete(controller: Controller, text: string): { peer: string } {
     draft.peers = draft.peers.filter((each) => each.peer !== peer);
   });
   peers.delete(peer);
-  context.log.info(`peer ${peer}: deleted`);
+  context.log.say("peer_deleted", `peer ${peer}: deleted`, { host: peer });
   context.news.tell(() => ({ kind: "peer", text: `peer ${peer}: deleted` }));
   return { peer };
 }
@@ -137,10 +137,12 @@ function detach(controller: Controller, device: string): { device: string } {
   }
   controller.underlays.detach(device);
   controller.security.sync();
-  controller.context.log.info(`${device}: detached`);
+  controller.context.log.say("device_detached", `${device}: detached`, { device });
   if (controller.context.config.attach.includes(device)) {
-    controller.context.log.warn(
+    controller.context.log.say(
+      "device_listed",
       `${device} is in the configuration's attach list: it comes back with the next start or reload`,
+      { device },
     );
   }
   return { device };
@@ -190,12 +192,14 @@ function vnetCreate(
   }, undo);
   controller.appeared(made);
   for (const { id, vnetif, bridge } of configs) {
-    context.log.info(`vnet ${id}: made, ${vnetif}${bridge === null ? "" : ` on ${bridge}`}`);
+    const where = bridge === null ? vnetif : `${vnetif} on ${bridge}`;
+    context.log.say("vnet_made", `vnet ${id}: made, ${where}`, { vnet: id, device: vnetif });
   }
   return configs.map((stored) => {
     const config = vnets.inUse(stored);
     const note = addressesOnPort(controller, config);
-    if (note !== undefined) context.log.warn(`vnet ${config.id}: ${note}`);
+    if (note !== undefined)
+      context.log.say("vnet_addresses", `vnet ${config.id}: ${note}`, { vnet: config.id });
     return note === undefined ? config : { ...config, note };
   });
 }
@@ -228,7 +232,8 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
   if (running !== undefined) controller.leaves(running);
   const note = vnets.delete(id);
   security.sync();
-  context.log.info(`vnet ${id}: deleted${note === undefined ? "" : `; ${note}`}`);
+  const left = note === undefined ? "" : `; ${note}`;
+  context.log.say("vnet_deleted", `vnet ${id}: deleted${left}`, { vnet: id });
   return { ...vnets.inUse(config), note: note ?? null };
 }
 

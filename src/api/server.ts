@@ -84,7 +84,9 @@ export class ApiServer {
       process.umask(mask);
     }
     chmodSync(this.socketPath, 0o600);
-    this.server.on("error", (error) => log.warn(`API socket: ${error.message}`));
+    this.server.on("error", ({ message: reason }) =>
+      log.say("api_failed", `API socket: ${reason}`, { reason }),
+    );
   }
 
   async close(): Promise<void> {
@@ -182,7 +184,7 @@ export class ApiServer {
       return { stream: writer };
     } catch (error) {
       const body = errorBody(error);
-      if (body.code === "INTERNAL") this.options.log.error(stackOf(error));
+      if (body.code === "INTERNAL") this.options.log.say("internal_error", stackOf(error));
       writer.refuse(body);
       return { stream: undefined };
     }
@@ -197,7 +199,7 @@ export class ApiServer {
       return { v: apiVersion, id, result: await this.call(request.method, request.params) };
     } catch (error) {
       const body = errorBody(error);
-      if (body.code === "INTERNAL") this.options.log.error(stackOf(error));
+      if (body.code === "INTERNAL") this.options.log.say("internal_error", stackOf(error));
       return { v: apiVersion, id, error: body };
     }
   }

@@ -22,4 +22,6 @@ export interface RunOptions {
   config?: string;
   /** as typed, ADDR:PORT or "off"; undefined: what the configuration says */
   metricsListen?: string;
+  /** as typed, auto, text or json; undefined: what the configuration says */
+  logFormat?: string;
 }

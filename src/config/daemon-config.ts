@@ -44,6 +44,8 @@ import { describeNode, isAbsentScalar, parseYamlTree, type YamlNode } from "./ya
 export type MergePolicy = "auto" | "on" | "off";
 export type MulticastSetting = "auto" | "on" | "off";
 export type LogLevel = "error" | "warn" | "info" | "debug";
+export const logFormats = ["auto", "text", "json"] as const;
+export type LogFormat = (typeof logFormats)[number];
 
 /** Bounds of tables and rates in the kernel; include/vnetd/maps.h has the same defaults. */
 export interface TableLimits {
@@ -73,6 +75,13 @@ export interface KeySettings {
   hardLimitSeconds: number;
   /** the old ones are received with for so long after the change */
   drainSeconds: number;
+}
+
+export interface LogSettings {
+  /** auto: lines where people read them, JSON elsewhere (src/log-form.ts) */
+  format: LogFormat;
+  /** what is less than this is not logged */
+  level: LogLevel;
 }
 
 export interface ListenAddress {
@@ -114,8 +123,7 @@ export interface DaemonConfig {
   hostName: string | null;
   /** besides those that were added by command */
   peers: ConfiguredPeer[];
-  /** what is less than this is not logged */
-  logLevel: LogLevel;
+  log: LogSettings;
 }
 
 /** A peer as the file names it; `peer` is canonical, port null the daemon's own. */
@@ -160,7 +168,7 @@ export function daemonConfigDefaults(): DaemonConfig {
     attach: [],
     hostName: null,
     peers: [],
-    logLevel: "info",
+    log: { format: "auto", level: "info" },
   };
 }
 
@@ -224,6 +232,13 @@ export function printListenAddress(listen: ListenAddress | null): string {
   if (listen === null) return "off";
   const { address, port } = listen;
   return `${address.includes(":") ? `[${address}]` : address}:${String(port)}`;
+}
+
+export function parseLogFormat(given: string, place: Place): LogFormat {
+  const format = logFormats.find((each) => each === given);
+  if (format !== undefined) return format;
+  const said = `"${given.slice(0, 80)}" is no format of the log`;
+  throw refuse(said, "It is auto, text or json.", place);
 }
 
 const metricsListenSpec: KeySpec<ListenAddress | null> = {
@@ -430,6 +445,14 @@ function checkKeys(
   }
 }
 
+const logKeys: KeyTable<LogSettings> = {
+  format: choice(
+    "lines or JSON; auto: lines on a terminal, in the journal and in a detached daemon's file",
+    logFormats,
+  ),
+  level: choice("what is less than this is not logged", ["error", "warn", "info", "debug"]),
+};
+
 /** Every key there is. What is added here, and to DaemonConfig, is read, published and reloaded. */
 export const daemonKeys: KeyTable<DaemonConfig> = {
   defaultVnets: boolean("make vnets 2, 3 and 4"),
@@ -477,7 +500,10 @@ export const daemonKeys: KeyTable<DaemonConfig> = {
   attach: attachSpec,
   hostName: hostNameSpec,
   peers: peersSpec,
-  logLevel: choice("what is less than this is not logged", ["error", "warn", "info", "debug"]),
+  log: section("what is logged, and how", {
+    table: logKeys,
+    defaults: () => daemonConfigDefaults().log,
+  }),
 };
 
 export function daemonConfigSchema(): JsonSchema {

@@ -150,8 +150,10 @@ function carryOut(controller: Controller, plan: ApplyPlan, directory: string): M
         : `${name} ${String(before)} -> ${String(after)}`,
     );
     const from = place === null ? directory : place;
-    context.log.info(
+    context.log.say(
+      "vnet_applied",
       `vnet ${id}: ${action}${what.length === 0 ? "" : ` ${what.join(", ")}`} (${from})`,
+      { vnet: id },
     );
   }
   return notes;

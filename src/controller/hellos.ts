@@ -199,8 +199,10 @@ export class Hellos {
     const decoded = decodeHello(Buffer.from(message.trailing));
     if (!decoded.ok) {
       if (malformed.has(decoded.reason)) refuse(this.context, vnet, "varp_bad_tlv", message);
-      if (decoded.reason !== "absent")
-        this.context.log.debug(`hello from ${source}: ${decoded.reason}`);
+      const { reason } = decoded;
+      const fields = { vnet: vnet.id, host: source, reason };
+      if (reason !== "absent")
+        this.context.log.say("hello_bad", `hello from ${source}: ${reason}`, fields);
       return;
     }
     const { hello } = decoded;
@@ -234,7 +236,8 @@ export class Hellos {
     if (result.refused) {
       refuse(this.context, vnet, "refused_vnet_hosts", message);
       const text = `vnet ${vnet.id}: too many hosts, ${source} is left out`;
-      this.context.log.warn(text, "too many hosts");
+      const reason = "refused_vnet_hosts";
+      this.context.log.say("host_refused", text, { vnet: vnet.id, host: source, reason });
     }
     if (result.isNew) {
       const text = `${hello.hostName} (${source}) came`;
@@ -253,7 +256,9 @@ export class Hellos {
   onOwnId(hello: Hello, { state }: Underlay, source: string): void {
     if (hello.bootNonce === this.context.bootNonce) return;
     if (this.duplicate === undefined)
-      this.context.log.warn(`${source} says hello with this host's id`);
+      this.context.log.say("host_id_twice", `${source} says hello with this host's id`, {
+        host: source,
+      });
     this.duplicate = { own: state.address ?? "", address: source, atMs: nowMs() };
   }
 
@@ -284,7 +289,9 @@ export class Hellos {
               otherAddr: parseAddress(change.other.address),
             }),
       });
-      if (reason !== "ok") this.context.log.debug(`next hop ${change.address}: ${reason}`);
+      if (reason === "ok") continue;
+      const fields = { vnet: vnet.id, host: change.address, reason };
+      this.context.log.say("hop_refused", `next hop ${change.address}: ${reason}`, fields);
     }
     if (changes.length === 0) return;
     this.parts.peers.membersChanged();
@@ -406,8 +413,10 @@ export class Hellos {
       const verdict = this.probe.look(name, times, now);
       if (verdict === "ask") this.say(vnet, "solicit", underlay, address);
       if (verdict !== "dead") continue;
-      log.info(
+      log.say(
+        "host_unheard",
         `${member.name}: no answer by ${underlay.device} from ${address}, trying another path`,
+        { vnet: vnet.id, host: member.name, device: underlay.device },
       );
       this.apply(this.members.suspect(path, now));
     }

@@ -244,7 +244,9 @@ export class Peers {
           ),
         )
         .catch((error: unknown) => this.table.unresolved(name, errnoName(error), nowMs()))
-        .catch((error: unknown) => this.context.log.error(`peer ${name}: ${String(error)}`));
+        .catch((error: unknown) =>
+          this.context.log.say("peer_failed", `peer ${name}: ${String(error)}`, { host: name }),
+        );
     }
   }
 
@@ -253,7 +255,7 @@ export class Peers {
     if (!this.table.resolved(name, addresses, nowMs())) return;
     const config = this.table.list().find(({ peer }) => peer === name);
     const text = `peer ${name}: ${config?.addresses.join(", ") ?? ""}`;
-    log.info(text);
+    log.say("peer_resolved", text, { host: name });
     this.context.news.tell(() => ({ kind: "peer", text }));
     this.sync();
     this.parts.persist(this.table.list());

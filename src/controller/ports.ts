@@ -215,11 +215,14 @@ export class Ports {
     if (this.assume(vnet, mac)) this.parts.announce(handle, mac);
   }
 
-  private assume({ slot, handle }: RunningVnet, mac: Mac): boolean {
+  private assume({ id, slot, handle }: RunningVnet, mac: Mac): boolean {
     const op = vnetdControlOp.CTL_LEARN_LOCAL;
     const reason = this.context.control.run({ op, slot, handle, mac: macToBytes(mac) });
     if (reason === "ok") this.assumedNs.set(keyOf({ handle, mac }), nowNs());
-    else this.context.log.debug(`the silent ${mac} was not entered: ${reason}`);
+    else
+      this.context.log.say("silent_refused", `the silent ${mac} was not entered: ${reason}`, {
+        ...{ vnet: id, mac, reason },
+      });
     return reason === "ok";
   }
 
@@ -228,7 +231,9 @@ export class Ports {
     try {
       return guestMacOf(link, (ifindex, netnsId) => native.linkAt(ifindex, netnsId));
     } catch (error) {
-      log.debug(`${link.name}: its other end cannot be read: ${String(error)}`);
+      log.say("guest_unread", `${link.name}: its other end cannot be read: ${String(error)}`, {
+        device: link.name,
+      });
       return undefined;
     }
   }
@@ -278,7 +283,8 @@ export class Ports {
     if ((entry.flags & vnetdFdbFlags.FDB_STATIC) !== 0) return;
     const op = vnetdControlOp.CTL_FORGET_LOCAL;
     this.context.control.run({ op, slot: vnet.slot, handle, mac: macToBytes(mac) });
-    this.context.log.debug(`vnet ${vnet.id}: ${mac} is here no more, its port is gone`);
+    const text = `vnet ${vnet.id}: ${mac} is here no more, its port is gone`;
+    this.context.log.say("silent_gone", text, { vnet: vnet.id, mac });
   }
 
   // ---- the table

@@ -28,7 +28,7 @@ export function reconfigure(controller: Controller, wanted: DaemonConfig): void 
     try {
       switchTo(controller, before);
     } catch (again) {
-      context.log.error(`going back to the configuration before: ${String(again)}`);
+      context.log.say("config_mixed", `going back to the configuration before: ${String(again)}`);
     }
     throw error;
   }
@@ -113,7 +113,7 @@ function changeDevices(
     if (wanted.has(device) || !underlays.names().includes(device)) continue;
     for (const place of underlays.ofDevice(device)) hellos.deviceLeaves(place);
     underlays.detach(device);
-    context.log.info(`${device}: detached`);
+    context.log.say("device_detached", `${device}: detached`, { device });
   }
   underlays.want(context.config.attach);
   security.sync();

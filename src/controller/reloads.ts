@@ -70,7 +70,10 @@ export class Reloads {
       this.totals.taken += 1;
       this.parts.done(true);
       const texts = changes.map(({ key, before, after }) => `${key} ${before} -> ${after}`);
-      log.info(`${file}: ${texts.length === 0 ? "nothing is different" : texts.join(", ")}`);
+      log.say(
+        "config_taken",
+        `${file}: ${texts.length === 0 ? "nothing is different" : texts.join(", ")}`,
+      );
       const needed = changes.map((change) => ({ ...change, needs: needs.get(change.key) ?? null }));
       return { file, changes: needed };
     } catch (error) {
@@ -78,7 +81,9 @@ export class Reloads {
       this.failure = { atMs: nowMs(), error: body };
       this.totals.refused += 1;
       this.parts.done(false);
-      log.error(`${file} is not taken: ${placed(body.message, body.place)}`);
+      log.say("config_refused", `${file} is not taken: ${placed(body.message, body.place)}`, {
+        reason: body.code,
+      });
       if (error instanceof VnetdError && error.place !== undefined) throw error;
       throw new VnetdError(body.code, body.message, {
         ...(body.hint === undefined ? {} : { hint: body.hint }),

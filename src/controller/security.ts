@@ -138,7 +138,7 @@ export class Security {
         for (const spi of maps.spis().keys()) this.spis.reserve(spi);
         this.esp.removeAll(this.wantedDevices());
       } catch (error) {
-        log.error(`SAs of an earlier daemon: ${String(error)}`);
+        log.say("sas_unread", `SAs of an earlier daemon: ${String(error)}`);
       }
     }
     this.sync();
@@ -371,7 +371,7 @@ export class Security {
 
   private differ({ handle, id }: RunningVnet, host: string, text: string): void {
     if (this.differences.note({ handle, host, text }, nowMs()))
-      this.context.log.warn(`vnet ${id}: ${text}`, "keys");
+      this.context.log.say("keys_differ", `vnet ${id}: ${text}`, { vnet: id, host, reason: text });
   }
 
   // ---- keys
@@ -594,7 +594,9 @@ export class Security {
     try {
       step();
     } catch (error) {
-      this.context.log.error(`vnet ${vnet.id}: keys: ${String(error)}`);
+      this.context.log.say("keys_failed", `vnet ${vnet.id}: keys: ${String(error)}`, {
+        vnet: vnet.id,
+      });
     }
   }
 }

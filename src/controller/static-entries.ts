@@ -82,8 +82,10 @@ export class StaticEntries {
       const wanted = isLocal(entry) ? this.vif(vnet.id, mac) : this.remote(vnet.id, mac);
       if (wanted !== undefined) continue;
       this.forget(vnet, mac);
-      this.context.log.info(
+      this.context.log.say(
+        "static_removed",
         `vnet ${vnet.id}: removed the static entry of ${mac}, configured no more`,
+        { vnet: vnet.id, mac },
       );
     }
   }
@@ -110,7 +112,7 @@ export class StaticEntries {
         failures.push(`static entry ${remote.vmac} of vnet ${remote.vnet}: ${reason}`);
     }
     for (const failure of failures)
-      if (!this.failures.includes(failure)) this.context.log.warn(failure);
+      if (!this.failures.includes(failure)) this.context.log.say("static_failed", failure);
     this.failures = failures;
   }
 

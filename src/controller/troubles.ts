@@ -163,7 +163,10 @@ export class Troubles {
     const storm = { handle: vnet.handle, from, seenMs: nowMs() };
     this.storms.set(key, storm);
     if (isNew && !this.loops.active(vnet.handle))
-      this.context.log.warn(this.stormText(vnet, storm));
+      this.context.log.say("storm", this.stormText(vnet, storm), {
+        vnet: vnet.id,
+        host: from.name,
+      });
   }
 
   private onLoop({ handle, direction, source, probe }: LoopEvent): void {
@@ -180,7 +183,7 @@ export class Troubles {
     const joins = joinsOf({ vnet: vnet.id, steps, sender });
     const isNew = this.loops.found(handle, joins, nowMs());
     this.duplicates.forgetVnet(handle);
-    if (isNew) this.context.log.warn(this.loopText(vnet));
+    if (isNew) this.context.log.say("loop", this.loopText(vnet), { vnet: vnet.id });
   }
 
   // ---- probes
@@ -198,7 +201,9 @@ export class Troubles {
     const { vnif, slot, handle } = vnet;
     const port = vnif !== undefined && vnif.master !== 0 ? vnif.ifindex : 0;
     const reason = this.context.control.probe(slot, handle, port);
-    if (reason !== "ok") this.context.log.debug(`probing vnet ${vnet.id}: ${reason}`);
+    if (reason === "ok") return;
+    const fields = { vnet: vnet.id, reason };
+    this.context.log.say("probe_failed", `probing vnet ${vnet.id}: ${reason}`, fields);
   }
 
   // ---- once a second
@@ -219,7 +224,9 @@ export class Troubles {
       // what the loop left in the tables says nothing either
       this.duplicates.forgetVnet(handle);
       const vnet = this.parts.vnets.byHandle().get(handle);
-      if (vnet !== undefined) this.context.log.info(`the loop in ${nameOf(vnet)} is gone`);
+      if (vnet === undefined) continue;
+      const text = `the loop in ${nameOf(vnet)} is gone`;
+      this.context.log.say("loop_gone", text, { vnet: vnet.id });
     }
   }
 
@@ -234,8 +241,17 @@ export class Troubles {
   private report(now: number): void {
     const { log } = this.context;
     const { reported, ended } = this.duplicates.tick(now);
-    for (const text of this.duplicateTexts(reported)) log.warn(text);
-    for (const { mac } of ended.slice(0, maxNamed)) log.info(`duplicate address ${mac}: no more`);
+    const vnets = this.parts.vnets.byHandle();
+    for (const { handle, mac, places } of reported) {
+      const vnet = vnets.get(handle);
+      if (vnet === undefined) continue;
+      const fields = { vnet: vnet.id, mac, host: places.find((name) => name !== here.name) };
+      log.say("mac_twice", duplicateText(vnet, mac, places), fields);
+    }
+    for (const { handle, mac } of ended) {
+      const vnet = vnets.get(handle)?.id;
+      log.say("mac_twice_gone", `duplicate address ${mac}: no more`, { vnet, mac });
+    }
   }
 
   // ---- words
@@ -262,9 +278,7 @@ export class Troubles {
     const vnets = this.parts.vnets.byHandle();
     const texts = duplicates.slice(0, maxNamed).flatMap(({ handle, mac, places }) => {
       const vnet = vnets.get(handle);
-      if (vnet === undefined) return [];
-      const seen = [...places].sort((a, b) => Number(b === here.name) - Number(a === here.name));
-      return [`duplicate address ${mac} in ${nameOf(vnet)}: seen on ${seen.join(" and on ")}`];
+      return vnet === undefined ? [] : [duplicateText(vnet, mac, places)];
     });
     const more = duplicates.length - maxNamed;
     return more > 0 ? [...texts, `${String(more)} more duplicate addresses`] : texts;
@@ -299,6 +313,11 @@ export class Troubles {
 
 function probeMs({ probeSeconds, helloSeconds }: DaemonConfig): number {
   return (probeSeconds ?? Math.max(leastProbeSeconds, helloSeconds)) * 1000;
+}
+
+function duplicateText(vnet: RunningVnet, mac: Mac, places: readonly string[]): string {
+  const seen = [...places].sort((a, b) => Number(b === here.name) - Number(a === here.name));
+  return `duplicate address ${mac} in ${nameOf(vnet)}: seen on ${seen.join(" and on ")}`;
 }
 
 function nameOf({ id }: RunningVnet): string {

@@ -36,6 +36,7 @@ import { MergePolicy } from "../varp/merge-policy.js";
 import { programOf, type Context } from "./context.js";
 import { GroupMembership } from "./group-membership.js";
 import { notSent } from "./refusals.js";
+import type { LogEvent } from "../log.js";
 import { VarpSocket } from "./varp-socket.js";
 
 /** A place of the underlay. */
@@ -261,7 +262,8 @@ export class Underlays {
         superFrames: Number(stats.superFrames),
       };
       if (!merge.sample(sample)) continue;
-      log.info(`${name}: merging on receipt ${merge.merge ? "on" : "off"}`);
+      const now = merge.merge ? "on" : "off";
+      log.say("device_merge", `${name}: merging on receipt ${now}`, { device: name });
       for (const place of usable) this.writeRecord(place);
     }
   }
@@ -303,23 +305,28 @@ export class Underlays {
       underlay.failure = "";
     } catch (error) {
       const failure = kernelError("setting it up", error).message;
-      if (failure !== underlay.failure) this.context.log.error(`${underlay.device}: ${failure}`);
+      if (failure !== underlay.failure) this.say("device_failed", underlay, failure);
       underlay.failure = failure;
     }
     const usableNow = isUsable(underlay);
     const sameAddress = before.address === state.address;
     if (usableNow && !(wasUsable && sameAddress)) this.becameUsable(underlay);
     if (!usableNow && wasUsable) {
-      this.context.log.warn(`${underlay.device}: ${problemOf(underlay)}`);
+      this.say("device_down", underlay, problemOf(underlay));
       this.events.down(underlay);
     }
+  }
+
+  private say(event: LogEvent, { device }: Underlay, reason: string): void {
+    this.context.log.say(event, `${device}: ${reason}`, { device, reason });
   }
 
   private becameUsable(underlay: Underlay): void {
     const { device, state } = underlay;
     const { log, hooks } = this.context;
     const mtu = String(state.mtuBytes);
-    log.info(`${device}: attached with ${String(state.address)}, MTU ${mtu}, ${hooks.mode}`);
+    const text = `${device}: attached with ${String(state.address)}, MTU ${mtu}, ${hooks.mode}`;
+    log.say("device_attached", text, { device });
     this.events.usable(underlay);
   }
 
@@ -453,7 +460,7 @@ export class Underlays {
       this.membership.leaveOld(record);
       this.membership.leave(place);
     } catch (error) {
-      log.warn(kernelError(`detaching device ${String(ifindex)}`, error).message);
+      log.say("cleanup_failed", kernelError(`detaching device ${String(ifindex)}`, error).message);
     }
   }
 

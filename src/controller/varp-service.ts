@@ -280,7 +280,12 @@ export class VarpService {
     });
     if (reason === "ok") return this.resolver.resolved(vnet.handle, mac);
     this.refused(vnet, reason, message);
-    this.context.log.debug(`announce of ${mac} from ${source}: ${reason}`);
+    const fields = { vnet: vnet.id, host: source, mac, reason };
+    this.context.log.say(
+      "announce_refused",
+      `announce of ${mac} from ${source}: ${reason}`,
+      fields,
+    );
   }
 
   /** Why an announce of this MAC at this address is not believed, whoever sends it. */

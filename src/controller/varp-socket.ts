@@ -26,7 +26,7 @@ const maxWaiting = 1024;
 
 export interface VarpSocketParts {
   native: Pick<Native, "udpSocket">;
-  log: Pick<Log, "warn">;
+  log: Log;
   /** a message was lost because too many wait */
   overflowed: (bytes: number) => void;
   /** what came by the kernel's stack, not through BPF: messages in fragments */
@@ -55,7 +55,10 @@ export class VarpSocket {
     });
     const fd = native.udpSocket({ device, address, port, multicastTtl: 1 });
     this.socket.on("error", (error) => {
-      log.warn(`${device}: VARP socket: ${error.message}`);
+      log.say("varp_socket_failed", `${device}: VARP socket: ${error.message}`, {
+        device,
+        reason: error.message,
+      });
     });
     this.socket.on("message", (message, { address: source }) => {
       // a link-local address has its device behind it
@@ -90,10 +93,10 @@ export class VarpSocket {
     this.socket.send(message, port, address, (error) => {
       if (error === null) return;
       this.refused = { errno: errnoName(error), address, atMs: nowMs() };
-      this.parts.log.warn(
-        `${this.options.device}: VARP to ${address}: ${errnoName(error)}`,
-        "send",
-      );
+      const { device } = this.options;
+      const reason = errnoName(error);
+      const fields = { device, host: address, reason };
+      this.parts.log.say("varp_not_sent", `${device}: VARP to ${address}: ${reason}`, fields);
     });
   }
 

@@ -30,15 +30,17 @@ export function removeOrphans(
     const id = isHelperAlias(link.alias) ? undefined : vnetOfAlias(link.alias);
     if (id === undefined || wanted.has(id)) continue;
     if (!entered.has(id) && isForeign(context, id)) {
-      log.warn(`${link.name} is left alone: a vnetd with another state directory made it`);
+      const text = `${link.name} is left alone: a vnetd with another state directory made it`;
+      log.say("vnet_foreign", text, { vnet: id, device: link.name });
       continue;
     }
     try {
       removeOrphan(context, link, id);
     } catch (error) {
-      log.warn(String(error));
+      log.say("cleanup_failed", String(error), { vnet: id, device: link.name });
     }
-    log.info(`removed ${link.name}, left over from vnet ${id}`);
+    const text = `removed ${link.name}, left over from vnet ${id}`;
+    log.say("vnet_left_over", text, { vnet: id, device: link.name });
   }
 }
 

@@ -40,6 +40,7 @@ import { nowMs, programOf, type Context } from "./context.js";
 import { probeNonceOf } from "./probe-nonce.js";
 import type { PlaceMtu } from "./underlays.js";
 import { checkVnet } from "./vnet-checks.js";
+import { sayMadeAgain, sayNotUp, sayPutBack } from "./vnet-sayings.js";
 import { isForeign, removeOrphans } from "./vnet-orphans.js";
 import type { Suite } from "../keys/esp-keys.js";
 import { secureConfigOf } from "./security/config.js";
@@ -241,7 +242,7 @@ export class Vnets {
         if (bridge !== undefined && isOurs(bridge, config.id))
           setMtu(native, bridge, this.mtuOf(config));
       } catch (error) {
-        log.warn(`vnet ${config.id}: ${String(error)}`);
+        log.say("vnet_mtu_failed", `vnet ${config.id}: ${String(error)}`, { vnet: config.id });
       }
     }
     this.followLinks(native.linkList());
@@ -425,7 +426,7 @@ export class Vnets {
       vnet.problem = "";
     } catch (error) {
       vnet.problem = error instanceof Error ? error.message : String(error);
-      this.context.log.error(`vnet ${vnet.config.id} is not up: ${vnet.problem}`);
+      sayNotUp(this.context.log, vnet.config.id, vnet.problem);
     }
   }
 
@@ -458,7 +459,7 @@ export class Vnets {
       if (bridge !== null) {
         const made = ensureBridge(native, { ...spec, name: bridge });
         if (made.created) undos.push(() => native.linkDelete(made.link.ifindex));
-        if (made.created && known !== undefined) this.sayMadeAgain(id, bridge);
+        if (made.created && known !== undefined) sayMadeAgain(this.context.log, id, bridge);
         bridgeIndex = made.link.ifindex;
         ownsBridge = made.created || isOurs(made.link, id);
       }
@@ -537,12 +538,6 @@ export class Vnets {
     hooks.remove({ ifindex: peer.ifindex, direction: "ingress" });
   }
 
-  private sayMadeAgain(id: VnetId, bridge: string): void {
-    this.context.log.warn(
-      `vnet ${id}: the bridge ${bridge} was gone and is made again; what else was on it must be put on it anew`,
-    );
-  }
-
   /** isBack: the vnetif was there before, and somebody took it off */
   private enslave({ id, vnif }: RunningVnet, bridge: number, isBack: boolean): void {
     if (vnif === undefined || vnif.master === bridge) return;
@@ -553,7 +548,7 @@ export class Vnets {
     vnif.master = bridge;
     if (!isBack) return;
     this.putBackAtMs.set(id, nowMs());
-    log.warn(`vnet ${id}: ${vnif.name} was not on its bridge and is put back`);
+    sayPutBack(log, id, vnif.name);
   }
 
   private tearDown({ config, running }: Vnet): string | undefined {
@@ -604,7 +599,7 @@ export class Vnets {
     try {
       step();
     } catch (error) {
-      this.context.log.warn(String(error));
+      this.context.log.say("cleanup_failed", String(error));
     }
   }
 }

@@ -37,7 +37,10 @@ export function carryOver(native: Native, parts: CarryOverParts): number {
     const transfer: Transfer = { ...parts, native, from, to: parts.generation.maps };
     const nextHandle = nextHandleOf(transfer);
     if (nextHandle === 0 || !same(transfer, "vnets")) {
-      log.warn(`layout ${String(newest.layout)} cannot be read: tables and counters start afresh`);
+      log.say(
+        "not_carried_over",
+        `layout ${String(newest.layout)} cannot be read: tables and counters start afresh`,
+      );
       return 1;
     }
     const vnets = carryVnets(transfer);
@@ -49,7 +52,7 @@ export function carryOver(native: Native, parts: CarryOverParts): number {
       `${String(underlays)} devices`,
       `${String(macs)} MACs`,
     ];
-    log.info(`layout ${String(newest.layout)}: carried over ${counted.join(", ")}`);
+    log.say("carried_over", `layout ${String(newest.layout)}: carried over ${counted.join(", ")}`);
     return nextHandle;
   } finally {
     close();
@@ -68,7 +71,7 @@ function same({ native, from, to, log }: Transfer, name: string): boolean {
   const a = native.mapInfo(from.fd(name));
   const b = native.mapInfo(to.fd(name));
   if (a.keySize === b.keySize && a.valueSize === b.valueSize) return true;
-  log.warn(`the map ${name} has another form: what it held is not carried over`);
+  log.say("not_carried_over", `the map ${name} has another form: what it held is not carried over`);
   return false;
 }
 
@@ -132,7 +135,10 @@ function carryNexthops(transfer: Transfer): Map<number, VnetdNexthop> {
       control.keys({ ...place, spi: hop.spi });
       generations.set(id, made.gen);
     } else if (hop.spi !== 0) {
-      log.warn(`a host of a secure vnet could not be carried over: new keys are agreed with it`);
+      log.say(
+        "not_carried_over",
+        "a host of a secure vnet could not be carried over: new keys are agreed with it",
+      );
     }
   }
   for (const nexthop of nexthops.values()) control.run(nexthopRequest(nexthop, nexthops));

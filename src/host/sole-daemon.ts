@@ -35,7 +35,10 @@ export function lockNamespace(native: Native, log: Log): Closable {
     // anybody may take the name: who cannot be a daemon does not stop one
     if (holder !== undefined && ![0, process.geteuid?.()].includes(holder.uid)) {
       const { pid, uid } = holder;
-      log.warn(`pid ${String(pid)} of user ${String(uid)} has taken the lock @${lockName}`);
+      log.say(
+        "lock_taken",
+        `pid ${String(pid)} of user ${String(uid)} has taken the lock @${lockName}`,
+      );
       return { close: () => undefined };
     }
     const who = holder === undefined ? "" : ` (pid ${String(holder.pid)})`;
@@ -44,7 +47,7 @@ export function lockNamespace(native: Native, log: Log): Closable {
     });
   }
   const server = net.createServer((socket) => socket.destroy());
-  server.on("error", (error) => log.warn(`the lock @${lockName}: ${error.message}`));
+  server.on("error", ({ message }) => log.say("lock_failed", `the lock @${lockName}: ${message}`));
   server.listen({ fd });
   return { close: () => void server.close() };
 }

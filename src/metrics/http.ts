@@ -18,7 +18,7 @@ export interface MetricsServerParts {
   access: Access;
   /** why this host does not carry vnets now; nothing: it does */
   notReady: () => string[];
-  log: Pick<Log, "info" | "warn" | "error">;
+  log: Log;
 }
 
 const lookEveryMs = 10_000;
@@ -45,7 +45,10 @@ export class MetricsServer {
     this.timer = setInterval(() => void this.look(), lookEveryMs);
     this.timer.unref();
     if (!access.isSecret && !isLoopback(this.listenOn.address) && this.failure === "")
-      log.info(`metrics on ${this.where} are for everybody who reaches it: metricsTokenFile`);
+      log.say(
+        "metrics_open",
+        `metrics on ${this.where} are for everybody who reaches it: metricsTokenFile`,
+      );
   }
 
   close(): void {
@@ -107,7 +110,7 @@ export class MetricsServer {
 
   private failed(why: string): void {
     const text = `metrics are not served on ${this.where}: ${why}`;
-    if (text !== this.failure) this.parts.log.warn(text);
+    if (text !== this.failure) this.parts.log.say("metrics_down", text, { reason: why });
     this.failure = text;
   }
 
@@ -137,7 +140,7 @@ export class MetricsServer {
       response.setHeader("content-type", contentType);
       end(response, 200, text);
     } catch (error) {
-      log.error(`metrics: ${String(error)}`);
+      log.say("metrics_failed", `metrics: ${String(error)}`, { reason: String(error) });
       end(response, 500, "the metrics cannot be read; see the daemon's log\n");
     }
   }

@@ -352,7 +352,8 @@ export class Host extends Namespace {
     argv.push("--state-dir", this.stateDir, "--bpffs", this.bpffs, ...(options.args ?? []));
     if (options.config !== undefined)
       argv.push("--config", this.lab.file(`${this.name}.yaml`, options.config));
-    return this.spawn(argv, options.env === undefined ? {} : { env: options.env });
+    // what tests look for is written for people; test/netns/daemon-log.test.ts has it as JSON
+    return this.spawn(argv, { env: { VNETD_LOG_FORMAT: "text", ...options.env } });
   }
 
   get daemon(): Background {

@@ -178,7 +178,7 @@ describe("what a reload changes, under traffic", () => {
   });
 
   it("the log's level", async () => {
-    await reload(`${base}logLevel: error\n`);
+    await reload(`${base}log: {level: error}\n`);
     await a.vnetd(["vnet-create", "98"]);
     await reload(base);
     await a.vnetd(["vnet-delete", "98"]);

@@ -57,7 +57,9 @@ resolveSeconds: 7
 attach: [eth0, eth1]
 hostName: host-a
 peers: [192.0.2.7, {peer: B.Example.org, port: 1799}]
-logLevel: debug
+log:
+  level: debug
+  format: json
 `;
 
 describe("daemon configuration", () => {
@@ -147,7 +149,7 @@ describe("daemon configuration", () => {
         { peer: "192.0.2.7", port: null },
         { peer: "b.example.org", port: 1799 },
       ],
-      logLevel: "debug",
+      log: { level: "debug", format: "json" },
     });
     expect(parseDaemonConfig("metricsListen: off\n", "f").metricsListen).toBeNull();
   });
@@ -207,7 +209,8 @@ describe("daemon configuration", () => {
     ["peers: [{port: 5}]", "CONFIG", 1, 9],
     ["peers: [{peer: a, port: 0}]", "CONFIG", 1, 25],
     ["peers: [{peer: a, prot: 1}]", "UNKNOWN_PARAMETER", 1, 19],
-    ["logLevel: loud", "CONFIG", 1, 11],
+    ["log: {level: loud}", "CONFIG", 1, 14],
+    ["log: {format: xml}", "CONFIG", 1, 15],
     ["- port: 1", "CONFIG", 1, 1],
     ["port: 1\n---\nport: 2\n", "CONFIG", 3, 1],
     ["port: [", "SYNTAX", 1, undefined],

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Small pure parts of the daemon: underlay state, names, the log, the object's constant. */
+/** Small pure parts of the daemon: underlay state, names, the log's file, the object's constant. */
 import {
   closeSync,
   fstatSync,
@@ -20,7 +20,6 @@ import { familiesOf, underlayState, unsuitable } from "../../src/host/underlay-s
 import { boundLogFile } from "../../src/log-file.js";
 import { suiteOf, suites, type Suite } from "../../src/base/suite.js";
 import { guestMtuBytes, overheadBytes } from "../../src/wire/overhead.js";
-import { createLog } from "../../src/log.js";
 import { flagField, optionalTextField, textField, textListField } from "../../src/api/params.js";
 import type { AddressInfo, LinkInfo } from "../../src/native/contract.js";
 
@@ -140,49 +139,6 @@ describe("names that follow from ids", () => {
     expect(vnetOfAlias(aliasOf(id))).toBe(id);
     expect(vnetOfAlias("eth0 of rack 5")).toBeUndefined();
     expect(vnetOfAlias(undefined)).toBeUndefined();
-  });
-});
-
-describe("the log", () => {
-  it("holds repeated lines back for ten seconds and says how many", () => {
-    const lines: string[] = [];
-    let now = 0;
-    const log = createLog({ write: (text) => lines.push(text), nowMs: () => now });
-    for (let at = 0; at < 5; at++) log.warn("eth0 is down");
-    log.info("something else");
-    now = 10_000;
-    log.warn("eth0 is down");
-    expect(lines).toEqual([
-      "warn eth0 is down\n",
-      "info something else\n",
-      "warn eth0 is down (4 more times)\n",
-    ]);
-  });
-
-  it("of what strangers cause writes a few lines, then one in ten seconds with the number of others", () => {
-    const lines: string[] = [];
-    let now = 0;
-    const log = createLog({ write: (text) => lines.push(text), nowMs: () => now });
-    const flood = (seconds: number): void => {
-      for (const until = now + seconds * 1000; now < until; now += 1)
-        log.warn(`192.0.2.${String(now)} is left out`, "too many hosts");
-    };
-    flood(60);
-    expect(lines).toHaveLength(5 + 5);
-    expect(lines.at(-1)).toMatch(
-      /^warn 192\.0\.2\.\d+ is left out \(and 9999 more about: too many hosts\)\n$/,
-    );
-    log.warn("eth0: ENETUNREACH", "send");
-    log.warn("eth0 is down");
-    expect(lines.slice(-2)).toEqual(["warn eth0: ENETUNREACH\n", "warn eth0 is down\n"]);
-  });
-
-  it("keeps a line one line, and debug to itself unless asked", () => {
-    const lines: string[] = [];
-    const log = createLog({ write: (text) => lines.push(text) });
-    log.error("two\nlines");
-    log.debug("detail");
-    expect(lines).toEqual(["error two | lines\n"]);
   });
 });
 

@@ -100,7 +100,7 @@ describe("key-rotate", () => {
     vnet = { config, builtIn: false, problem: "", running: { secure } as unknown as RunningVnet };
     told = [];
     rotation = new KeyRotation({
-      context: { keys, log: { info: () => undefined } as never },
+      context: { keys, log: { say: () => undefined } },
       vnets: {
         find: () => vnet,
         setKeys: (_id, named, all) => {

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { TLSSocket } from "node:tls";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Access, type AccessFiles } from "../../src/metrics/access.js";
+import type { Log } from "../../src/log.js";
 import { MetricsServer } from "../../src/metrics/http.js";
 import { MetricsPage } from "../../src/metrics/page.js";
 import { readSecretFile } from "../../src/store/secret-file.js";
@@ -67,10 +68,8 @@ async function serve(
   notReady: () => string[] = () => [],
 ): Promise<Serving> {
   const warned: string[] = [];
-  const log = {
-    info: () => undefined,
-    warn: (t: string) => warned.push(t),
-    error: () => undefined,
+  const log: Log = {
+    say: (event, text) => void (event === "metrics_down" && warned.push(text)),
   };
   const access = new Access({ ...none, ...files }, (path, word) =>
     readSecretFile(path, { ...kind, word }),
@@ -159,7 +158,7 @@ describe("without files", () => {
 
   it("a port that is taken is a problem until it is free", async () => {
     const { port, server } = await serve({});
-    const log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+    const log = { say: () => undefined };
     const second = new MetricsServer(
       {
         ...{ page: new MetricsPage(metricsSource()), notReady: () => [], log },

@@ -19,6 +19,7 @@ import type { EspHost, EspPath, EspSa } from "../../src/host/esp.js";
 import { suiteOf, type EspKeys, type Suite } from "../../src/keys/esp-keys.js";
 import { SpiPool } from "../../src/keys/spi-pool.js";
 import { daemonConfigDefaults } from "../../src/config/daemon-config.js";
+import { logEvents, type LogEvent } from "../../src/log-events.js";
 import { keyOf, keyText } from "./lib/key-hosts.js";
 
 const times = keyTimesOf(daemonConfigDefaults().keys);
@@ -60,7 +61,11 @@ class Host {
     this.address = `10.0.0.${n}`;
     const fake = {
       hostId: this.hostId,
-      log: { error: fail, warn: fail, info: () => undefined },
+      log: {
+        say: (event: LogEvent, text: string) => {
+          if (logEvents[event].level !== "info") fail(text);
+        },
+      },
       maps: {
         setSpi: () => undefined,
         deleteSpi: () => undefined,

@@ -27,7 +27,7 @@ function world(looks: readonly (readonly EspSa[])[]): { did: string[]; drops: st
   let now = looks[0] ?? [];
   const context = {
     config,
-    log: { warn: () => undefined, error: (text: string) => did.push(text) },
+    log: { say: (event: string, text: string) => void (event === "sas_unread" && did.push(text)) },
     maps: {
       spi: () => ({ handle: 5 }),
       spis: () => new Map([[spiIn, {}]]),

@@ -28,7 +28,7 @@ const open = (): VarpSocket =>
   new VarpSocket(
     {
       native: { udpSocket: () => 99 },
-      log: { warn: () => undefined },
+      log: { say: () => undefined },
       overflowed: (bytes) => void overflowed.push(bytes),
     },
     { device: "eth0", ifindex: 2, address: "192.0.2.1", group: "224.10.0.1", port: 1798 },

@@ -71,8 +71,10 @@ export class KeyRotation {
   finish(id: VnetId): void {
     const { running, now } = this.secure(id);
     const [{ id: keyId }] = this.forgetPrevious(id, running, now).keys;
-    this.parts.context.log.info(
+    this.parts.context.log.say(
+      "secret_changed",
       `vnet ${id}: all hosts have key id ${keyId}; the one before is not taken any more`,
+      { vnet: id },
     );
   }
 
@@ -82,8 +84,10 @@ export class KeyRotation {
     if (now.previousKey === undefined) return infoOf(id, now);
     const wanted = this.forgetPrevious(id, running, now);
     this.parts.evict(running);
-    this.parts.context.log.info(
+    this.parts.context.log.say(
+      "secret_ended",
       `vnet ${id}: the key before ${wanted.keys[0].id} is not taken any more; hosts that have not moved are cut off`,
+      { vnet: id },
     );
     return infoOf(id, wanted);
   }
@@ -139,8 +143,10 @@ export class KeyRotation {
     this.parts.vnets.setKeys(id, { key, previousKey }, both);
     this.parts.changed(running);
     if (previousKey === undefined) return;
-    this.parts.context.log.info(
+    this.parts.context.log.say(
+      "secret_changing",
       `vnet ${id}: changing from key id ${both[1]?.id ?? ""} to ${both[0]?.id ?? ""}`,
+      { vnet: id },
     );
   }
 

@@ -36,7 +36,7 @@ export class SaWatch {
     try {
       this.poll(vnets, nowMs);
     } catch (error) {
-      this.context.log.error(`looking at the SAs: ${String(error)}`);
+      this.context.log.say("sas_unread", `looking at the SAs: ${String(error)}`);
     }
   }
 
@@ -67,7 +67,8 @@ export class SaWatch {
     const out = sas.outward.get(outKey(path.nexthop.nexthop, path.spiOut));
     if (out === undefined) {
       const who = named(each.name, path.ends.peer);
-      this.context.log.warn(`vnet ${secure.vnet.id}: the SA to ${who} is gone, agreeing anew`);
+      const text = `vnet ${secure.vnet.id}: the SA to ${who} is gone, agreeing anew`;
+      this.context.log.say("sa_gone", text, { vnet: secure.vnet.id, host: path.ends.peer });
       secure.restart(each, nowMs);
       return;
     }

@@ -459,8 +459,10 @@ export class SecureVnet {
       }
     }
     if (failure === undefined) return;
-    this.parts.context.log.error(
+    this.parts.context.log.say(
+      "keys_failed",
       `vnet ${this.vnet.id}: keys with ${each?.name ?? peer}: ${failure.message}`,
+      { vnet: this.vnet.id, host: peer, reason: failure.message },
     );
     this.closePath(place, peer);
     this.writeMembers();
@@ -546,7 +548,7 @@ export class SecureVnet {
       try {
         step();
       } catch (error) {
-        this.parts.context.log.warn(String(error));
+        this.parts.context.log.say("cleanup_failed", String(error), { vnet: this.vnet.id });
       }
     };
     for (const action of actions) {
