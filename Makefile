@@ -65,8 +65,9 @@ dist: all ## build/vnetd-VERSION/, to be copied to another machine: its install.
 clean: ## remove what was built (not node_modules/ and .cache/, which are downloads)
 	rm -rf build dist
 
-layouts: setup-build ## generate src/generated/layouts.ts from the headers
+layouts: setup-build ## generate src/generated/ from the headers and the reasons' page
 	@node scripts/gen-layouts.mjs
+	@node scripts/gen-reasons.mjs
 
 schema: setup-build ## generate schema/ from src/config
 	@$(MAKE) --no-print-directory -s ts

@@ -25,6 +25,7 @@
  * A secure vnet's frame takes the same way up to 2. and then secure() (bpf/lib/secure_send.h); secure_pass() is
  * what second_pass() is. Nothing of it is ever given to the underlay.
  */
+#include "lib/copy.h"
 #include "lib/probe.h"
 #include "lib/recursion.h"
 #include "lib/secure_send.h"
@@ -81,7 +82,7 @@ static long copy_to_device(__u32 index, void *context)
 	}
 	/* below 0: no memory, or the device is gone. Above: a full queue there is that device's
 	 * loss, and counted by it. */
-	if (bpf_clone_redirect(walk->skb, underlay->ifindex, 0) < 0)
+	if (copy_redirect(walk->skb, underlay->ifindex, 0) < 0)
 		walk->missed |= underlay->flags;
 	return 0;
 }
@@ -176,7 +177,7 @@ static __always_inline __u32 choose_family(struct __sk_buff *skb, struct encap *
 		walk->last = places->best4 & PLACE_INDEX;
 		if (unlikely(heard & VNETD_FORWARD_IPV6)) {
 			skb->mark = VNETD_MARK_OTHER_FAMILY | e->spec.ip_id;
-			if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+			if (copy_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 				count_drop(e->vnet->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED,
 					   skb->len);
 		}

@@ -19,6 +19,7 @@
  * forwarders make are told by bpf/lib/seen.h.
  */
 #include "lib/clear.h"
+#include "lib/copy.h"
 #include "lib/count.h"
 #include "lib/forward.h"
 #include "lib/forwarders.h"
@@ -99,7 +100,7 @@ static __always_inline long leave_later(struct __sk_buff *skb,
 	long err;
 
 	skb->mark = VNETD_MARK_RELAY_OUT | (underlay->index & VNETD_MARK_INDEX);
-	err = bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	err = copy_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	skb->mark = VNETD_MARK_NONE;
 	return err;
 }
@@ -435,7 +436,7 @@ static long resend(__u32 index, void *context)
 	if (ip_len(walk->family == VNETD_FAMILY_IPV6) + walk->len > underlay->mtu)
 		err = leave_later(walk->skb, underlay);
 	else
-		err = bpf_clone_redirect(walk->skb, underlay->ifindex, 0);
+		err = copy_redirect(walk->skb, underlay->ifindex, 0);
 	/* above 0: that device's own loss, and counted by it */
 	if (err < 0)
 		walk->missed = true;

@@ -9,6 +9,7 @@ import { keyCommands } from "./commands/keys.js";
 import { peerCommands } from "./commands/peers.js";
 import { replacedCommands } from "./commands/replaced.js";
 import { stationCommands } from "./commands/stations.js";
+import { traceCommands } from "./commands/trace.js";
 import { watchCommands } from "./commands/watch.js";
 import { vnetCommands } from "./commands/vnets.js";
 
@@ -21,6 +22,7 @@ export const commands: readonly CommandSpec[] = [
   ...stationCommands,
   ...peerCommands,
   ...watchCommands,
+  ...traceCommands,
   ...replacedCommands,
   ...completionCommands,
 ];

@@ -138,6 +138,7 @@ const checks = [
   ["prettier", command(tool("prettier"), "--check", "--log-level", "warn", ".")],
   ["clang-format", command("clang-format", "--dry-run", "-Werror", ...cFiles)],
   ["generated layouts", command(process.execPath, "scripts/gen-layouts.mjs", "--check")],
+  ["generated reasons", command(process.execPath, "scripts/gen-reasons.mjs", "--check")],
   ["licences", inTree(licences)],
   ["lock file", inTree(lockFile)],
   ["no traces of the machine", inTree(noTraces)],

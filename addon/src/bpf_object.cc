@@ -3,9 +3,11 @@
  * Loads a BPF object: its maps made and pinned, or taken from where they are pinned; the values of
  * its constants set; its programs verified. Also opens and makes pins.
  *
- * A map that is already pinned wins: it keeps its size and what is in it, and only its shape (type,
- * key, value, flags) must fit. The check is made here, before libbpf's, so that the error names
- * the map and says what differs. When the load fails libbpf takes away the pins that it made.
+ * With `shared` and no directory it takes those maps of a loaded object, makes the others for
+ * itself and pins nothing. A map that is already pinned wins: it keeps its size and what is in it,
+ * and only its shape (type, key, value, flags) must fit. The check is made here, before libbpf's,
+ * so that the error names the map and says what differs. When the load fails libbpf takes away the
+ * pins that it made.
  */
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -15,6 +17,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 
 #include "bpf_fd.h"
 #include "failure.h"
@@ -27,7 +30,11 @@ namespace {
 
 struct LoadRequest {
   std::string path;
+  // "": nothing is pinned
   std::string pinDir;
+  std::map<std::string, int> shared;
+  // empty: all
+  std::set<std::string> programs;
   std::map<std::string, uint32_t> maxEntries;
   std::map<std::string, Bytes> rodata;
 };
@@ -41,8 +48,21 @@ LoadRequest readRequest(const Napi::CallbackInfo& info) {
   LoadRequest request;
   request.path = toPath(info[0], "path");
   const Napi::Object options = toObject(info[1], "options");
-  request.pinDir = toPath(options.Get("pinDir"), "options.pinDir");
-  if (request.pinDir.front() != '/') failRange("options.pinDir must be an absolute path");
+  if (const auto value = optionalProperty(options, "pinDir")) {
+    request.pinDir = toPath(*value, "options.pinDir");
+    if (request.pinDir.front() != '/') failRange("options.pinDir must be an absolute path");
+  }
+  if (const auto value = optionalProperty(options, "shared")) {
+    for (const auto& [name, fd] : toEntries(*value, "options.shared")) {
+      request.shared[name] = toFd(fd, ("options.shared." + name).c_str());
+    }
+  }
+  if (const auto value = optionalProperty(options, "programs")) {
+    for (const auto& [name, wanted] : toEntries(*value, "options.programs")) {
+      (void)wanted;
+      request.programs.insert(name);
+    }
+  }
   if (const auto value = optionalProperty(options, "maxEntries")) {
     for (const auto& [name, entries] : toEntries(*value, "options.maxEntries")) {
       request.maxEntries[name] = toUint32(entries, ("options.maxEntries." + name).c_str(), 1);
@@ -115,6 +135,17 @@ void requireEqual(const std::string& subject, const char* what, uint32_t pinned,
                  std::to_string(pinned) + ", the object's is " + std::to_string(wanted));
 }
 
+void reuse(bpf_map* map, int fd, const std::string& subject) {
+  if (bpfKind(fd) != BpfKind::kMap) failSystem(EINVAL, subject, "it is not a map");
+  const bpf_map_info info = mapInfoOf(fd);
+  requireEqual(subject, "type", info.type, bpf_map__type(map));
+  requireEqual(subject, "key size", info.key_size, bpf_map__key_size(map));
+  requireEqual(subject, "value size", info.value_size, bpf_map__value_size(map));
+  requireEqual(subject, "flags", info.map_flags, bpf_map__map_flags(map));
+  const int error = bpf_map__reuse_fd(map, fd);  // keeps a duplicate
+  if (error != 0) failSystem(error, subject);
+}
+
 /** Takes the pinned map if there is one; false if there is none. */
 bool reusePinned(bpf_map* map, const std::string& pinPath) {
   const std::string subject = std::string("map ") + bpf_map__name(map) + " at " + pinPath;
@@ -125,13 +156,7 @@ bool reusePinned(bpf_map* map, const std::string& pinPath) {
   }
   const UniqueFd fd(opened);
   if (bpfKind(fd.get()) != BpfKind::kMap) failSystem(EINVAL, subject, "the pin is not a map's");
-  const bpf_map_info info = mapInfoOf(fd.get());
-  requireEqual(subject, "type", info.type, bpf_map__type(map));
-  requireEqual(subject, "key size", info.key_size, bpf_map__key_size(map));
-  requireEqual(subject, "value size", info.value_size, bpf_map__value_size(map));
-  requireEqual(subject, "flags", info.map_flags, bpf_map__map_flags(map));
-  const int error = bpf_map__reuse_fd(map, fd.get());  // keeps a duplicate
-  if (error != 0) failSystem(error, subject);
+  reuse(map, fd.get(), subject);
   return true;
 }
 
@@ -142,26 +167,48 @@ std::map<std::string, bool> prepareMaps(const bpf_object* object, const LoadRequ
   bpf_object__for_each_map(map, object) {
     if (bpf_map__is_internal(map)) continue;
     const std::string name = bpf_map__name(map);
+    const auto shared = request.shared.find(name);
+    if (shared != request.shared.end()) {
+      reuse(map, shared->second, "map " + name);
+      reused[name] = true;
+      continue;
+    }
     const std::string pinPath = request.pinDir + "/" + name;
-    if (reusePinned(map, pinPath)) {
+    if (!request.pinDir.empty() && reusePinned(map, pinPath)) {
       // a LIBBPF_PIN_BY_NAME of the object itself would lead elsewhere
       bpf_map__set_pin_path(map, nullptr);
       reused[name] = true;
       continue;
     }
     reused[name] = false;
-    int error = bpf_map__set_pin_path(map, pinPath.c_str());
+    int error = bpf_map__set_pin_path(map, request.pinDir.empty() ? nullptr : pinPath.c_str());
     const auto entries = request.maxEntries.find(name);
     if (error == 0 && entries != request.maxEntries.end()) {
       error = bpf_map__set_max_entries(map, entries->second);
     }
     if (error != 0) failSystem(error, "map " + name);
   }
-  for (const auto& [name, entries] : request.maxEntries) {
-    (void)entries;
+  const auto requireMap = [&](const std::string& name) {
     if (reused.count(name) == 0) failRange("the object has no map named \"" + name + "\"");
-  }
+  };
+  for (const auto& each : request.maxEntries) requireMap(each.first);
+  for (const auto& each : request.shared) requireMap(each.first);
   return reused;
+}
+
+void choosePrograms(const bpf_object* object, const LoadRequest& request) {
+  if (request.programs.empty()) return;
+  for (const std::string& name : request.programs) {
+    if (bpf_object__find_program_by_name(object, name.c_str()) == nullptr) {
+      failRange("the object has no program named \"" + name + "\"");
+    }
+  }
+  bpf_program* program;
+  bpf_object__for_each_program(program, object) {
+    if (request.programs.count(bpf_program__name(program)) == 0) {
+      bpf_program__set_autoload(program, false);
+    }
+  }
 }
 
 /** Descriptors that are closed unless they are all handed out. */
@@ -187,6 +234,7 @@ Napi::Value objectLoad(const Napi::CallbackInfo& info) {
 
   const auto reused = prepareMaps(object.get(), request);
   setRodata(object.get(), request);
+  choosePrograms(object.get(), request);
   const int error = bpf_object__load(object.get());
   if (error != 0) log.fail(error, request.path);
 

@@ -7,6 +7,7 @@
 #ifndef VNETD_FORWARD_H
 #define VNETD_FORWARD_H
 
+#include "copy.h"
 #include "outer.h"
 
 static __always_inline __u32 forward_bit(__u32 family)
@@ -42,7 +43,7 @@ static __always_inline void forward_copy(struct __sk_buff *skb, __u32 index, __u
 	if (!m)
 		return;
 	skb->mark = VNETD_MARK_RELAY | (index & VNETD_MARK_INDEX);
-	bpf_clone_redirect(skb, m->relay_out, 0);
+	copy_redirect(skb, m->relay_out, 0);
 	skb->mark = VNETD_MARK_NONE;
 }
 

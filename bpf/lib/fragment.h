@@ -9,6 +9,7 @@
 #define VNETD_FRAGMENT_H
 
 #include "clear.h"
+#include "copy.h"
 #include "outer.h"
 
 /* as many as a mark can number */
@@ -105,7 +106,7 @@ static long copy_fragment(__u32 number, void *context)
 		return 1;
 	walk->skb->mark = VNETD_MARK_FRAGMENT | (number & (MAX_FRAGMENTS - 1)) |
 			  (walk->index & 7) << VNETD_MARK_FRAGMENT_SHIFT;
-	if (bpf_clone_redirect(walk->skb, walk->skb->ifindex, BPF_F_INGRESS) == 0)
+	if (copy_redirect(walk->skb, walk->skb->ifindex, BPF_F_INGRESS) == 0)
 		walk->sent += 1;
 	return 0;
 }

@@ -11,6 +11,7 @@
 #ifndef VNETD_SECURE_SEND_H
 #define VNETD_SECURE_SEND_H
 
+#include "copy.h"
 #include "secure.h"
 #include "send.h"
 
@@ -49,7 +50,7 @@ static long copy_to_secure_member(__u32 number, void *context)
 	}
 	ifindex = underlay->esp;
 	esp_name(&e->frame.outer, e->spec.form, underlay->ifindex, id);
-	if (walk->pending && bpf_clone_redirect(walk->skb, walk->pending, 0) < 0)
+	if (walk->pending && copy_redirect(walk->skb, walk->pending, 0) < 0)
 		walk->missed = 1;
 	walk->pending = 0;
 	if (write_ip(walk->skb, e)) {
@@ -97,7 +98,7 @@ CHECKED_ONCE int choose_members(struct __sk_buff *skb, const struct member_walk 
 		count_drop(walk->handle, VNETD_DIR_ENCAP, VNETD_DROP_NO_KEYS, skb->len);
 	if (walk->place4 && walk->place6) {
 		skb->mark = VNETD_MARK_OTHER_FAMILY | (ip_id & 0xffff);
-		if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+		if (copy_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 			count_drop(walk->handle, VNETD_DIR_ENCAP, VNETD_DROP_COPY_FAILED, skb->len);
 		skb->mark = VNETD_MARK_NONE;
 	}

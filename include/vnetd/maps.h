@@ -691,6 +691,30 @@ struct vnetd_event_packet {
 	/* kept bytes follow, at most VNETD_WATCH_SNAP */
 };
 
+/* ---- dry runs (bpf/lib/copy.h) --------------------------------------------------------- */
+
+enum vnetd_dry {
+	/* copies that are noted, the rest are counted; and as much of each */
+	VNETD_DRY_COPIES = 64,
+	VNETD_DRY_HEAD = 64,
+};
+
+/* A copy that would have left: by which device, out of it or into it, and how it begins; a packet that is shorter
+ * than VNETD_DRY_HEAD has no head. */
+struct vnetd_dry_copy {
+	__u32 ifindex;
+	__u32 ingress;
+	__u32 mark;
+	__u32 len;
+	__u8 head[VNETD_DRY_HEAD];
+};
+
+/* map dry_copies: ARRAY of one */
+struct vnetd_dry_copies {
+	__u32 count;
+	struct vnetd_dry_copy copy[VNETD_DRY_COPIES];
+};
+
 /* ---- control program ------------------------------------------------------------------ */
 
 enum vnetd_control_op {
@@ -782,6 +806,7 @@ VNETD_SIZE(vnetd_event_peer, 24);
 VNETD_SIZE(vnetd_watch, 32);
 VNETD_SIZE(vnetd_watch_stats, 32);
 VNETD_SIZE(vnetd_event_packet, 40);
+VNETD_SIZE(vnetd_dry_copy, 80);
 VNETD_SIZE(vnetd_peer, 48);
 VNETD_SIZE(vnetd_member, 24);
 VNETD_SIZE(vnetd_seen_key, 32);

@@ -250,6 +250,73 @@ export interface ApplyInfo {
   others: string[];
 }
 
+export interface TraceParams {
+  vnet: string;
+  destination: string;
+  /** left out: the vnetif's own */
+  source?: string;
+  /** the address of the host that sends it; left out: it comes from this host, or a guest here */
+  from?: string;
+  /** with `from`: it came by the group; one for all always does */
+  byGroup?: boolean;
+  /** ipv4, ipv6, arp, or 0x and four digits */
+  type?: string;
+  /** of the frame */
+  bytes?: number;
+  /** of an IPv4 packet */
+  dontFragment?: boolean;
+  /** the far host is asked as well */
+  send?: boolean;
+}
+
+export interface TraceStep {
+  step:
+    | "vnet"
+    | "keys"
+    | "source"
+    | "destination"
+    | "sends"
+    | "answers"
+    | "delivers"
+    | "passes"
+    | "dropped"
+    | "counted"
+    | "probe";
+  /** for people */
+  text: string;
+  /** of a drop, or of a source that is not learned */
+  reason?: string;
+  /** of a packet that is sent in clear: its outer headers */
+  outer?: OuterHeadersInfo;
+}
+
+export interface OuterHeadersInfo {
+  family: 4 | 6;
+  source: string;
+  destination: string;
+  etherip: boolean;
+  sourcePort: number | null;
+  port: number | null;
+  ttl: number;
+  dontFragment: boolean;
+  bytes: number;
+}
+
+export interface TraceReport {
+  vnet: string;
+  direction: "encap" | "decap";
+  source: string;
+  destination: string;
+  bytes: number;
+  /** answered: the guest is told that it is too large. stack: it is none of vnetd's */
+  outcome: "sent" | "delivered" | "answered" | "dropped" | "stack";
+  /** it goes, or came, to all */
+  toAll: boolean;
+  /** of what is dropped */
+  reason: string | null;
+  steps: TraceStep[];
+}
+
 export interface VersionInfo {
   version: string;
   api: number;
@@ -293,6 +360,8 @@ export interface Methods {
   /** key: as in VnetInfo. end: the one before is taken no more, whoever has not moved */
   keyRotate: [{ vnet: string; key: string } | { vnet: string; end: true }, KeyRotationInfo];
   status: [Record<string, never>, StatusInfo];
+  /** what would happen to a frame: nothing is sent, learned or counted, unless `send` says so */
+  trace: [TraceParams, TraceReport];
   /** looks the host over; takes some seconds */
   doctor: [Record<string, never>, DoctorReport];
   /** makes the vnets of a directory be what its files say; dryRun: says alone what would be done */

@@ -16,6 +16,7 @@ import {
 import { isBuiltInId, type Controller } from "../controller.js";
 import type { Reloads } from "../controller/reloads.js";
 import { Doctor } from "../doctor/doctor.js";
+import { Trace } from "../controller/trace/trace.js";
 import { without } from "../controller/static-entries.js";
 import { disowned } from "../store/stored-applied.js";
 import { applyHandler } from "./apply-handler.js";
@@ -32,10 +33,12 @@ import {
   textListField,
 } from "./params.js";
 import type { Handlers } from "./server.js";
+import { traceHandler } from "./trace-handler.js";
 
 export function createHandlers(controller: Controller, reloads: Reloads): Handlers {
   const { views } = controller;
   const doctor = new Doctor(controller);
+  const trace = new Trace(controller.context, controller);
   return {
     attach: (params) => attach(controller, textField(params, "device")),
     detach: (params) => detach(controller, textField(params, "device")),
@@ -58,6 +61,7 @@ export function createHandlers(controller: Controller, reloads: Reloads): Handle
     hosts: () => views.hosts(),
     status: () => ({ ...views.status(), configuration: reloads.info() }),
     reload: () => reloads.reload(),
+    trace: (params) => traceHandler(trace, params),
     doctor: () => doctor.run(),
     apply: (params) => applyHandler(controller, params),
     version: () => ({ version, api: apiVersion, layout: controller.context.generation.layout }),

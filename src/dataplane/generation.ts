@@ -45,6 +45,8 @@ export interface GenerationOptions {
 
 export interface Generation {
   layout: number;
+  /** what was loaded */
+  objectPath: string;
   dir: string;
   maps: Maps;
   programs: Record<string, number>;
@@ -95,7 +97,8 @@ export function openGeneration(native: Native, options: GenerationOptions): Gene
   const fresh = meta.nextHandle === 0;
   const olds = others(options.bpffs, layout);
   if (fresh) fillNexthops(native, maps, numbersBefore(native, olds));
-  return { layout, dir, maps, programs: loaded.programs, fresh, others: olds };
+  const { objectPath } = options;
+  return { layout, objectPath, dir, maps, programs: loaded.programs, fresh, others: olds };
 }
 
 /** The maps are complete from now on. */
@@ -176,7 +179,7 @@ function pinnedSize(native: Native, pin: string): number | undefined {
   }
 }
 
-function layoutOf(objectPath: string): number {
+export function layoutOf(objectPath: string): number {
   let file: Buffer;
   try {
     file = readFileSync(objectPath);

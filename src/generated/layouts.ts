@@ -210,6 +210,13 @@ export const vnetdWatchKind = {
 } as const;
 export type VnetdWatchKind = (typeof vnetdWatchKind)[keyof typeof vnetdWatchKind];
 
+/** enum vnetd_dry; VNETD_ left out of the names */
+export const vnetdDry = {
+  DRY_COPIES: 64,
+  DRY_HEAD: 64,
+} as const;
+export type VnetdDry = (typeof vnetdDry)[keyof typeof vnetdDry];
+
 /** enum vnetd_control_op; VNETD_ left out of the names */
 export const vnetdControlOp = {
   CTL_START: 1,
@@ -2180,6 +2187,84 @@ export function decodeVnetdEventPacket(buf: Buffer, offset = 0): VnetdEventPacke
     kept: buf.readUInt32LE(offset + 28),
     vlanProto: buf.readUInt16BE(offset + 32),
     vlanTci: buf.readUInt16BE(offset + 34),
+  };
+}
+
+/** struct vnetd_dry_copy */
+export interface VnetdDryCopy {
+  ifindex: number;
+  ingress: number;
+  mark: number;
+  len: number;
+  head: Uint8Array;
+}
+
+export const VnetdDryCopy = {
+  size: 80,
+  fields: {
+    ifindex: { offset: 0, size: 4, type: "u32" },
+    ingress: { offset: 4, size: 4, type: "u32" },
+    mark: { offset: 8, size: 4, type: "u32" },
+    len: { offset: 12, size: 4, type: "u32" },
+    head: { offset: 16, size: 64, type: "u8", count: 64 },
+  },
+} as const;
+
+export function writeVnetdDryCopy(out: Buffer, value: VnetdDryCopy, offset = 0): void {
+  out.writeUInt32LE(value.ifindex, offset);
+  out.writeUInt32LE(value.ingress, offset + 4);
+  out.writeUInt32LE(value.mark, offset + 8);
+  out.writeUInt32LE(value.len, offset + 12);
+  putBytes(out, value.head, offset + 16, 64, "head");
+}
+
+export function encodeVnetdDryCopy(value: VnetdDryCopy): Buffer {
+  const out = Buffer.alloc(80);
+  writeVnetdDryCopy(out, value);
+  return out;
+}
+
+export function decodeVnetdDryCopy(buf: Buffer, offset = 0): VnetdDryCopy {
+  atLeast(buf, offset, 80, "vnetd_dry_copy");
+  return {
+    ifindex: buf.readUInt32LE(offset),
+    ingress: buf.readUInt32LE(offset + 4),
+    mark: buf.readUInt32LE(offset + 8),
+    len: buf.readUInt32LE(offset + 12),
+    head: Buffer.from(buf.subarray(offset + 16, offset + 80)),
+  };
+}
+
+/** struct vnetd_dry_copies */
+export interface VnetdDryCopies {
+  count: number;
+  copy: VnetdDryCopy[];
+}
+
+export const VnetdDryCopies = {
+  size: 5124,
+  fields: {
+    count: { offset: 0, size: 4, type: "u32" },
+    copy: { offset: 4, size: 5120, type: "vnetd_dry_copy", count: 64 },
+  },
+} as const;
+
+export function writeVnetdDryCopies(out: Buffer, value: VnetdDryCopies, offset = 0): void {
+  out.writeUInt32LE(value.count, offset);
+  elements(value.copy, 64, "copy").forEach((element, i) => writeVnetdDryCopy(out, element, offset + 4 + i * 80));
+}
+
+export function encodeVnetdDryCopies(value: VnetdDryCopies): Buffer {
+  const out = Buffer.alloc(5124);
+  writeVnetdDryCopies(out, value);
+  return out;
+}
+
+export function decodeVnetdDryCopies(buf: Buffer, offset = 0): VnetdDryCopies {
+  atLeast(buf, offset, 5124, "vnetd_dry_copies");
+  return {
+    count: buf.readUInt32LE(offset),
+    copy: Array.from({ length: 64 }, (_, i) => decodeVnetdDryCopy(buf, offset + 4 + i * 80)),
   };
 }
 

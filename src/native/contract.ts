@@ -25,8 +25,12 @@ export type Direction = "ingress" | "egress";
 
 export interface LoadOptions {
   /** absolute directory on a bpffs; every map of the object is pinned there by its name, or
-   * taken from there when it is already pinned and compatible */
-  pinDir: string;
+   * taken from there when it is already pinned and compatible; left out: nothing is pinned */
+  pinDir?: string;
+  /** maps of another object that take the place of this one's, by name: their fds */
+  shared?: Record<string, number>;
+  /** only these are loaded, by name; left out: all */
+  programs?: Record<string, true>;
   /** overrides of max_entries, by map name; ignored for maps that are already pinned */
   maxEntries?: Record<string, number>;
   /** values of `const volatile` variables in .rodata, by name, little-endian bytes of their size */

@@ -99,7 +99,7 @@ import {
 import { packet, VNETD_GROUP, VNETD_PORT } from "./packet.js";
 import { timeFactor } from "./processes.js";
 
-const OBJECT =
+export const BPF_OBJECT =
   process.env["VNETD_BPF_OBJECT"] ??
   fileURLToPath(new URL("../../build/bpf/vnetd.bpf.o", import.meta.url));
 const BPFFS = "/sys/fs/bpf";
@@ -333,7 +333,7 @@ export class BpfLab {
 
   static open(options: LabOptions = {}): BpfLab {
     requireFreshNamespace();
-    if (!existsSync(OBJECT)) throw new Error(`${OBJECT} is missing: run make`);
+    if (!existsSync(BPF_OBJECT)) throw new Error(`${BPF_OBJECT} is missing: run make`);
     makeDevices();
     const native: Native = loadNative();
     const pinDir = `${BPFFS}/vnetd-test-${process.pid}-${labs++}`;
@@ -343,7 +343,7 @@ export class BpfLab {
       if (options.maxEntries !== undefined) load.maxEntries = options.maxEntries;
       const lab = new BpfLab(
         native,
-        native.objectLoad(OBJECT, load),
+        native.objectLoad(BPF_OBJECT, load),
         pinDir,
         options.form ?? "udp4",
       );

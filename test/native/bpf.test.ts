@@ -107,6 +107,31 @@ describe("objectLoad", () => {
     expect(count()).toBe(before);
   });
 
+  test("loads what is asked for, with another object's maps, and pins nothing", () => {
+    const first = load();
+    const table = fdOf(first.maps, "table");
+    for (const pin of pins(pinDir)) rmSync(join(pinDir, pin));
+    const object = native.objectLoad(probe, { shared: { table }, programs: { probe_count: true } });
+    fds.push(...Object.values(object.programs), ...Object.values(object.maps));
+    expect(Object.keys(object.programs)).toEqual(["probe_count"]);
+    expect(pins(pinDir)).toEqual([]);
+    const idOf = (loaded: LoadedObject, name: string) => native.mapInfo(fdOf(loaded.maps, name)).id;
+    expect(idOf(object, "table")).toBe(idOf(first, "table"));
+    expect(idOf(object, "counters")).not.toBe(idOf(first, "counters"));
+    expect(object.reused).toMatchObject({ table: true, counters: false });
+  });
+
+  test("says which shared map or program does not fit", () => {
+    const first = load();
+    const other = fdOf(first.maps, "events");
+    const failing = (options: LoadOptions) => errorOf(() => native.objectLoad(probe, options));
+    expect(failing({ shared: { table: other } }).message).toContain("map table");
+    expect(failing({ shared: { no_map: other } }).message).toContain('no map named "no_map"');
+    expect(failing({ programs: { none: true } }).message).toContain('no program named "none"');
+    const program = fdOf(first.programs, "probe_drop");
+    expect(failing({ shared: { table: program } }).message).toContain("not a map");
+  });
+
   test("takes pinned maps with what is in them, whatever maxEntries says", () => {
     const key = Buffer.alloc(22, 5);
     const first = load({ maxEntries: { table: 100 } });

@@ -45,6 +45,7 @@ const everyMethod: Record<Method, true> = {
   reload: true,
   version: true,
   doctor: true,
+  trace: true,
 };
 
 const status = async (host: Host): Promise<StatusInfo> => {
