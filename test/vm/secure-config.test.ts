@@ -99,7 +99,9 @@ describe("reload", () => {
         return now.length > 0 && now.every((spi) => !before.has(spi));
       }, slow);
     }
-    await eventually(async () => /hard 7200\(sec\)/.test(await spis()), slow);
+    // without -s the times are not shown
+    const lifetimes = async (): Promise<string> => (await a.exec("ip -s xfrm state")).stdout;
+    await eventually(async () => /hard 7200\(sec\)/.test(await lifetimes()), slow);
     const { lost } = await ping.stop();
     expect(lost).toBeLessThanOrEqual(1);
   });
