@@ -62,6 +62,10 @@ uninstall: ## remove what install put there; not state, configuration or running
 dist: all ## build/vnetd-VERSION/, to be copied to another machine: its install.sh installs there
 	@scripts/make-dist "build/vnetd-$(VERSION)"
 
+deb: all ## build/deb/vnetd_VERSION_ARCHITECTURE.deb, for Debian 12 and later
+	@scripts/setup deb
+	@scripts/make-deb build/deb
+
 clean: ## remove what was built (not node_modules/ and .cache/, which are downloads)
 	rm -rf build dist
 
@@ -87,7 +91,9 @@ build: bpf addon ts
 
 # -- BPF. bpftool links the objects into one; llvm-strip -g leaves BTF in place, drops DWARF.
 CLANG ?= clang
+# the checkout's path does not go into what is built: two checkouts build the same bytes
 BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 -std=gnu11 -Wall -Werror -Wno-address-of-packed-member \
+	-ffile-prefix-map=$(CURDIR)=. \
 	-Iinclude -Ibpf -I/usr/include/$(shell gcc -dumpmachine)
 BPF_SOURCES := $(sort $(wildcard bpf/*.bpf.c))
 BPF_NAMES := $(patsubst bpf/%.bpf.c,%,$(BPF_SOURCES))

@@ -3,7 +3,7 @@
 /**
  * Lays out the files of an installation from a built checkout:
  *
- *   copy-tree.mjs DIRECTORY [--with-node]
+ *   copy-tree.mjs DIRECTORY [--with-node | --without-node]
  *
  *   bin/vnetd bin/vn                  start dist/ with node/ or the machine's Node
  *   dist/ node_modules/ package.json  daemon and command line, with the packages they import
@@ -15,7 +15,7 @@
  *   completion.bash completion.zsh    what `vnetd completion` prints
  *   man/                              manual pages (scripts/make-man.mjs)
  *   10-vnetd.network networkmanager.conf   keep others off our devices (packaging/)
- *   node/bin/node                     the Node that runs this: with --with-node, and where nothing
+ *   node/bin/node                     the Node that runs this: with --with-node, and, if nothing is said, where nothing
  *                                     of version 20 or later is where services look for it (the
  *                                     checkout's set-up has fetched one, or it is in somebody's PATH)
  *
@@ -37,8 +37,8 @@ import { dirname, join, relative, resolve } from "node:path";
 
 const root = resolve(import.meta.dirname, "..");
 const [directory, option] = process.argv.slice(2);
-if (directory === undefined || (option !== undefined && option !== "--with-node")) {
-  console.error("usage: copy-tree.mjs DIRECTORY [--with-node]");
+if (directory === undefined || ![undefined, "--with-node", "--without-node"].includes(option)) {
+  console.error("usage: copy-tree.mjs DIRECTORY [--with-node | --without-node]");
   process.exit(2);
 }
 const to = resolve(directory);
@@ -117,8 +117,9 @@ for (const path of [
   "monitoring",
 ])
   copy(path);
-copy("dist", (path) => !path.endsWith(".map") && !path.endsWith(".stamp"));
-for (const path of runtimePackages()) copy(path);
+const runs = (path) => !/\.(?:map|stamp|d\.[cm]?ts)$/.test(path);
+copy("dist", runs);
+for (const path of runtimePackages()) copy(path, runs);
 for (const name of readdirSync(root)) {
   if (/^(README|CHANGELOG|LICENSE)/.test(name))
     cpSync(join(root, name), join(to, "doc", name), { recursive: true });
@@ -131,4 +132,4 @@ for (const shell of ["bash", "zsh"]) {
 execFileSync(process.execPath, [join(root, "scripts", "make-man.mjs"), join(to, "man")]);
 for (const name of ["10-vnetd.network", "networkmanager.conf"])
   cpSync(join(root, "packaging", name), join(to, name));
-if (option === "--with-node" || !systemHasNode()) copyNode();
+if (option === "--with-node" || (option === undefined && !systemHasNode())) copyNode();

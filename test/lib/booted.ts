@@ -33,7 +33,8 @@ for each in run tmp dev/shm; do mount -t tmpfs tmpfs "$root/$each"; done
 mkdir -p "$root/opt/vnetd" "$root/run/out"
 mount --bind "$repository" "$root/opt/vnetd"
 mount --bind "$work/out" "$root/run/out"
-# nothing of this machine's own starts
+# nothing of this machine's own starts, and what is installed may
+rm -f "$root/usr/sbin/policy-rc.d"
 rm -rf "$root"/etc/systemd/system/*.wants "$root/etc/systemd/network" "$root/etc/vnetd" "$root/var/lib/vnetd"
 : >"$root/etc/fstab"
 units=$root/etc/systemd/system
@@ -58,6 +59,22 @@ printf '[Unit]\\nRequires=basic.target test.service\\nAfter=basic.target\\n' >"$
 cd "$root"
 exec chroot . /usr/bin/env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \\
   /lib/systemd/systemd --system --unit=test.target --log-target=console --show-status=no`;
+
+/**
+ * For a script: a second host in the namespace b, whose vnet 4 has 10.0.0.2; this host's eth0, 10.66.1.1, leads to it.
+ * `in_b COMMAND...` runs something there.
+ */
+export const secondHost = `
+    ip netns add b
+    ip link add eth0 type veth peer name eth0 netns b
+    ip address add 10.66.1.1/24 dev eth0; ip link set eth0 up
+    in_b() { nsenter --net=/run/netns/b "$@"; }
+    in_b ip address add 10.66.1.2/24 dev eth0; in_b ip link set eth0 up
+    in_b /opt/vnetd/bin/vnetd run --run-dir /run/b --state-dir /tmp/b --bpffs /sys/fs/bpf/b >/dev/null &
+    wait_for in_b /opt/vnetd/bin/vnetd status --run-dir /run/b
+    in_b /opt/vnetd/bin/vnetd attach eth0 --run-dir /run/b
+    in_b ip address add 10.0.0.2/24 dev vnif0004
+`;
 
 const prelude = `
 say() { local name=$1; shift; printf '%s=%s\\n' "$name" "$({ set +x; } 2>/dev/null; "$@" 2>&1 | tr '\\n' '|')" >>/run/out/said; }
@@ -108,7 +125,7 @@ export async function booted(options: BootedOptions): Promise<BootedMachine> {
     const namespaces = ["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup"];
     const result = await tryRun(
       ["unshare", ...namespaces, "--fork", "--kill-child", "bash", join(work, "boot")],
-      { env: { work, repository }, timeoutMs: options.timeoutMs ?? 50_000 },
+      { env: { work, repository }, timeoutMs: options.timeoutMs ?? 110_000 },
     );
     const log = `${result.stderr}${result.stdout}${textOf(join(out, "log"))}`;
     const lines = textOf(join(out, "said")).split("\n").filter(Boolean);

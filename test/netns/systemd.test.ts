@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { booted, type BootedMachine } from "../lib/booted.js";
+import { booted, secondHost, type BootedMachine } from "../lib/booted.js";
 import { Lab, run, tryRun, type Guest, type Host } from "../lib/lab.js";
 
 const repository = join(import.meta.dirname, "..", "..");
@@ -112,16 +112,7 @@ describe("systemd", () => {
   /** Host A is the service; B runs by hand in a namespace. A's guest pings B's all the while. */
   const script = `
     vnetd=/opt/vnetd/bin/vnetd
-    ip netns add b
-    ip link add eth0 type veth peer name eth0 netns b
-    ip address add 10.66.1.1/24 dev eth0; ip link set eth0 up
-    in_b() { nsenter --net=/run/netns/b "$@"; }
-    in_b ip address add 10.66.1.2/24 dev eth0; in_b ip link set eth0 up
-    b="--run-dir /run/b"
-    in_b $vnetd run $b --state-dir /tmp/b --bpffs /sys/fs/bpf/b >/dev/null &
-    wait_for $vnetd version $b
-    wait_for in_b $vnetd status $b
-    in_b $vnetd attach eth0 $b
+    ${secondHost}
     systemctl start systemd-networkd
     systemctl start vnetd
     say persisted $vnetd attach eth0 --persist
@@ -133,7 +124,6 @@ describe("systemd", () => {
     wait_for has_address vnet-other
     say networkd ip -4 -o address show
     ip address add 10.0.0.1/24 dev vnif0004
-    in_b ip address add 10.0.0.2/24 dev vnif0004
     wait_for ping -c 1 -W 1 10.0.0.2
     ping -i 0.05 10.0.0.2 >/run/out/ping &
     pinging=$!
@@ -183,7 +173,7 @@ ExecStopPost=+/bin/sh -c 'echo $SERVICE_RESULT >>/run/out/results'
         cp "$work/out/20-all.network" "$root/etc/systemd/network/"
         cp "$repository/packaging/10-vnetd.network" "$root/usr/local/lib/systemd/network/"`,
     });
-  });
+  }, 120_000);
 
   it("starts, reloads and restarts it as it is confined", () => {
     expect(machine.said("seccomp")).toBe("2|");
