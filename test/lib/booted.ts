@@ -58,7 +58,7 @@ printf '[Unit]\\nRequires=basic.target test.service\\nAfter=basic.target\\n' >"$
 . "$work/set-up"
 cd "$root"
 exec chroot . /usr/bin/env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \\
-  /lib/systemd/systemd --system --unit=test.target --log-target=console --show-status=no`;
+  /lib/systemd/systemd --system --unit=test.target --log-target=journal --show-status=no`;
 
 /**
  * For a script: a second host in the namespace b, whose vnet 4 has 10.0.0.2; this host's eth0, 10.66.1.1, leads to it.

@@ -141,9 +141,12 @@ describe("systemd", () => {
 
     # a loop that hangs, by what is preloaded
     kill -USR2 $(systemctl show -P MainPID vnetd)
-    wait_for grep -q watchdog /run/out/results
+    watchdog() { journalctl --no-pager -u vnetd | grep -q 'Watchdog timeout'; }
+    wait_for watchdog
+    restarted() { [ "$(systemctl show -P NRestarts vnetd)" -ge 1 ]; }
+    wait_for restarted
     wait_for $vnetd status
-    say results cat /run/out/results
+    say journal journalctl --no-pager -u vnetd
     say attached $vnetd status
     kill -INT $pinging; wait $pinging || true
     say ping tail -n 3 /run/out/ping
@@ -158,7 +161,6 @@ describe("systemd", () => {
         "test.conf": `[Service]
 WatchdogSec=3
 Environment=NODE_OPTIONS=--import=/run/out/hang.mjs
-ExecStopPost=+/bin/sh -c 'echo $SERVICE_RESULT >>/run/out/results'
 `,
         "20-all.network":
           "[Match]\nName=vn*\n[Network]\nAddress=192.0.2.9/24\nLinkLocalAddressing=no\nConfigureWithoutCarrier=yes\n",
@@ -204,7 +206,7 @@ ExecStopPost=+/bin/sh -c 'echo $SERVICE_RESULT >>/run/out/results'
   });
 
   it("starts a daemon anew whose event loop hangs", () => {
-    expect(machine.said("results")).toMatch(/^(success\|)+watchdog\|/);
+    expect(machine.said("journal")).toMatch(/Watchdog timeout \(limit 3s\)/);
     expect(machine.said("attached")).toMatch(/eth0 +10\.66\.1\.1 +up/);
   });
 

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { createLog } from "../../src/log.js";
 import { ServiceManager, pingIntervalMs } from "../../src/service-manager.js";
+import { eventually } from "../lib/processes.js";
 
 describe("how often the watchdog is told", () => {
   it.each([
@@ -40,6 +41,19 @@ describe("the service manager", () => {
     );
     const reloading = expect.stringMatching(/^RELOADING=1\nMONOTONIC_USEC=[1-9]\d*$/) as string;
     expect(said).toEqual([reloading, "READY=1", reloading, "READY=1"]);
+  });
+
+  it("hears again and again that the loop lives, from the start on, where it asked for that", async () => {
+    const heard: string[] = [];
+    const native = { sdNotify: (state: string) => heard.push(state) > 0 };
+    const asked = new ServiceManager({ native, variables: { WATCHDOG_USEC: "3000" }, log });
+    asked.ready();
+    await eventually(() => heard.length > 4);
+    asked.close();
+    expect([...new Set(heard)]).toEqual(["READY=1", "WATCHDOG=1"]);
+    expect(heard.indexOf("WATCHDOG=1")).toBe(1);
+    listening.ready();
+    expect(said.at(-1)).toBe("READY=1");
   });
 
   it("that went away does not stop anything", async () => {
