@@ -13,6 +13,7 @@ async function trace(invocation: Invocation): Promise<void> {
     destination: invocation.positional("DST-MAC"),
     byGroup: invocation.flag("by-group"),
     dontFragment: invocation.flag("dont-fragment"),
+    send: invocation.flag("send"),
   };
   const source = invocation.option("SRC-MAC");
   if (source !== undefined) params.source = source;
@@ -64,9 +65,14 @@ export const traceCommands: readonly CommandSpec[] = [
       { name: "type", value: "TYPE", describe: "ipv4 (as left out), ipv6, arp, or 0x88b5" },
       { name: "length", value: "BYTES", describe: "of the frame, 14 to 3000; 98 if left out" },
       { name: "dont-fragment", flag: true, describe: "of an IPv4 packet: DF is set" },
+      {
+        name: "send",
+        flag: true,
+        describe: "ask the host that it would go to, and wait for its answer",
+      },
     ],
     epilogue:
-      "The programs that carry frames are asked themselves. Nothing is sent, learned or counted. docs/watching.md explains the steps.",
+      "The programs that carry frames are asked themselves. Nothing is learned or counted, and nothing sent without --send. docs/watching.md explains the steps.",
     run: trace,
   },
 ];

@@ -184,6 +184,11 @@ enum vnetd_ask_kind {
 enum vnetd_ask_flags {
 	/* the answer is to go to the group */
 	VNETD_ASK_BY_GROUP = 1,
+	/* of a question: in the clock's place is a MAC, and 2 bytes of zero: does it live on the host that is asked? */
+	VNETD_ASK_MAC = 2,
+	/* of the answer: it does, it does not; neither: that is not said, as of secure vnets */
+	VNETD_ASK_HERE = 4,
+	VNETD_ASK_NOT_HERE = 8,
 };
 
 /* Of TLV_ASK. Anybody may ask, and nothing is believed of an answer but that it came. */

@@ -11,9 +11,9 @@ import {
 } from "./params.js";
 
 const texts = ["source", "from", "type"] as const;
-const flags = ["byGroup", "dontFragment"] as const;
+const flags = ["byGroup", "dontFragment", "send"] as const;
 
-export function traceHandler(trace: Trace, params: unknown): TraceReport {
+export function traceHandler(trace: Trace, params: unknown): Promise<TraceReport> {
   onlyFields(params, ["vnet", "destination", "bytes", ...texts, ...flags]);
   const asked: TraceParams = {
     vnet: textField(params, "vnet"),

@@ -7,8 +7,9 @@
 import { randomBytes } from "node:crypto";
 import dgram from "node:dgram";
 import { familyOfText, parseAddress } from "../base/address.js";
-import { macToBytes } from "../base/mac.js";
+import { macToBytes, type Mac } from "../base/mac.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
+import { isFresh, isLocal, nowNs } from "../dataplane/tables.js";
 import { errnoName } from "../host/errno.js";
 import { TokenBucket } from "../varp/token-bucket.js";
 import { askOf, askTokenBytes, encodeAsk, type Ask } from "../wire/ask.js";
@@ -30,6 +31,8 @@ export interface AskAnswer {
   onGroup: boolean;
   /** of the answering host, milliseconds since 1970 */
   clockMs: number;
+  /** whether the MAC that it was asked for lives there; undefined: it does not say */
+  isHere: boolean | undefined;
 }
 
 /** How a question is put. */
@@ -43,6 +46,8 @@ export interface Question {
   packetBytes?: number;
   /** the answer is to come by the group */
   byGroup?: boolean;
+  /** whether this lives there is asked as well; of secure vnets nobody says */
+  mac?: Mac;
   onAnswer: (answer: AskAnswer) => void;
 }
 
@@ -73,14 +78,19 @@ export class Asks {
     const ask = askOf(Buffer.from(message.trailing));
     if (ask === undefined) return false;
     if (ask.kind === "answer") {
-      this.waiting.get(ask.token)?.({ source, onGroup, clockMs: ask.clockMs });
+      const { clockMs, isHere } = ask;
+      this.waiting.get(ask.token)?.({ source, onGroup, clockMs, isHere });
       return true;
     }
     if (!this.answers.take(nowMs())) {
       refuse(this.context, vnet, "varp_rate", message);
       return true;
     }
-    const answer: Ask = { kind: "answer", token: ask.token, clockMs: Date.now() };
+    const { token, mac } = ask;
+    // a question has no mac: who is in a secure vnet is told to no stranger
+    const told = mac !== undefined && vnet.secure === undefined;
+    const isHere = told ? { isHere: this.livesHere(vnet, mac) } : {};
+    const answer: Ask = { kind: "answer", token, clockMs: Date.now(), ...isHere };
     const bytes = this.messageOf(vnet, underlay, answer);
     if (bytes === undefined) return true;
     if (ask.byGroup) underlay.socket?.sendToGroup(bytes);
@@ -133,14 +143,27 @@ export class Asks {
     };
   }
 
-  private prepare({ vnet, underlay, packetBytes, byGroup, onAnswer }: Question): {
+  private livesHere({ slot, handle }: RunningVnet, mac: Mac): boolean {
+    const { maps } = this.context;
+    const record = maps.vnet(slot);
+    const entry = maps.fdbEntry({ handle, mac: macToBytes(mac) });
+    return (
+      record !== undefined &&
+      entry !== undefined &&
+      isLocal(entry) &&
+      isFresh(entry, record, nowNs())
+    );
+  }
+
+  private prepare({ vnet, underlay, packetBytes, byGroup, mac, onAnswer }: Question): {
     token: string;
     bytes: Buffer | undefined;
   } {
     const token = randomBytes(askTokenBytes).toString("hex");
     if (this.waiting.size >= maxWaiting) throw new Error("too many questions wait for answers");
     this.waiting.set(token, onAnswer);
-    const ask: Ask = { kind: "question", token, byGroup: byGroup === true };
+    const of = mac === undefined || vnet.secure !== undefined ? {} : { mac };
+    const ask: Ask = { kind: "question", token, byGroup: byGroup === true, ...of };
     const message = this.messageOf(vnet, underlay, ask);
     if (message === undefined || packetBytes === undefined) return { token, bytes: message };
     const padded = Buffer.alloc(

@@ -432,6 +432,9 @@ export type VnetdAskKind = (typeof vnetdAskKind)[keyof typeof vnetdAskKind];
 /** enum vnetd_ask_flags; VNETD_ left out of the names */
 export const vnetdAskFlags = {
   ASK_BY_GROUP: 1,
+  ASK_MAC: 2,
+  ASK_HERE: 4,
+  ASK_NOT_HERE: 8,
 } as const;
 export type VnetdAskFlags = (typeof vnetdAskFlags)[keyof typeof vnetdAskFlags];
 

@@ -155,6 +155,47 @@ s.send(bytes.fromhex("${real.toString("hex")}"))`;
   expect(holds(capture, other)).toBe(false);
 });
 
+describe("--send", () => {
+  it("asks the far host, which has the MAC, and is heard as large", async () => {
+    const report = await eventually(
+      async () => {
+        await guest.ping("10.97.0.2", { count: 1 });
+        const found = await trace("97", guestOnB, guestOnA, "--length", "1450", "--send");
+        if (!textOf(found, "probe").includes("arrives")) throw new Error(textOf(found, "probe"));
+        return found;
+      },
+      { timeoutMs: 30_000, what: "the far host's answers" },
+    );
+    expect(textOf(report, "probe")).toMatch(
+      new RegExp(`^10\\.66\\.1\\.2 answers in [\\d.]+ ms, and has ${guestOnB}\n`, "u"),
+    );
+    expect(textOf(report, "probe")).toContain("a packet of 1500 bytes");
+  });
+
+  it("says that the far host does not have it, or nobody is there to ask", async () => {
+    await a.vnetd(["varp-add", "97", stranger, "10.66.1.2"]);
+    const wrong = await trace("97", stranger, guestOnA, "--send");
+    expect(textOf(wrong, "probe")).toContain(`and does not have ${stranger}`);
+    await a.vnetd(["varp-delete", "97", stranger]);
+    await a.vnetd(["varp-add", "97", stranger, "10.66.1.77"]);
+    const silent = await trace("97", stranger, guestOnA, "--send");
+    expect(textOf(silent, "probe")).toContain("10.66.1.77 does not answer");
+    await a.vnetd(["varp-delete", "97", stranger]);
+    expect(textOf(await trace("97", other, guestOnA, "--send"), "probe")).toContain("not known");
+    const { code, stderr } = await a.tryVnetd([
+      "trace",
+      "97",
+      guestOnA,
+      "--from",
+      "10.66.1.2",
+      "--send",
+      "--json",
+    ]);
+    expect(code).toBe(1);
+    expect(stderr).toContain("Leave out --from");
+  });
+});
+
 describe("from another host", () => {
   it("is delivered, by the bridge's port", async () => {
     const report = await trace("97", guestOnA, guestOnB, "--from", "10.66.1.2");

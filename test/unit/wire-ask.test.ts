@@ -22,6 +22,18 @@ describe("a question", () => {
     expect(askOf(answer)).toEqual({ kind: "answer", token, clockMs });
   });
 
+  it("may be about a MAC", () => {
+    const mac = "0a:00:00:00:97:02";
+    const question = encodeAsk({ kind: "question", token, byGroup: false, mac });
+    expect(question.subarray(12).toString("hex")).toBe(`01020000${token}0a00000097020000`);
+    expect(askOf(question)).toEqual({ kind: "question", token, byGroup: false, mac });
+    for (const isHere of [true, false]) {
+      const answer = encodeAsk({ kind: "answer", token, clockMs: 5, isHere });
+      expect(answer[13]).toBe(isHere ? 4 : 8);
+      expect(askOf(answer)).toEqual({ kind: "answer", token, clockMs: 5, isHere });
+    }
+  });
+
   it("is read whatever follows it, and is no hello", () => {
     const question = encodeAsk({ kind: "question", token, byGroup: false });
     expect(askOf(Buffer.concat([question, Buffer.alloc(400)]))?.token).toBe(token);

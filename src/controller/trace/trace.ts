@@ -15,6 +15,8 @@ import type { Context } from "../context.js";
 import type { Hellos } from "../hellos.js";
 import { isUsable, type Underlay, type Underlays } from "../underlays.js";
 import type { RunningVnet, Vnets } from "../vnets.js";
+import type { Asks } from "../asks.js";
+import { probe } from "./probe.js";
 import { Narrator } from "./narrator.js";
 import { walk, type Pass, type Walked } from "./walk.js";
 
@@ -22,6 +24,7 @@ export interface TraceParts {
   vnets: Vnets;
   underlays: Underlays;
   hellos: Pick<Hellos, "list">;
+  asks: Asks;
 }
 
 /** a test run takes no more than fits a page with the kernel's own records */
@@ -46,7 +49,25 @@ export class Trace {
     private readonly parts: TraceParts,
   ) {}
 
-  run(params: TraceParams): TraceReport {
+  async run(params: TraceParams): Promise<TraceReport> {
+    if (params.send === true && params.from !== undefined)
+      throw new VnetdError(
+        "BAD_VALUE",
+        "`send` asks the host that a frame of this one would go to",
+        {
+          hint: "Leave out --from, or run it on that host.",
+        },
+      );
+    const report = this.dry(params);
+    if (params.send !== true) return report;
+    const vnet = this.read(params).vnet;
+    const { destination, bytes, steps } = report;
+    const packetBytes = steps.find(({ outer }) => outer !== undefined)?.outer?.bytes ?? bytes;
+    const found = await probe(this.context, this.parts, { vnet, destination, packetBytes });
+    return { ...report, steps: [...steps, ...found] };
+  }
+
+  private dry(params: TraceParams): TraceReport {
     const asked = this.read(params);
     const { vnet, from } = asked;
     const steps: TraceStep[] = [];
