@@ -2,6 +2,7 @@
 /** All commands, in the order of the help. */
 import type { CommandSpec } from "./command.js";
 import { applyCommands } from "./commands/apply.js";
+import { bpffsCommands } from "./commands/bpffs.js";
 import { completionCommands } from "./commands/completion.js";
 import { daemonCommands } from "./commands/daemon.js";
 import { doctorCommands } from "./commands/doctor.js";
@@ -23,6 +24,7 @@ export const commands: readonly CommandSpec[] = [
   ...peerCommands,
   ...watchCommands,
   ...traceCommands,
+  ...bpffsCommands,
   ...replacedCommands,
   ...completionCommands,
 ];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `vnetd run`, and `vnetd doctor` where no daemon answers: the one place where the command line reaches
+ * `vnetd run`, `vnetd mount-bpffs`, and `vnetd doctor` where no daemon answers: the one place where the command line reaches
  * into the daemon. It is loaded only here and only then, so that no other command needs the addon or the
  * kernel's features.
  */
@@ -17,4 +17,11 @@ export async function runDaemon(options: RunOptions): Promise<void> {
 export async function diagnoseAlone(options: RunOptions, why: string): Promise<DoctorReport> {
   const doctor = await import("../src/doctor/alone.js");
   return doctor.diagnoseAlone(options, why);
+}
+
+/** true: mounted; false: there was one. */
+export async function mountBpffs(directory: string): Promise<boolean> {
+  const { loadNative } = await import("../src/native/load.js");
+  const generation = await import("../src/dataplane/generation.js");
+  return generation.mountBpffs(loadNative(), directory);
 }

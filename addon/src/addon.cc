@@ -115,6 +115,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<sdNotify>(exports, "sdNotify");
   publish<memoryHide>(exports, "memoryHide");
   publish<filesystemType>(exports, "filesystemType");
+  publish<mountBpf>(exports, "mountBpf");
   publish<closeFd>(exports, "close");
   return exports;
 }

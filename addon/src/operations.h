@@ -85,6 +85,7 @@ Napi::Value peerCredentials(const Napi::CallbackInfo& info);
 Napi::Value sdNotify(const Napi::CallbackInfo& info);
 Napi::Value memoryHide(const Napi::CallbackInfo& info);
 Napi::Value filesystemType(const Napi::CallbackInfo& info);
+Napi::Value mountBpf(const Napi::CallbackInfo& info);
 Napi::Value closeFd(const Napi::CallbackInfo& info);
 
 }  // namespace vnetd

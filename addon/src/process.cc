@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -147,6 +148,13 @@ Napi::Value filesystemType(const Napi::CallbackInfo& info) {
   struct statfs status {};
   if (statfs(path.c_str(), &status) != 0) failSystem(errno, path);
   return Napi::Number::New(info.Env(), static_cast<uint32_t>(status.f_type));
+}
+
+Napi::Value mountBpf(const Napi::CallbackInfo& info) {
+  const std::string path = toPath(info[0], "path");
+  constexpr unsigned long kFlags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+  if (mount("bpf", path.c_str(), "bpf", kFlags, "mode=700") != 0) failSystem(errno, path);
+  return info.Env().Undefined();
 }
 
 Napi::Value closeFd(const Napi::CallbackInfo& info) {

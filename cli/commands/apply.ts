@@ -6,6 +6,7 @@ import { maxLineBytes, type ApplyChange, type ApplyInfo } from "../../src/api/co
 import { VnetdError } from "../../src/base/errors.js";
 import { shortVnetId } from "../../src/base/vnet-id.js";
 import type { CommandSpec, Invocation } from "../command.js";
+import { followDirectory } from "../follow-directory.js";
 import { readConfigurationText } from "../read-text.js";
 
 const extensions: ReadonlySet<string> = new Set([".sxp", ".yaml", ".yml", ".json"]);
@@ -83,8 +84,19 @@ function show({ output }: Invocation, { changes, same, others }: ApplyInfo): voi
 }
 
 async function applyDirectory(invocation: Invocation): Promise<void> {
+  if (!invocation.flag("follow")) return applyFiles(invocation, await read(invocation));
+  for (const flag of ["json", "dry-run"].filter((name) => invocation.flag(name)))
+    throw new VnetdError("USAGE", `--follow goes on applying: it has no --${flag}`);
+  await followDirectory({
+    read: () => read(invocation),
+    apply: (directory) => applyFiles(invocation, directory),
+    note: (text) => invocation.output.note(text),
+  });
+}
+
+async function applyFiles(invocation: Invocation, found: Directory): Promise<void> {
   const { output } = invocation;
-  const { path: directory, files, leftOut } = await read(invocation);
+  const { path: directory, files, leftOut } = found;
   if (leftOut.length > 0 && !output.json)
     output.note(`not read, neither .sxp nor .yaml nor .json: ${leftOut.join(", ")}`);
   const dryRun = invocation.flag("dry-run");
@@ -118,9 +130,14 @@ export const applyCommands: readonly CommandSpec[] = [
         flag: true,
         describe: "delete also vnets that were made by vnet-create or from another directory",
       },
+      {
+        name: "follow",
+        flag: true,
+        describe: "wait for the daemon, apply, and again whenever the files change, until SIGTERM",
+      },
     ],
     epilogue:
-      "The difference is shown first. A file that cannot be used changes nothing. Vnets that were applied from the directory and are no longer in it are deleted; those made otherwise are left alone without --prune.",
+      "The difference is shown first. A file that cannot be used changes nothing. Vnets that were applied from the directory and are no longer in it are deleted; those made otherwise are left alone without --prune. With --follow a mistake ends the command; who runs it starts it again.",
     run: applyDirectory,
   },
 ];

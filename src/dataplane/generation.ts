@@ -71,6 +71,27 @@ export function checkBpffs(native: Native, dir: string): void {
   });
 }
 
+/**
+ * Mounts a BPF file system on the directory unless there is one, and says whether it did: a second one on top would hide the
+ * maps that are pinned in the first.
+ */
+export function mountBpffs(native: Native, dir: string): boolean {
+  try {
+    if (native.filesystemType(dir) === bpffsMagic) return false;
+    native.mountBpf(dir);
+    return true;
+  } catch (error) {
+    const why = errnoName(error);
+    throw new VnetdError("KERNEL", `a BPF file system on ${dir}: ${why}`, {
+      hint:
+        why === "EPERM"
+          ? "It takes CAP_SYS_ADMIN: a privileged container, or root on the host."
+          : "Is the directory there, and does the kernel have CONFIG_BPF_SYSCALL?",
+      cause: error,
+    });
+  }
+}
+
 /** /sys/fs/bpf is open to all: who made the directory could change the maps under the programs. */
 function checkOwner(dir: string): void {
   if (!existsSync(dir)) return;

@@ -482,5 +482,7 @@ export interface Native {
   memoryHide(): void;
   /** f_type of statfs(2), e.g. 0xcafe4a11 for a bpffs */
   filesystemType(path: string): number;
+  /** a new BPF file system on the directory, mode 0700; over whatever is mounted there */
+  mountBpf(path: string): void;
   close(fd: number): void;
 }

@@ -7,7 +7,15 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { ApplyInfo, VnetState } from "../../src/api/contract.js";
-import { Lab, eventually, type Guest, type Host, type RunResult } from "../lib/lab.js";
+import {
+  Lab,
+  eventually,
+  repository,
+  type Background,
+  type Guest,
+  type Host,
+  type RunResult,
+} from "../lib/lab.js";
 import { attachedHosts, longId } from "./world.js";
 
 let lab: Lab;
@@ -283,5 +291,44 @@ describe("what cannot be had changes nothing at all", () => {
       "change 0098",
       "create 009c",
     ]);
+  });
+});
+
+describe("--follow", () => {
+  const follow = (): Background =>
+    a.spawn([
+      ...[join(repository, "bin", "vnetd"), "apply", "--follow", directory],
+      ...["--run-dir", a.runDir],
+    ]);
+
+  it("waits for the daemon, and applies each change while frames flow", async () => {
+    await a.killDaemon();
+    const following = follow();
+    await following.output(/no daemon answers yet/, { timeoutMs: 20_000 });
+    files({ "a.sxp": own, "b.yaml": "{id: 98, bridge: green}\n" });
+    await a.startDaemon({ config: "defaultVnets: false\n" });
+    await eventually(async () => (await vnets()).has("0098"));
+    await underTraffic(async () => {
+      files({ "a.sxp": own, "c.yaml": "{id: 99, bridge: green}\n" });
+      await eventually(async () => [...(await vnets()).keys()].join() === "0097,0099");
+    });
+    const { code } = await following.stop("SIGTERM", 10_000);
+    expect(code).toBe(0);
+  });
+
+  it("ends by a mistake, and what is there stays", async () => {
+    files({ "a.sxp": own });
+    const following = follow();
+    await eventually(async () => [...(await vnets()).keys()].join() === "0097");
+    files({ "a.sxp": own, "b.yaml": "{id: 98, brigde: green}\n" });
+    await eventually(() => following.code !== undefined, { timeoutMs: 20_000 });
+    expect(following.code).not.toBe(0);
+    expect(following.stderr).toContain("brigde");
+    expect([...(await vnets()).keys()]).toEqual(["0097"]);
+  });
+
+  it("has no --json and no --dry-run", async () => {
+    for (const flag of ["--json", "--dry-run"])
+      expect((await a.tryVnetd(["apply", "--follow", flag, directory])).stderr).toContain(flag);
   });
 });
