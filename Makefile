@@ -73,9 +73,10 @@ layouts: setup-build ## generate src/generated/ from the headers and the reasons
 	@node scripts/gen-layouts.mjs
 	@node scripts/gen-reasons.mjs
 
-schema: setup-build ## generate schema/ from src/config
+schema: setup-build ## generate schema/ from src/config, and what deploy/ has of it and of monitoring/
 	@$(MAKE) --no-print-directory -s ts
 	@node scripts/gen-schema.mjs
+	@node scripts/gen-deploy.mjs
 
 format: setup-build ## let prettier and clang-format rewrite the sources
 	@npx --no-install prettier --write --log-level warn .
