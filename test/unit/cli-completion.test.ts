@@ -37,7 +37,10 @@ describe("completion", () => {
     ["vnetd vnet-create -v ", []],
     ["vnetd vnet-create - ", []],
     ["vnetd apply ", [filesMark]],
-    ["vnetd apply --", ["--dry-run", "--help", "--json", "--prune", "--run-dir", "--version"]],
+    [
+      "vnetd apply --",
+      ["--dry-run", "--follow", "--help", "--json", "--prune", "--run-dir", "--version"],
+    ],
     ["vnetd rel", ["reload"]],
     ["vnetd completion ", ["bash", "zsh"]],
     ["vnetd attach ", ["eth0", "eth1"]],
