@@ -36,7 +36,9 @@ const projects: Project[] = [
     name: "clsact",
     timeoutMs: 60_000,
     workers: 2,
-    files: ["robust", "underlay", "vnets"].map((area) => `test/netns/daemon-${area}.test.ts`),
+    files: ["daemon-robust", "daemon-underlay", "daemon-vnets", "hooks"].map(
+      (name) => `test/netns/${name}.test.ts`,
+    ),
     env: { VNETD_HOOK_MODE: "clsact" },
   },
   // for kernels that have what the test wants: by test/vm/files only

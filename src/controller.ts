@@ -20,8 +20,10 @@ import type { PeerConfig } from "./base/peer.js";
 import { defaultVnetifName, parseVnetId, type VnetId } from "./base/vnet-id.js";
 import { Asks } from "./controller/asks.js";
 import { Hellos } from "./controller/hellos.js";
-import { nowMs, programOf, type Context } from "./controller/context.js";
+import { nowMs, type Context } from "./controller/context.js";
 import { Counts } from "./controller/counts.js";
+import { Helpers } from "./controller/helpers.js";
+import { HookWatch } from "./controller/hook-watch.js";
 import { Ports } from "./controller/ports.js";
 import { StaticEntries } from "./controller/static-entries.js";
 import { Peers } from "./controller/peers.js";
@@ -41,15 +43,11 @@ import {
   adoptLinks,
   finishGeneration,
   openGeneration,
-  readMeta,
   removeGeneration,
-  writeMeta,
 } from "./dataplane/generation.js";
 import { Hooks, type HookMode } from "./dataplane/hooks.js";
 import { VnetTable } from "./dataplane/vnet-table.js";
 import { kernelError } from "./host/errno.js";
-import { ensureHelperPair, ensureReassembly } from "./host/helper-devices.js";
-import { vnetdLimits } from "./generated/layouts.js";
 import type { Log } from "./log.js";
 import type { Closable, Native, NetlinkEvent } from "./native/contract.js";
 import { KeyStore } from "./store/key-store.js";
@@ -90,8 +88,8 @@ export class Controller {
   readonly metrics: MetricsView;
   readonly watch: Watch;
   private readonly closables: Closable[] = [];
-  /** why packets in fragments are not received, or "" */
-  private reassemblyProblem = "";
+  private readonly helpers: Helpers;
+  readonly hookWatch: HookWatch;
   private settleTimer: NodeJS.Timeout | undefined;
   private tickTimer: NodeJS.Timeout | undefined;
   private ticks = 0;
@@ -190,6 +188,9 @@ export class Controller {
       announce,
     });
     this.watch = new Watch(this.context, { vnets });
+    this.helpers = new Helpers(this.context);
+    const { helpers } = this;
+    this.hookWatch = new HookWatch(this.context, { vnets, underlays, security, helpers });
     const problems = (): string[] => this.moreProblems.flatMap((each) => each());
     const { bpffs } = options;
     this.views = new Views(this.context, {
@@ -233,10 +234,11 @@ export class Controller {
     adoptLinks(generation);
     this.addProblems(() => this.troubles.problems());
     this.addProblems(() => this.security.problems());
-    this.addProblems(() => (this.reassemblyProblem === "" ? [] : [this.reassemblyProblem]));
+    this.addProblems(() => this.helpers.problems());
+    this.addProblems(() => this.hookWatch.problems());
     for (const text of this.keptLimits().values()) log.say("limit_kept", text);
     this.addProblems(() => [...this.keptLimits().values()]);
-    this.ensureHelpers();
+    this.helpers.ensure();
     this.vnets.reconcile(this.wantedVnets());
     this.peers.load(structuredClone(this.state.state.peers) as PeerConfig[]);
     this.underlays.reconcile(this.wantedDevices());
@@ -247,7 +249,7 @@ export class Controller {
     this.statics.removeOrphans();
     this.statics.apply();
     this.addProblems(() => this.statics.problems());
-    this.sweepHooks();
+    this.hookWatch.sweep();
     for (const other of generation.others) {
       removeGeneration(other.dir);
       log.say("maps_removed", `removed the maps of layout ${String(other.layout)}`);
@@ -272,6 +274,7 @@ export class Controller {
     );
     this.hellos.forgetMembers();
     for (const vnet of this.vnets.running()) this.hellos.vnetAppeared(vnet);
+    this.hookWatch.start();
     this.tickTimer = setInterval(() => this.tick(), tickMs);
   }
 
@@ -279,6 +282,7 @@ export class Controller {
   stop(): void {
     clearInterval(this.tickTimer);
     clearTimeout(this.settleTimer);
+    this.hookWatch.close();
     for (const closable of this.closables.splice(0)) closable.close();
     this.watch.close();
     this.ports.close();
@@ -372,78 +376,10 @@ export class Controller {
     return [...new Set([...this.state.state.attached, ...this.context.config.attach])];
   }
 
-  /** The devices through which frames pass between two programs; meta tells the programs. */
-  private ensureHelpers(): void {
-    const { native, maps, hooks } = this.context;
-    const segment = ensureHelperPair(native, "segment");
-    const oversize = ensureHelperPair(native, "oversize");
-    const relay = ensureHelperPair(native, "relay");
-    const reassembly = this.reassemblyDevice();
-    const programs: [number, string][] = [
-      [segment.in.ifindex, "vnetd_decap"],
-      [oversize.in.ifindex, "vnetd_oversize"],
-      [relay.in.ifindex, "vnetd_relay"],
-      ...(reassembly === 0 ? [] : ([[reassembly, "vnetd_reassembled"]] as [number, string][])),
-    ];
-    for (const [ifindex, program] of programs) {
-      hooks.ensure({ ifindex, direction: "ingress" }, programOf(this.context, program));
-    }
-    const meta = readMeta(native, maps);
-    const known = meta.reassemblySecret.some((byte) => byte !== 0);
-    writeMeta(native, maps, {
-      ...meta,
-      segmentOut: segment.out.ifindex,
-      segmentIn: segment.in.ifindex,
-      oversizeOut: oversize.out.ifindex,
-      oversizeIn: oversize.in.ifindex,
-      relayOut: relay.out.ifindex,
-      relayIn: relay.in.ifindex,
-      reassembly,
-      reassemblySecret: known ? meta.reassemblySecret : randomBytes(vnetdLimits.SECRET_LEN),
-    });
-  }
-
-  /** Without it (its port is taken, the kernel has no VXLAN) only packets in fragments are lost. */
-  private reassemblyDevice(): number {
-    const { native, log } = this.context;
-    try {
-      const { ifindex } = ensureReassembly(native);
-      this.reassemblyProblem = "";
-      return ifindex;
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      const problem = `packets that come in fragments are not received: ${reason}`;
-      if (problem !== this.reassemblyProblem) log.say("reassembly_down", problem, { reason });
-      this.reassemblyProblem = problem;
-      return 0;
-    }
-  }
-
-  /** Pinned links of devices that are gone, or no longer ours to hook. */
-  private sweepHooks(): void {
-    const { hooks, native, log } = this.context;
-    if (hooks.mode !== "tcx") return;
-    const wanted = new Set<string>();
-    const { segmentIn, oversizeIn, relayIn, reassembly } = readMeta(native, this.context.maps);
-    for (const ifindex of [segmentIn, oversizeIn, relayIn, reassembly])
-      wanted.add(`${String(ifindex)} ingress`);
-    for (const { ifindex } of this.underlays.list()) wanted.add(`${String(ifindex)} ingress`);
-    for (const ifindex of this.security.hooked()) wanted.add(`${String(ifindex)} ingress`);
-    for (const { peer, vnif } of this.vnets.running()) {
-      wanted.add(`${String(peer.ifindex)} ingress`);
-      if (vnif !== undefined) wanted.add(`${String(vnif.ifindex)} egress`);
-    }
-    for (const hook of hooks.pinned()) {
-      const keep = wanted.has(`${String(hook.ifindex)} ${hook.direction}`) && hooks.alive(hook);
-      if (keep) continue;
-      hooks.remove(hook);
-      log.say("hook_removed", `removed the hook ${String(hook.ifindex)} ${hook.direction}`);
-    }
-  }
-
   // ---- events
 
   private onNetlink(event: NetlinkEvent): void {
+    if (event.type === "tc") return this.hookWatch.changed(event.ifindex);
     this.guarded("a bridge's port", () => this.tellPorts(event));
     if (event.type === "bridge-fdb" || event.type === "address" || event.type === "link") {
       if (event.type === "bridge-fdb") return;
@@ -465,7 +401,8 @@ export class Controller {
   }
 
   private followDevices(withHooks: boolean): void {
-    if (withHooks) this.ensureHelpers();
+    this.hookWatch.check(withHooks);
+    if (withHooks) this.helpers.ensure();
     this.underlays.sync();
     this.security.sync();
     this.peers.devicesChanged();
@@ -473,7 +410,7 @@ export class Controller {
     const repaired = this.vnets.repair(withHooks);
     if (repaired.length > 0) this.appeared(repaired);
     this.ports.follow(this.context.native.linkList());
-    this.sweepHooks();
+    this.hookWatch.sweep();
   }
 
   private tick(): void {
@@ -481,7 +418,10 @@ export class Controller {
     this.guarded("hello", () => this.hellos.tick());
     this.guarded("VARP", () => this.varp.tick());
     // at most once a second: a flood of new MACs overruns the kernel's news again and again
-    if (this.lostNews) this.guarded("lost news", () => this.ports.forgetGone());
+    if (this.lostNews) {
+      this.guarded("lost news", () => this.ports.forgetGone());
+      this.guarded("lost news", () => this.hookWatch.check(true));
+    }
     this.lostNews = false;
     this.guarded("silent guests", () => this.ports.tick());
     this.guarded("storms and loops", () => this.troubles.tick());

@@ -60,6 +60,11 @@ export const logEvents = {
   maps_removed: { level: "info", means: "the other version's maps are gone" },
   sweeper_down: { level: "error", means: "the timer that ages entries does not run" },
   reassembly_down: { level: "warn", means: "packets in fragments are not received" },
+  hook_lost: {
+    level: "warn",
+    means: "somebody removed a program of ours from a device; it was hooked again",
+  },
+  hook_not_restored: { level: "error", means: "and it cannot be hooked again; it is tried on" },
   hook_removed: { level: "debug", means: "a program of a device that is not ours any more" },
 
   device_attached: { level: "info", means: "an underlay device carries vnets" },

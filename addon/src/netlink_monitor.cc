@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Reports changes of links, addresses and bridges' forwarding databases as they happen.
+ * Reports changes of links, addresses, bridges' forwarding databases and traffic control as they
+ * happen.
  *
  * One multicast netlink socket in the network namespace of the calling thread. When its buffer
  * runs over, events are lost for good, and the kernel silently drops more until the buffer has been
@@ -45,6 +46,23 @@ void fillLinkEvent(Napi::Object event, const Link& link, bool deleted) {
   }
 }
 
+/** ifindex of the device whose filters or qdisc may be others now, 0 for other messages. */
+uint32_t trafficControlChange(const nlmsghdr* message) {
+  switch (message->nlmsg_type) {
+    case RTM_DELQDISC:
+    case RTM_DELCHAIN:
+    case RTM_DELTFILTER:
+    case RTM_NEWTFILTER:
+      break;
+    default:
+      return 0;
+  }
+  const auto* change = payloadOf<tcmsg>(message);
+  // blocks that devices share have a number in its place that is no device's
+  if (change == nullptr || change->tcm_ifindex <= 0) return 0;
+  return static_cast<uint32_t>(change->tcm_ifindex);
+}
+
 /** The contract's NetlinkEvent for a message; an empty value for one that is none. */
 Napi::Value eventOf(Napi::Env env, const nlmsghdr* message) {
   Napi::Object event = Napi::Object::New(env);
@@ -60,6 +78,11 @@ Napi::Value eventOf(Napi::Env env, const nlmsghdr* message) {
   if (const auto entry = parseBridgeFdb(message)) {
     setEvent(event, message->nlmsg_type == RTM_DELNEIGH ? "bridge-fdb-deleted" : "bridge-fdb");
     event.Set("entry", bridgeFdbObject(env, *entry));
+    return event;
+  }
+  if (const uint32_t ifindex = trafficControlChange(message)) {
+    setEvent(event, "tc");
+    event.Set("ifindex", Napi::Number::New(env, ifindex));
     return event;
   }
   return Napi::Value();
@@ -114,7 +137,8 @@ class NetlinkMonitor : public LoopWatcher {
       setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     }
     if (mnl_socket_bind(socket_, 0, MNL_SOCKET_AUTOPID) < 0) failSystem(errno, "netlink socket");
-    for (int group : {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEIGH}) {
+    for (int group :
+         {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEIGH, RTNLGRP_TC}) {
       if (mnl_socket_setsockopt(socket_, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0) {
         failSystem(errno, "netlink group " + std::to_string(group));
       }

@@ -27,6 +27,8 @@ export class Counts {
   readonly sent = new Tally();
   /** verdict */
   readonly reloads = new Tally();
+  /** what the device is (HookOwner) */
+  readonly hooksRemoved = new Tally();
   /** how the configuration was taken the last time, and when it was taken well, in seconds since 1970 */
   config = { ok: true, takenSeconds: Math.floor(Date.now() / 1000) };
   /** of the message that is looked at: none, or one */

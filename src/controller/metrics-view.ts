@@ -86,6 +86,7 @@ export class MetricsView {
       problems: views.problems().length,
       troubles: troubles.counts(),
       varp: { received: counts.received.rows(), sent: counts.sent.rows() },
+      hooksRemoved: counts.hooksRemoved.rows(),
       config: { ...counts.config, reloads: counts.reloads.rows() },
     };
   }

@@ -161,7 +161,7 @@ export class Security {
   }
 
   /** Whose hooks are to stay. */
-  hooked(): number[] {
+  hooked(): { ifindex: number; device: string }[] {
     return this.devices.hooked();
   }
 

@@ -12,7 +12,7 @@
  */
 import { existsSync, readdirSync, unlinkSync } from "node:fs";
 import path from "node:path";
-import type { Direction, Native } from "../native/contract.js";
+import type { Direction, FilterInfo, Native } from "../native/contract.js";
 import { errnoName } from "../host/errno.js";
 
 export type HookMode = "tcx" | "clsact";
@@ -21,11 +21,29 @@ export type HookMode = "tcx" | "clsact";
 const filterPriority = 1798;
 const filterHandle = 0x764e;
 const pinPattern = /^link-(\d+)-(ingress|egress)$/u;
+/** no such device, or no such qdisc */
+const goneErrors = new Set(["ENODEV", "ENOENT", "EINVAL"]);
 const noTcx = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
 
 export interface Hook {
   ifindex: number;
   direction: Direction;
+}
+
+/** The hook of a pin's name; undefined: it is another pin. */
+export function hookOfPin(name: string): Hook | undefined {
+  const match = pinPattern.exec(name);
+  if (match === null) return undefined;
+  return { ifindex: Number(match[1]), direction: match[2] as Direction };
+}
+
+/** Whether our filter was there. The qdisc stays: others may have filters in it. */
+export function removeOurFilter(native: Native, { ifindex, direction }: Hook): boolean {
+  const isOurs = ({ priority, handle }: FilterInfo): boolean =>
+    priority === filterPriority && handle === filterHandle;
+  if (!native.clsactFilters(ifindex, direction).some(isOurs)) return false;
+  native.clsactDetach(ifindex, direction, filterPriority, filterHandle);
+  return true;
 }
 
 export class Hooks {
@@ -71,17 +89,28 @@ export class Hooks {
 
   /** Pinned links that are there, defunct ones included. */
   pinned(): Hook[] {
-    return readdirSync(this.linkDir).flatMap((name) => {
-      const match = pinPattern.exec(name);
-      if (match === null) return [];
-      return [{ ifindex: Number(match[1]), direction: match[2] as Direction }];
-    });
+    return readdirSync(this.linkDir).flatMap((name) => hookOfPin(name) ?? []);
   }
 
   /** Whether the hook is there: its link holds on to the device, or its filter is not removed. */
   present(hook: Hook): boolean {
     if (this.mayBeTcx(hook)) return existsSync(this.pinPath(hook)) && this.alive(hook);
     return this.hasFilter(hook);
+  }
+
+  /** Whether this very program hangs there; false as well where the device is gone. */
+  runs(hook: Hook, programId: number): boolean {
+    const { ifindex, direction } = hook;
+    try {
+      if (this.mayBeTcx(hook))
+        return this.native.tcxPrograms(ifindex, direction).includes(programId);
+      return (
+        this.native.clsactQuery(ifindex, direction, filterPriority, filterHandle) === programId
+      );
+    } catch (error) {
+      if (!goneErrors.has(errnoName(error))) throw error;
+      return false;
+    }
   }
 
   /** Whether a pinned link still holds on to its device. */

@@ -43,6 +43,10 @@ const remedies: readonly Remedy[] = [
     text: /duplicate address/u,
     fix: "give one of the two guests another MAC: ip link set dev DEVICE address MAC",
   },
+  {
+    text: /somebody removed our program/u,
+    fix: "find out who: journalctl around the time that vnetd's log names; an agent that cleans filters up (tc, bpftool, a CNI plugin) is to leave vnetd's alone",
+  },
   { text: /peer-add/u, fix: "vnetd peer-add ADDRESS on the host that lacks it" },
 ];
 

@@ -147,7 +147,7 @@ function hooksFound({ places, hooks, daemonRuns }: UnderlayFacts): Found[] {
         what: `${device}: nothing is received, the program is not hooked`,
         seen: `no ingress program of ours on ${device}`,
         fix: daemonRuns
-          ? "the daemon hooks it again within seconds; if it does not: systemctl restart vnetd"
+          ? "the daemon hooks it again within a second; if it does not: systemctl restart vnetd"
           : "systemctl start vnetd",
       },
     ];

@@ -104,6 +104,10 @@ export const daemonMetrics = {
   vnetd_config_reloads_total: counter("Times that the configuration was read again.", "verdict"),
   vnetd_config_last_reload_success: gauge("1 when the configuration was taken the last time."),
   vnetd_config_last_taken_timestamp_seconds: gauge("When a configuration was taken last."),
+  vnetd_hooks_removed_total: counter(
+    "Programs of ours that somebody removed from a device, by what the device is; they are hooked again.",
+    "owner",
+  ),
   vnetd_event_loop_lag_seconds: histogram("How late the daemon's timers are, ten times a second."),
   vnetd_scrape_duration_seconds: histogram("How long it took to make this page, until the last."),
   process_cpu_seconds_total: counter("CPU time of the daemon."),

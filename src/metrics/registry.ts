@@ -15,6 +15,7 @@ const scrapeBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 /** words that are there before anything was counted */
 const kinds = ["request", "announce", "hello", "goodbye", "keys"];
 const configVerdicts = ["ok", "refused"];
+const hookOwners = ["underlay", "vnet", "helper"];
 
 export class DaemonRegistry {
   readonly registry = new Registry();
@@ -78,6 +79,7 @@ export class DaemonRegistry {
     this.count("vnetd_varp_received_messages_total", now.varp.received);
     this.count("vnetd_varp_sent_messages_total", now.varp.sent, kinds);
     this.count("vnetd_config_reloads_total", now.config.reloads, configVerdicts);
+    this.count("vnetd_hooks_removed_total", now.hooksRemoved, hookOwners);
   }
 
   private gauge(name: DaemonMetric): Gauge | undefined {

@@ -82,6 +82,7 @@ export interface Snapshot {
   problems: number;
   troubles: { loops: number; duplicates: number; storms: number };
   varp: { received: readonly Tallied[]; sent: readonly Tallied[] };
+  hooksRemoved: readonly Tallied[];
   config: { ok: boolean; takenSeconds: number; reloads: readonly Tallied[] };
 }
 

@@ -206,6 +206,8 @@ export type NetlinkEvent =
   | { type: "address-deleted"; address: AddressInfo }
   | { type: "bridge-fdb"; entry: BridgeFdbEntry }
   | { type: "bridge-fdb-deleted"; entry: BridgeFdbEntry }
+  /** a filter came, or filters or a qdisc went, whosever; of TCX programs nothing is told */
+  | { type: "tc"; ifindex: number }
   /** the socket's buffer ran over (ENOBUFS): read everything again */
   | { type: "overrun" };
 

@@ -165,6 +165,10 @@ describe("what is to be done", () => {
     ["10.66.1.1 (this host) and 10.66.1.2 say hello with the same host id, as …", /host\.yaml/],
     ["loop in vnet 97: …", /nomaster/],
     ["storm in vnet 97: guests of this host send …", /floodPerSecond/],
+    [
+      "eth0: somebody removed our program from its ingress, and it was hooked again",
+      /find out who/,
+    ],
     ["duplicate address 02:00:00:00:00:01 in vnet 97: seen on …", /another MAC/],
     ["something new", /as the text says/],
   ])("%s", (text, fix) => {

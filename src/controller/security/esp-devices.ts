@@ -41,8 +41,11 @@ export class EspDevices {
   }
 
   /** Whose hooks are to stay. */
-  hooked(): number[] {
-    return [...this.devices.values()];
+  hooked(): { ifindex: number; device: string }[] {
+    return [...this.devices].map(([underlay, ifindex]) => ({
+      ifindex,
+      device: espNameOf(underlay),
+    }));
   }
 
   private ensure(ifindex: number): void {

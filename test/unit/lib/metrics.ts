@@ -60,6 +60,7 @@ function snapshotOf(frames: number): Snapshot {
       received: [{ words: ["request", "answered"], count: 3 }],
       sent: [{ words: ["announce"], count: 3 }],
     },
+    hooksRemoved: [{ words: ["underlay"], count: 2 }],
     config: { ok: true, takenSeconds: 1_700_000_000, reloads: [{ words: ["ok"], count: 1 }] },
   };
 }

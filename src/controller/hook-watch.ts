@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Watches that our programs stay where they are hooked. One that somebody takes away (`tc qdisc del`,
+ * `bpftool net detach`, a link that is detached by force) is noticed, said, counted and hooked again
+ * within a second.
+ *
+ *   clsact filters   the kernel tells of filters and qdiscs that go
+ *   TCX programs     it does not: which programs hang at a hook is asked, four times a second at underlay and
+ *                    helper devices, and at a third of the vnets' devices
+ *
+ * Every ten seconds, and when news of the kernel were lost, all hooks of both kinds are looked at.
+ */
+import type { Hook } from "../dataplane/hooks.js";
+import { kernelError } from "../host/errno.js";
+import type { LinkInfo } from "../native/contract.js";
+import { nowMs, programOf, type Context } from "./context.js";
+import type { Helpers } from "./helpers.js";
+import type { Security } from "./security.js";
+import type { Underlays } from "./underlays.js";
+import type { Vnets } from "./vnets.js";
+
+export type HookOwner = "underlay" | "vnet" | "helper";
+
+/** A hook that must be there. */
+export interface WantedHook extends Hook {
+  program: string;
+  device: string;
+  owner: HookOwner;
+}
+
+export interface HookWatchParts {
+  vnets: Vnets;
+  underlays: Underlays;
+  security: Security;
+  helpers: Helpers;
+}
+
+const turnMs = 250;
+/** in how many turns each vnet is asked */
+const vnetTurns = 3;
+/** what somebody did is shown so long after it */
+const shownMs = 600_000;
+const maxKept = 1024;
+/** removals that are named one by one in `vnetd status` */
+const maxNamed = 8;
+/** changes of filters come in bursts */
+const settleMs = 20;
+
+interface Removal {
+  hook: WantedHook;
+  times: number;
+  lastMs: number;
+  /** why it cannot be hooked again, or "" */
+  failure: string;
+}
+
+export class HookWatch {
+  private readonly removals = new Map<string, Removal>();
+  private readonly programIds = new Map<string, number>();
+  private readonly touched = new Set<number>();
+  private turnTimer: NodeJS.Timeout | undefined;
+  private settleTimer: NodeJS.Timeout | undefined;
+  private turns = 0;
+
+  constructor(
+    private readonly context: Context,
+    private readonly parts: HookWatchParts,
+  ) {}
+
+  start(): void {
+    this.turnTimer = setInterval(() => this.guarded(() => this.turn()), turnMs);
+  }
+
+  close(): void {
+    clearInterval(this.turnTimer);
+    clearTimeout(this.settleTimer);
+  }
+
+  /** The kernel tells of filters at a device that came or went. */
+  changed(ifindex: number): void {
+    this.touched.add(ifindex);
+    this.settleTimer ??= setTimeout(() => {
+      this.settleTimer = undefined;
+      const touched = new Set(this.touched);
+      this.touched.clear();
+      this.guarded(() => this.look(this.wanted().filter((hook) => touched.has(hook.ifindex))));
+    }, settleMs);
+  }
+
+  /** Those of the devices that all vnets need; withVnets: all. To be called before others mend them without a word. */
+  check(withVnets: boolean): void {
+    this.look(withVnets ? this.wanted() : this.common());
+  }
+
+  problems(): string[] {
+    const now = nowMs();
+    for (const [key, { lastMs, failure }] of this.removals)
+      if (failure === "" && now - lastMs > shownMs) this.removals.delete(key);
+    const texts = [...this.removals.values()].map(textOf);
+    const more = texts.length - maxNamed;
+    return more > 0
+      ? [...texts.slice(0, maxNamed), `programs were removed from ${String(more)} more devices`]
+      : texts;
+  }
+
+  /** Pinned links of devices that are gone, or no longer ours to hook. */
+  sweep(): void {
+    const { hooks, log } = this.context;
+    if (hooks.mode !== "tcx") return;
+    const wanted = new Set(this.wanted().map(keyOf));
+    for (const hook of hooks.pinned()) {
+      if (wanted.has(keyOf(hook)) && hooks.alive(hook)) continue;
+      hooks.remove(hook);
+      log.say("hook_removed", `removed the hook ${keyOf(hook)}`);
+    }
+  }
+
+  // ---- what must be there
+
+  private common(): WantedHook[] {
+    const { underlays, security, helpers } = this.parts;
+    const devices = new Map(underlays.list().map(({ ifindex, device }) => [ifindex, device]));
+    devices.delete(0);
+    const at = { direction: "ingress" } as const;
+    return [
+      ...[...devices].map(([ifindex, device]): WantedHook => {
+        return { ...at, ifindex, device, program: "vnetd_decap", owner: "underlay" };
+      }),
+      ...helpers.hooked().map((hook): WantedHook => ({ ...at, ...hook, owner: "helper" })),
+      ...security.hooked().map(({ ifindex, device }): WantedHook => {
+        return { ...at, ifindex, device, program: "vnetd_esp", owner: "underlay" };
+      }),
+    ];
+  }
+
+  private ofVnets(): WantedHook[] {
+    const wanted: WantedHook[] = [];
+    const owner = "vnet" as const;
+    for (const { peer, vnif } of this.parts.vnets.byHandle().values()) {
+      wanted.push(inwardHook(peer));
+      if (vnif === undefined) continue;
+      const outward = { ifindex: vnif.ifindex, device: vnif.name, direction: "egress" as const };
+      wanted.push({ ...outward, program: "vnetd_encap_fast", owner });
+    }
+    return wanted;
+  }
+
+  private wanted(): WantedHook[] {
+    return [...this.common(), ...this.ofVnets()];
+  }
+
+  // ---- looking
+
+  private turn(): void {
+    this.turns += 1;
+    const failed = [...this.removals.values()].filter(({ failure }) => failure !== "");
+    if (failed.length > 0) this.look(failed.map(({ hook }) => hook).filter(this.isWanted()));
+    if (this.context.hooks.mode !== "tcx") return;
+    this.look(this.common());
+    const turn = this.turns % vnetTurns;
+    const vnets = [...this.parts.vnets.byHandle().values()];
+    this.look(vnets.filter((_, at) => at % vnetTurns === turn).map(({ peer }) => inwardHook(peer)));
+  }
+
+  private isWanted(): (hook: WantedHook) => boolean {
+    const wanted = new Set(this.wanted().map(keyOf));
+    for (const [key, { hook }] of this.removals)
+      if (!wanted.has(keyOf(hook))) this.removals.delete(key);
+    return (hook) => wanted.has(keyOf(hook));
+  }
+
+  private look(wanted: readonly WantedHook[]): void {
+    const { hooks } = this.context;
+    for (const hook of wanted)
+      if (!hooks.runs(hook, this.programId(hook.program))) this.repair(hook);
+  }
+
+  private repair(hook: WantedHook): void {
+    const { native, hooks, counts, log } = this.context;
+    // with its device, or into another namespace: nobody has taken it
+    if (native.linkAt(hook.ifindex) === undefined) return;
+    const before = this.removals.get(keyOf(hook));
+    const isNew = before === undefined || before.failure === "";
+    const times = (before?.times ?? 0) + (isNew ? 1 : 0);
+    const removal: Removal = { hook, times, lastMs: nowMs(), failure: "" };
+    if (isNew) counts.hooksRemoved.add(hook.owner);
+    try {
+      hooks.ensure(hook, programOf(this.context, hook.program));
+      log.say("hook_lost", textOf(removal), { device: hook.device });
+    } catch (error) {
+      removal.failure = kernelError("hooking it", error).message;
+      if (removal.failure !== before?.failure)
+        log.say("hook_not_restored", textOf(removal), { device: hook.device });
+    }
+    if (before !== undefined || this.removals.size < maxKept)
+      this.removals.set(keyOf(hook), removal);
+  }
+
+  private programId(name: string): number {
+    const known = this.programIds.get(name);
+    if (known !== undefined) return known;
+    const id = this.context.native.programId(programOf(this.context, name));
+    this.programIds.set(name, id);
+    return id;
+  }
+
+  private guarded(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.context.log.say("step_failed", kernelError("watching the hooks", error).message);
+    }
+  }
+}
+
+/** At the other end of a vnet's interface. */
+function inwardHook({ ifindex, name: device }: LinkInfo): WantedHook {
+  return { ifindex, direction: "ingress", program: "vnetd_encap", device, owner: "vnet" };
+}
+
+function keyOf({ ifindex, direction }: Hook): string {
+  return `${String(ifindex)} ${direction}`;
+}
+
+function textOf({ hook, times, failure }: Removal): string {
+  const { device, direction } = hook;
+  const what = `${device}: somebody removed our program from its ${direction}`;
+  if (failure !== "") return `${what}, and it cannot be hooked again: ${failure}`;
+  return `${what}, and it was hooked again${times > 1 ? ` (${String(times)} times by now)` : ""}`;
+}
