@@ -129,7 +129,13 @@ export class Invocation {
     }
   }
 
-  request<M extends Method>(method: M, params: Params<M>): Promise<Result<M>> {
-    return requestOnce({ runDir: this.runDir }, method, params);
+  /** answerTimeoutMs: for what may take longer than other requests */
+  request<M extends Method>(
+    method: M,
+    params: Params<M>,
+    answerTimeoutMs?: number,
+  ): Promise<Result<M>> {
+    const options = answerTimeoutMs === undefined ? {} : { answerTimeoutMs };
+    return requestOnce({ runDir: this.runDir, ...options }, method, params);
   }
 }

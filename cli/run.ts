@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `vnetd run`, `vnetd mount-bpffs`, and `vnetd doctor` where no daemon answers: the one place where the command line reaches
+ * `vnetd run`, `vnetd mount-bpffs`, and `vnetd doctor` and `detach --all` where no daemon answers: the one place where the command line reaches
  * into the daemon. It is loaded only here and only then, so that no other command needs the addon or the
  * kernel's features.
  */
-import type { DoctorReport } from "../src/api/contract.js";
+import type { DetachAllInfo, DoctorReport } from "../src/api/contract.js";
 import type { RunOptions } from "../src/base/paths.js";
 
 /** Returns when the daemon was told to stop. */
@@ -24,4 +24,10 @@ export async function mountBpffs(directory: string): Promise<boolean> {
   const { loadNative } = await import("../src/native/load.js");
   const generation = await import("../src/dataplane/generation.js");
   return generation.mountBpffs(loadNative(), directory);
+}
+
+/** Removes the data plane where no daemon runs that would. */
+export async function detachAlone(options: RunOptions): Promise<DetachAllInfo> {
+  const alone = await import("../src/detach-alone.js");
+  return alone.detachAlone(options);
 }

@@ -17,6 +17,7 @@ export const logEvents = {
   ready: { level: "info", means: "the daemon has started and answers commands" },
   stopping: { level: "info", means: "the daemon was told to stop" },
   stopped: { level: "info", means: "it has; what is attached goes on forwarding" },
+  detached_all: { level: "info", means: "`detach --all` removed the data plane; the daemon ends" },
   manager_untold: {
     level: "warn",
     means: "systemd could not be told of a reload, or that the daemon lives",

@@ -29,6 +29,7 @@ import { Reloads, type TakenConfig } from "./controller/reloads.js";
 import { Controller } from "./controller.js";
 import { checkBpffs } from "./dataplane/generation.js";
 import { objectPathOf } from "./dataplane/object-path.js";
+import type { Removal } from "./dataplane/removal.js";
 import { errnoName, kernelError } from "./host/errno.js";
 import { BpfDirectory, lockNamespace } from "./host/sole-daemon.js";
 import { createLog, type AdjustableLog, type LogForm, type LogLevel } from "./log.js";
@@ -70,15 +71,22 @@ export async function main(options: RunOptions): Promise<void> {
     const state = StateDirectory.open(options.stateDir, (fd) => native.fileLock(fd));
     closables.push(() => state.close());
     bpf.claim(options.stateDir);
-    await runDaemon({ native, log, config, state, run: options }, () => (failed = false));
+    const removed = await runDaemon(
+      { native, log, config, state, run: options },
+      () => (failed = false),
+    );
+    log.say(
+      "stopped",
+      removed ? "stopped; nothing is attached" : "stopped; what is attached goes on forwarding",
+    );
   } finally {
     for (const close of closables.reverse()) close();
   }
-  log.say("stopped", "stopped; what is attached goes on forwarding");
   log.flush(true);
 }
 
-async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<void> {
+/** Whether the data plane was removed, by `detach --all`. */
+async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<boolean> {
   const { log } = options;
   const daemon = new Daemon(options);
   try {
@@ -87,8 +95,9 @@ async function runDaemon(options: DaemonOptions, onReady: () => void): Promise<v
     const stopped = stopSignal(log);
     await daemon.start();
     onReady();
-    await stopped;
+    const removed = await Promise.race([stopped.then(() => false), daemon.removed]);
     daemon.manager.stopping();
+    return removed;
   } finally {
     await daemon.stop();
   }
@@ -122,17 +131,23 @@ class Daemon {
   private readonly api: ApiServer;
   private metrics: Metrics;
   readonly manager: ServiceManager;
+  private tellRemoved = (): void => undefined;
+  /** resolves with true once `detach --all` was done and answered */
+  readonly removed = new Promise<true>((resolve) => {
+    // behind the answer, which is written before the loop turns
+    this.tellRemoved = () => setImmediate(() => resolve(true));
+  });
 
   constructor(private readonly options: DaemonOptions) {
     const { native, log, run } = options;
     this.manager = new ServiceManager({ native, log, variables: process.env });
     const peerUid = (socket: Socket): number | undefined => uidOf(native, socket);
     const handlers = (): Handlers => {
-      if (this.handlers === undefined) throw new Error("a request before the start was done");
+      if (this.handlers === undefined) throw this.noController();
       return this.handlers;
     };
     const streams = (): StreamHandlers => {
-      if (this.controller === undefined) throw new Error("a request before the start was done");
+      if (this.controller === undefined) throw this.noController();
       return streamHandlers(this.controller);
     };
     this.api = new ApiServer({ runDir: run.runDir, handlers, streams, log, peerUid });
@@ -142,6 +157,24 @@ class Daemon {
       take: () => this.manager.reloading(() => this.takeConfig()),
       done: (ok) => this.controller?.context.counts.reloaded(ok),
     });
+  }
+
+  private noController(): Error {
+    if (!this.isReady) return new Error("a request before the start was done");
+    return new VnetdError("NO_DAEMON", "the daemon ends, as everything was detached");
+  }
+
+  /** The data plane is gone. */
+  private onRemoved({ removed, failed }: Removal): void {
+    const { log } = this.options;
+    this.controller = undefined;
+    this.handlers = undefined;
+    for (const text of failed) log.say("cleanup_failed", text);
+    log.say(
+      "detached_all",
+      `everything was detached: ${String(removed.length)} hooks, devices and more are removed`,
+    );
+    this.tellRemoved();
   }
 
   /** SIGHUP. One that comes during the start is heeded after it. */
@@ -154,7 +187,7 @@ class Daemon {
   /** The file as it is now, or everything as it was. */
   private async takeConfig(): Promise<TakenConfig> {
     const { controller } = this;
-    if (controller === undefined) throw new Error("a reload before the start was done");
+    if (controller === undefined) throw this.noController();
     const before = controller.context.config;
     const after = configOf(this.options.run);
     const goBack = await this.replaceMetrics(controller, after);
@@ -210,7 +243,10 @@ class Daemon {
     await this.api.listen();
     const controller = kernelErrors("starting", () => this.createController());
     this.controller = controller;
-    this.handlers = createHandlers(controller, this.reloads);
+    this.handlers = createHandlers(controller, this.reloads, {
+      begins: () => this.manager.stopping(),
+      done: (removal) => this.onRemoved(removal),
+    });
     controller.addProblems(() => this.reloads.problems());
     kernelErrors("starting", () => controller.start());
     this.metrics = await this.listen(controller, config);

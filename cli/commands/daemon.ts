@@ -18,6 +18,7 @@ import { daemonOptions, daemonPaths, givenDaemonArguments } from "../daemon-opti
 import { durationText } from "../printable.js";
 import { runDaemon } from "../run.js";
 import { bootUnit, startDaemon } from "../start-daemon.js";
+import { detachCommand } from "./detach.js";
 import type { Column } from "../table.js";
 
 const deviceColumns: readonly Column<AttachedDevice>[] = [
@@ -117,12 +118,6 @@ async function attachOrFind(invocation: Invocation, device: string): Promise<Att
     if (remembered === undefined) throw error;
     return remembered;
   }
-}
-
-async function detach(invocation: Invocation): Promise<void> {
-  const detached = await invocation.request("detach", { device: invocation.positional("DEV") });
-  if (invocation.output.json) invocation.output.value(detached);
-  else invocation.output.line(`detached ${detached.device}`);
 }
 
 function showStatus(invocation: Invocation, status: StatusInfo): void {
@@ -228,12 +223,7 @@ export const daemonCommands: readonly CommandSpec[] = [
       "The daemon keeps in its state directory what is attached, and attaches it again whenever it starts, until detach.",
     run: attach,
   },
-  {
-    name: "detach",
-    describe: "stop carrying vnets over a network device",
-    positionals: [{ name: "DEV", describe: "the device", completes: "device" }],
-    run: detach,
-  },
+  detachCommand,
   {
     name: "hosts",
     describe: "list the other hosts of ours that were heard, with the paths to them",

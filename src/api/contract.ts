@@ -323,10 +323,30 @@ export interface VersionInfo {
   layout: number;
 }
 
+/** What `detach --all` did. */
+export interface DetachAllInfo {
+  removed: {
+    kind: "hook" | "group" | "device" | "bridge" | "security associations" | "pins";
+    name: string;
+  }[];
+  /** what stays on purpose, and why */
+  left: string[];
+  /** what could not be removed, and why */
+  failed: string[];
+  /** pid of the daemon that did it, and ended; null: there was none */
+  daemon: number | null;
+  /** devices that were attached by command, and are so no more */
+  forgotten: string[];
+  /** devices that the configuration names: a daemon that is started attaches them again */
+  stillConfigured: string[];
+}
+
 /** method -> [params, result] */
 export interface Methods {
   attach: [{ device: string }, AttachedDevice];
   detach: [{ device: string }, { device: string }];
+  /** the whole data plane is removed, and the daemon ends */
+  detachAll: [{ all: true }, DetachAllInfo];
   /** text of a configuration (sxp, YAML or JSON), or the parameters themselves */
   vnetCreate: [
     { text: string; source: string } | { parameters: VnetParameters },

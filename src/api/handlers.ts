@@ -21,6 +21,7 @@ import { without } from "../controller/static-entries.js";
 import { disowned } from "../store/stored-applied.js";
 import { applyHandler } from "./apply-handler.js";
 import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } from "./contract.js";
+import { detachAll, type Ending } from "./detach-all.js";
 import { entryHandlers } from "./entry-handlers.js";
 import { keyHandlers } from "./key-handlers.js";
 import {
@@ -35,13 +36,14 @@ import {
 import type { Handlers } from "./server.js";
 import { traceHandler } from "./trace-handler.js";
 
-export function createHandlers(controller: Controller, reloads: Reloads): Handlers {
+export function createHandlers(controller: Controller, reloads: Reloads, ending: Ending): Handlers {
   const { views } = controller;
   const doctor = new Doctor(controller);
   const trace = new Trace(controller.context, controller);
   return {
     attach: (params) => attach(controller, textField(params, "device")),
     detach: (params) => detach(controller, textField(params, "device")),
+    detachAll: (params) => detachAll(controller, params, ending),
     vnetCreate: (params) => vnetCreate(controller, placedVnets(params)),
     vnetDelete: (params) => vnetDelete(controller, textField(params, "id")),
     vnetList: (params) => vnetList(controller, textListField(params, "ids")),

@@ -91,7 +91,11 @@ export class ApiServer {
 
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
-    for (const socket of this.sockets) socket.destroy();
+    for (const socket of this.sockets) {
+      // what was answered is to arrive
+      socket.destroySoon();
+      socket.setTimeout(dismissTimeoutMs, () => socket.destroy());
+    }
     await closed;
   }
 

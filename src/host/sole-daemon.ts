@@ -94,15 +94,20 @@ export class BpfDirectory {
 
   /** Throws ANOTHER_DAEMON where what is pinned is of another state directory or namespace. */
   claim(stateDir: string): void {
+    const own = this.check(stateDir);
     const marks = readdirSync(this.dir);
-    const state = stateMark + encoded(realpathSync(stateDir));
+    for (const mark of own) if (!marks.includes(mark)) mkdirSync(path.join(this.dir, mark));
+  }
+
+  /** The same, and leaves no mark; the state directory need not be there any more. Returns the marks of it. */
+  check(stateDir: string): string[] {
+    const state = stateMark + encoded(realPath(stateDir));
     const netns = `${netnsMark}${String(statSync("/proc/self/ns/net").ino)}`;
-    for (const mark of marks) {
+    for (const mark of readdirSync(this.dir)) {
       if (mark.startsWith(stateMark) && mark !== state) throw this.ofOtherState(mark);
       if (mark.startsWith(netnsMark) && mark !== netns) this.leftBy(mark);
     }
-    for (const mark of [state, netns])
-      if (!marks.includes(mark)) mkdirSync(path.join(this.dir, mark));
+    return [state, netns];
   }
 
   /** Gives the lock back; of a start that failed nothing stays that was not there before. */
@@ -142,6 +147,21 @@ export class BpfDirectory {
           `When that namespace has no vnets any more: rm -r ${this.dir}`,
       },
     );
+  }
+}
+
+/** The marks in a BPF directory, as paths. */
+export function dataPlaneMarks(dir: string): string[] {
+  return readdirSync(dir)
+    .filter((name) => name.startsWith(stateMark) || name.startsWith(netnsMark))
+    .map((name) => path.join(dir, name));
+}
+
+function realPath(directory: string): string {
+  try {
+    return realpathSync(directory);
+  } catch {
+    return path.resolve(directory);
   }
 }
 

@@ -20,6 +20,8 @@ const nextObject = resolve(import.meta.dirname, "../../build/bpf/next/vnetd.bpf.
 const everyMethod: Record<Method, true> = {
   attach: true,
   detach: true,
+  // it wants {"all":true}, which no random value here is
+  detachAll: true,
   vnetCreate: true,
   vnetDelete: true,
   vnetList: true,

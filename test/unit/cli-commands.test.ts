@@ -247,6 +247,10 @@ describe("what is asked of the daemon", () => {
       ["detach", "eth0"],
       ["detach", { device: "eth0" }],
     ],
+    [
+      ["detach", "--all"],
+      ["detachAll", { all: true }],
+    ],
   ] as const)("%j", async (args, expected) => {
     const vmac = "aa:00:00:01:02:03";
     const vif = { vnet: id97, vmac, state: "added", ageSeconds: null, device: null } as const;
@@ -268,12 +272,35 @@ describe("what is asked of the daemon", () => {
         varpFlush: { vnets: 3 },
         attach: eth0,
         detach: { device: "eth0" },
+        detachAll: {
+          ...{ removed: [], left: [], failed: [], daemon: 7, forgotten: [], stillConfigured: [] },
+        },
       },
       args,
     );
     expect(asked()).toEqual([expected]);
     expect(result).toMatchObject({ code: 0, stderr: "" });
     expect(result.stdout).not.toBe("");
+  });
+
+  it("detach --all says what went, what stays, and fails when something could not be removed", async () => {
+    const info = {
+      removed: [
+        { kind: "hook", name: "eth0 ingress" },
+        ...Array.from({ length: 14 }, (_, at) => ({ kind: "device", name: `d${at}` }) as const),
+      ] as const,
+      left: ["bridge br0 stays: it still has tap0"],
+      failed: ["removing vnif9: EBUSY"],
+      ...{ daemon: null, forgotten: ["eth0"], stillConfigured: ["eth1"] },
+    };
+    const answer = { detachAll: { ...info, removed: [...info.removed] } };
+    const result = await ask(answer, ["detach", "--all"]);
+    expect(result.code).toBe(1);
+    expect(result.stdout).toContain("removed hook: eth0 ingress\n");
+    expect(result.stdout).toMatch(/^removed device: d0, .*, d11 and 2 more$/m);
+    expect(result.stdout).toContain("no longer attached: eth0\n");
+    for (const text of ["bridge br0 stays", "attaches eth1 again", "not removed: removing vnif9"])
+      expect(result.stderr).toContain(text);
   });
 
   it("a file's text goes as it is, under the name that was typed", async () => {
