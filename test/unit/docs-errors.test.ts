@@ -59,10 +59,10 @@ describe("docs/vnet-file.md", () => {
     const documented = codeRows(text.slice(text.indexOf("## The daemon's configuration"))).map(
       ([key]) => key,
     );
-    const { limits, keys, ...others } = daemonConfigDefaults();
+    const { limits, keys, log, ...others } = daemonConfigDefaults();
     const known = [
-      ...[...Object.keys(others), "limits", "keys"],
-      ...[...Object.keys(limits), ...Object.keys(keys)],
+      ...[...Object.keys(others), "limits", "keys", "log"],
+      ...[limits, keys, log].flatMap((each) => Object.keys(each)),
     ];
     expect(documented.filter((key) => key !== "lock").sort()).toEqual(known.sort());
   });
