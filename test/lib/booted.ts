@@ -125,7 +125,7 @@ export async function booted(options: BootedOptions): Promise<BootedMachine> {
     const namespaces = ["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup"];
     const result = await tryRun(
       ["unshare", ...namespaces, "--fork", "--kill-child", "bash", join(work, "boot")],
-      { env: { work, repository }, timeoutMs: options.timeoutMs ?? 110_000 },
+      { env: { work, repository }, timeoutMs: options.timeoutMs ?? 220_000 },
     );
     const log = `${result.stderr}${result.stdout}${textOf(join(out, "log"))}`;
     const lines = textOf(join(out, "said")).split("\n").filter(Boolean);

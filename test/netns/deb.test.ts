@@ -17,13 +17,13 @@ beforeAll(async () => {
   for (const to of packages) mkdirSync(to);
   // at the same time, by a umask and a locale of its own
   const make = join(repository, "scripts/make-deb");
-  const options = { timeoutMs: 110_000 };
+  const options = { timeoutMs: 220_000 };
   await Promise.all([
     run([make, packages[0] ?? "", "1.0"], options),
     run(`umask 077; LC_ALL=C TZ=Asia/Tokyo ${make} ${packages[1] ?? ""} 1.0`, options),
   ]);
   deb = join(packages[0] ?? "", readdirSync(packages[0] ?? "")[0] ?? "");
-}, 120_000);
+}, 240_000);
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 describe("make-deb", () => {
@@ -126,7 +126,7 @@ describe("the package", () => {
         touch "$root/usr/local/bin/node"
         mount --bind ${realpathSync(process.execPath)} "$root/usr/local/bin/node"`,
     });
-  }, 120_000);
+  }, 240_000);
 
   it("starts the daemon when it is installed, and at every boot", () => {
     expect(machine.said("installed")).toBe("active|enabled|");

@@ -175,7 +175,7 @@ Environment=NODE_OPTIONS=--import=/run/out/hang.mjs
         cp "$work/out/20-all.network" "$root/etc/systemd/network/"
         cp "$repository/packaging/10-vnetd.network" "$root/usr/local/lib/systemd/network/"`,
     });
-  }, 120_000);
+  }, 240_000);
 
   it("starts, reloads and restarts it as it is confined", () => {
     expect(machine.said("seccomp")).toBe("2|");
