@@ -8,7 +8,7 @@
  *
  * `script` runs in it once it is up, with this checkout at /opt/vnetd; `setUp` before systemd does, with the root at
  * $root. What `say NAME COMMAND...` notes is what a test looks at; the rest of the output is shown when something goes
- * wrong. `wait_for COMMAND...` waits until the command succeeds, for 30 s.
+ * wrong. `wait_for COMMAND...` waits until the command succeeds, for 60 s.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -79,7 +79,7 @@ export const secondHost = `
 const prelude = `
 say() { local name=$1; shift; printf '%s=%s\\n' "$name" "$({ set +x; } 2>/dev/null; "$@" 2>&1 | tr '\\n' '|')" >>/run/out/said; }
 wait_for() {
-  local deadline=$((SECONDS + ${String(30 * timeFactor)}))
+  local deadline=$((SECONDS + ${String(60 * timeFactor)}))
   until "$@" >/dev/null 2>&1; do
     [ "$SECONDS" -lt "$deadline" ] || { echo "never: $*"; return 1; }
     sleep 0.05

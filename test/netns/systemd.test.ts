@@ -98,7 +98,7 @@ describe("pins that another network namespace has left", () => {
       ...["--state-dir", host.stateDir, "--bpffs", host.bpffs],
     ];
     const before = host.spawn(["unshare", "--net", ...argv]);
-    await before.output(/ready/);
+    await before.output(/ready/, { timeoutMs: 45_000 });
     await before.stop("SIGTERM");
     const confined = await host.tryExec(withOnly(capabilities, argv));
     expect(confined.code).toBe(1);
