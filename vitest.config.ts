@@ -36,7 +36,7 @@ const projects: Project[] = [
     name: "clsact",
     timeoutMs: 60_000,
     workers: 2,
-    files: ["daemon-robust", "daemon-underlay", "daemon-vnets", "hooks"].map(
+    files: ["daemon-robust", "daemon-underlay", "daemon-vnets", "hooks", "outage"].map(
       (name) => `test/netns/${name}.test.ts`,
     ),
     env: { VNETD_HOOK_MODE: "clsact" },

@@ -13,6 +13,7 @@ import type {
   StatusInfo,
   VnetState,
 } from "../../src/api/contract.js";
+import { decodeVnetdVnet } from "../../src/generated/layouts.js";
 import { Lab, eventually, type Guest, type Host, type PingRun } from "../lib/lab.js";
 import { startDaemon } from "./world.js";
 
@@ -28,6 +29,19 @@ const base = "attach: [eth0]\nhelloSeconds: 2\ndefaultVnets: false\n";
 async function reload(text: string): Promise<ReloadInfo> {
   writeFileSync(file, text);
   return a.vnetdJson<ReloadInfo>(["reload"]);
+}
+
+/** In the vnet's record. */
+async function ageingSecondsOf(id: string): Promise<number> {
+  const pin = `${a.bpffs}/layout-1/vnets`;
+  const shown = await a.exec(["bpftool", "-j", "map", "dump", "pinned", pin], {
+    timeoutMs: 30_000,
+  });
+  const rows = JSON.parse(shown.stdout) as { value: string[] }[];
+  const records = rows.map(({ value }) => decodeVnetdVnet(Buffer.from(value.map(Number))));
+  const suffix = id.padStart(32, "0");
+  const found = records.find((record) => Buffer.from(record.id).toString("hex") === suffix);
+  return Number(found?.ageNs) / 1e9;
 }
 
 const keysOf = ({ changes }: ReloadInfo): string[] => changes.map(({ key }) => key);
@@ -249,6 +263,38 @@ describe("a configuration that cannot be used", () => {
     await refuses(`${base}peers: [10.66.1.1]\nhostName: x\n`, "BAD_PEER");
     const hosts = await b.vnetdJson<HostInfo[]>(["hosts"]);
     expect(hosts.some(({ name }) => name === "x")).toBe(false);
+  });
+
+  it("changes nothing when the kernel refuses a step in the middle", async () => {
+    const two = base.replace("[eth0]", "[eth0, eth1]");
+    await reload(two);
+    const device = async (name: string): Promise<string> =>
+      (await a.exec(`ip -4 -br address show dev ${name}`)).stdout;
+    const seen = async (): Promise<unknown> => ({
+      devices: [await device("eth0"), await device("eth1")],
+      records: (
+        await a.exec(["bpftool", "-j", "map", "dump", "pinned", `${a.bpffs}/layout-1/underlays`])
+      ).stdout,
+      ageing: await ageingSecondsOf("97"),
+    });
+    const before = await seen();
+    const another = "group: 239.7.7.7\nageingSeconds: 44\nhostName: x\n";
+    // the vnets' times are changed, then eth0 joins the other group, and eth1 finds no room for it
+    await a.sysctl("net.ipv4.igmp_max_memberships", 3);
+    await refuses(`${two}${another}`, "KERNEL");
+    expect((await statusOf(a)).configuration.failure?.message).toMatch(/^eth1: .*ENOBUFS/u);
+    expect(await seen()).toEqual(before);
+    expect(a.daemon.stderr).not.toContain("going back to the configuration before");
+    // it was nothing but the room that was missing
+    await a.sysctl("net.ipv4.igmp_max_memberships", 20);
+    expect(keysOf(await reload(`${two}${another}`)).sort()).toEqual([
+      "ageingSeconds",
+      "group",
+      "hostName",
+    ]);
+    expect(await ageingSecondsOf("97")).toBe(44);
+    expect(await device("eth1")).toMatch(/239\.7\.7\.7/u);
+    expect(await device("eth0")).not.toMatch(/224\.10\.0\.1/u);
   });
 
   it("is forgotten when it was mended", async () => {
