@@ -107,6 +107,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<netlinkMonitor>(exports, "netlinkMonitor");
   publish<featuresSet>(exports, "featuresSet");
   publish<featuresGet>(exports, "featuresGet");
+  publish<packetSocket>(exports, "packetSocket");
   publish<udpSocket>(exports, "udpSocket");
   publish<abstractListen>(exports, "abstractListen");
   publish<abstractConnect>(exports, "abstractConnect");

@@ -76,6 +76,7 @@ Napi::Value netlinkMonitor(const Napi::CallbackInfo& info);
 Napi::Value featuresSet(const Napi::CallbackInfo& info);
 Napi::Value featuresGet(const Napi::CallbackInfo& info);
 // udp_socket.cc
+Napi::Value packetSocket(const Napi::CallbackInfo& info);
 Napi::Value udpSocket(const Napi::CallbackInfo& info);
 // process.cc
 Napi::Value abstractListen(const Napi::CallbackInfo& info);

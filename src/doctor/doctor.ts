@@ -10,6 +10,7 @@ import { isUsable, problemOf } from "../controller/underlays.js";
 import { runChecks, Skipped, type Check, type Found } from "./check.js";
 import { bpffsCheck, espCheck } from "./host.js";
 import { kernelChecks } from "./kernel.js";
+import { offloadsCheck } from "./offloads.js";
 import { Reach } from "./reach.js";
 import { troubleChecks } from "./troubles.js";
 import { underlayChecks, type PlaceView } from "./underlay.js";
@@ -28,7 +29,11 @@ export class Doctor {
 
   private checks(): Check[] {
     const { controller } = this;
-    const { native, maps, hooks } = controller.context;
+    const { native, maps, hooks, generation } = controller.context;
+    const { objectPath } = generation;
+    const devices = (): string[] => [
+      ...new Set(controller.underlays.usable().map(({ device }) => device)),
+    ];
     const { bpffs } = controller;
     const secure = controller.vnets.list().some(({ config }) => config.security !== "none");
     const host = { native, bpffs, secure };
@@ -38,6 +43,7 @@ export class Doctor {
       bpffsCheck(host),
       espCheck(host),
       ...underlayChecks({ root, native, maps, hooks, places, daemonRuns: true }),
+      offloadsCheck({ native, objectPath, devices }),
       ...troubleChecks(controller),
       ...new Reach(controller).checks(),
       { name: "versions", run: () => this.versions() },

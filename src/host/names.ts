@@ -40,8 +40,15 @@ export function espNameOf(underlayIfindex: number): string {
   return `vn-esp${String(underlayIfindex)}`;
 }
 
+/** The pairs of `vnetd doctor`'s own test, which are there for a moment (src/doctor/offload-path.ts). */
+export const testPairs = {
+  guest: { alias: `${aliasPrefix}test`, out: "vn-test0", in: "vn-test1" },
+  wire: { alias: `${aliasPrefix}test`, out: "vn-test2", in: "vn-test3" },
+} as const;
+
 export function isHelperAlias(alias: string | undefined): boolean {
-  const devices = [...Object.values(helperPairs), reassemblyDevice, { alias: espAlias }];
+  const pairs = [...Object.values(helperPairs), ...Object.values(testPairs)];
+  const devices = [...pairs, reassemblyDevice, { alias: espAlias }];
   return devices.some((each) => each.alias === alias);
 }
 

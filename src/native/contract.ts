@@ -467,6 +467,8 @@ export interface Native {
   xfrmMonitor(onEvent: (event: XfrmEvent) => void): Closable;
 
   // ---- sockets and processes
+  /** a non-blocking packet socket on the device; each frame has a struct virtio_net_hdr (10 bytes) in front */
+  packetSocket(ifindex: number): number;
   /** a bound, non-blocking UDP socket for dgram.Socket.bind({fd}) */
   udpSocket(options: UdpSocketOptions): number;
   /** a listening local socket with an abstract name: one of a name in a network namespace (else

@@ -98,6 +98,8 @@ describe("vnetd doctor", { timeout: 180_000 }, () => {
       const report = await examine(host);
       expect(wrong(report)).toEqual([]);
       expect(report.checks.filter(({ result }) => result === "failed")).toEqual([]);
+      const offloads = report.checks.find(({ check }) => check === "offloads");
+      expect(offloads).toMatchObject({ result: "ok" });
       expect({ ...report, findings: [], checks: [] }).toMatchObject({
         daemon: true,
         healthy: true,
