@@ -30,6 +30,8 @@ const lookMs = 2;
 const idOfTest = parseVnetId("fffe");
 const ringBytes = 65_536;
 const few = 16;
+/** of one look; all frames of the test are some twenty */
+const maxReads = 256;
 
 export interface PathOptions {
   native: Native;
@@ -75,12 +77,12 @@ export class OffloadPath {
   /** Every frame once, with these features of the device; what is wrong when all is there, or after so long. */
   async run(features: Readonly<Record<string, boolean>>, waitMs: number): Promise<PathFinding[]> {
     this.setFeatures(features);
-    for (let read = this.read(); read !== undefined; read = this.read());
+    this.waiting();
     for (const [number, spec] of testFrames.entries()) writeSync(this.fd, testFrame(spec, number));
     const arrived = testFrames.map((): Buffer[] => []);
     const untilMs = performance.now() + waitMs;
     for (;;) {
-      for (let read = this.read(); read !== undefined; read = this.read()) {
+      for (const read of this.waiting()) {
         const number = numberOf(read);
         if (number !== undefined) arrived[number]?.push(read);
       }
@@ -106,6 +108,17 @@ export class OffloadPath {
     } catch (error) {
       if (errnoName(error) !== "EOPNOTSUPP") throw error;
     }
+  }
+
+  /** What has come; no more than so much at once, whatever it is. */
+  private waiting(): Buffer[] {
+    const reads: Buffer[] = [];
+    while (reads.length < maxReads) {
+      const read = this.read();
+      if (read === undefined) break;
+      reads.push(read);
+    }
+    return reads;
   }
 
   /** undefined: there is none now */

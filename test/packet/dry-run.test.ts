@@ -4,7 +4,7 @@
  * counts; every map of the running programs, and every device's counter, with what it was.
  */
 import { readdirSync } from "node:fs";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { walk, type Walked } from "../../src/controller/trace/walk.js";
 import { DryRun, type DryProgram, type DryVnet } from "../../src/dataplane/dry-run.js";
 import { readMeta, type Generation } from "../../src/dataplane/generation.js";
@@ -13,8 +13,12 @@ import { VnetdFloods, vnetdControlOp, vnetdSecurity } from "../../src/generated/
 import { BPF_OBJECT, BpfLab, SPI_IN, type LabVnet, type VnetOptions } from "../lib/bpf-lab.js";
 import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
 import { BROADCAST_MAC, packet } from "../lib/packet.js";
+import { timeFactor } from "../lib/processes.js";
 import { ENCAP_KINDS } from "./encap-rows.js";
 import { GUEST_A, GUEST_B, PEER, THIRD, fromPeer, innerFrame } from "./rows.js";
+
+// programs are loaded and checked for each
+vi.setConfig({ testTimeout: 60_000 * timeFactor });
 
 /** of what leaves, what a run on another CPU makes otherwise: IPv4 id and checksum */
 const free = [

@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from "vitest";
 import type { DoctorReport } from "../../src/api/contract.js";
 import { runChecks } from "../../src/doctor/check.js";
 import { OffloadPath } from "../../src/doctor/offload-path.js";
@@ -16,6 +16,10 @@ import { offloadsCheck } from "../../src/doctor/offloads.js";
 import type { LoadedObject } from "../../src/native/contract.js";
 import { loadNative } from "../../src/native/load.js";
 import { BPF_OBJECT } from "../lib/bpf-lab.js";
+import { timeFactor } from "../lib/processes.js";
+
+// programs are loaded and checked for each
+vi.setConfig({ testTimeout: 60_000 * timeFactor });
 
 const native = loadNative();
 const source = fileURLToPath(new URL("fault.bpf.c", import.meta.url));
