@@ -19,6 +19,12 @@ export async function diagnoseAlone(options: RunOptions, why: string): Promise<D
   return doctor.diagnoseAlone(options, why);
 }
 
+/** With what the command tests by itself. */
+export async function withOffloads(report: DoctorReport): Promise<DoctorReport> {
+  const doctor = await import("../src/doctor/alone.js");
+  return doctor.withOffloads(report);
+}
+
 /** true: mounted; false: there was one. */
 export async function mountBpffs(directory: string): Promise<boolean> {
   const { loadNative } = await import("../src/native/load.js");

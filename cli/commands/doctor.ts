@@ -4,12 +4,12 @@ import type { DoctorReport, Finding } from "../../src/api/contract.js";
 import { errorParts } from "../../src/base/errors.js";
 import type { CommandSpec, Invocation } from "../command.js";
 import { daemonOptions, daemonPaths } from "../daemon-options.js";
-import { diagnoseAlone } from "../run.js";
+import { diagnoseAlone, withOffloads } from "../run.js";
 
 /** nothing is wrong; something is; something could not be looked at, and the rest is well */
 const doctorExit = { healthy: 0, findings: 1, unchecked: 2 } as const;
 
-async function examine(invocation: Invocation): Promise<{ daemon: boolean; report: DoctorReport }> {
+async function ask(invocation: Invocation): Promise<{ daemon: boolean; report: DoctorReport }> {
   try {
     return { daemon: true, report: await invocation.request("doctor", {}) };
   } catch (error) {
@@ -17,6 +17,11 @@ async function examine(invocation: Invocation): Promise<{ daemon: boolean; repor
     if (code !== "NO_DAEMON" && code !== "TIMEOUT" && code !== "CONNECTION_LOST") throw error;
     return { daemon: false, report: await diagnoseAlone(daemonPaths(invocation), message) };
   }
+}
+
+async function examine(invocation: Invocation): Promise<{ daemon: boolean; report: DoctorReport }> {
+  const { daemon, report } = await ask(invocation);
+  return { daemon, report: report.devices.length === 0 ? report : await withOffloads(report) };
 }
 
 function linesOf({ level, check, what, seen, fix }: Finding): string[] {

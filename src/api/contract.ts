@@ -515,8 +515,11 @@ export interface CheckInfo {
 }
 
 export interface DoctorReport {
+  /** worst first */
   findings: Finding[];
   checks: CheckInfo[];
+  /** attached devices that are usable: with these the command itself tests offloads */
+  devices: string[];
 }
 
 export interface KeyRotationInfo {

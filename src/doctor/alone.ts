@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `vnetd doctor` where no daemon answers: what the kernel, the mounts and the pinned maps show. It takes no
- * lock and starts nothing.
+ * What `vnetd doctor` looks at by itself. Where no daemon answers: what the kernel, the mounts and the pinned maps
+ * show. And with or without one the test of offloads, for which a daemon under systemd has not the rights (packet
+ * sockets).
  */
 import { existsSync } from "node:fs";
 import path from "node:path";
@@ -16,9 +17,10 @@ import { vnetdFamily, vnetdLimits, vnetdUnderlayFlags } from "../generated/layou
 import { underlayState } from "../host/underlay-state.js";
 import type { Native } from "../native/contract.js";
 import { loadNative } from "../native/load.js";
-import { runChecks, Skipped, type Check } from "./check.js";
+import { runChecks, Skipped, sortFindings, type Check } from "./check.js";
 import { bpffsCheck, espCheck, programsCheck } from "./host.js";
 import { kernelChecks } from "./kernel.js";
+import { offloadsCheck } from "./offloads.js";
 import { underlayChecks, type PlaceView } from "./underlay.js";
 
 const root = "/";
@@ -28,7 +30,7 @@ export async function diagnoseAlone(run: RunOptions, why: string): Promise<Docto
   const pinned = openPinned(native, run.bpffs);
   const secure = pinned === undefined ? undefined : pinned.maps.spis().size > 0;
   const host = { native, bpffs: run.bpffs, secure };
-  return runChecks([
+  const report = await runChecks([
     daemonCheck(run, why),
     ...kernelChecks({ root }),
     bpffsCheck(host),
@@ -36,6 +38,21 @@ export async function diagnoseAlone(run: RunOptions, why: string): Promise<Docto
     espCheck(host),
     ...(pinned === undefined ? [nothingPinned(run.bpffs)] : pinnedChecks(native, pinned)),
   ]);
+  const usable = (pinned === undefined ? [] : placesOf(native, pinned.maps))
+    .filter(({ state }) => state.problem === "")
+    .map(({ device }) => device);
+  return { ...report, devices: [...new Set(usable)] };
+}
+
+/** With the check that a daemon has not the rights for. */
+export async function withOffloads(report: DoctorReport): Promise<DoctorReport> {
+  const { devices } = report;
+  if (devices.length === 0) return report;
+  const facts = { native: loadNative(), objectPath: objectPathOf(), devices: () => devices };
+  const { findings, checks } = await runChecks([offloadsCheck(facts)]);
+  const all = [...report.findings, ...findings];
+  sortFindings(all);
+  return { findings: all, checks: [...report.checks, ...checks], devices };
 }
 
 function daemonCheck({ runDir, stateDir }: RunOptions, why: string): Check {

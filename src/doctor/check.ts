@@ -7,6 +7,7 @@ import { performance } from "node:perf_hooks";
 import type { CheckInfo, DoctorReport, Finding } from "../api/contract.js";
 
 export type Found = Omit<Finding, "check">;
+export type Examination = Pick<DoctorReport, "findings" | "checks">;
 
 export interface Check {
   name: string;
@@ -22,8 +23,8 @@ const timeoutMs = 25_000;
 export async function runChecks(
   checks: readonly Check[],
   limitMs: number = timeoutMs,
-): Promise<DoctorReport> {
-  const report: DoctorReport = { findings: [], checks: [] };
+): Promise<Examination> {
+  const report: Examination = { findings: [], checks: [] };
   for (const check of checks) {
     const startMs = performance.now();
     const { result, why, found } = await runOne(check, limitMs);
@@ -31,9 +32,14 @@ export async function runChecks(
     report.checks.push({ check: check.name, result, why, ms });
     report.findings.push(...found.map((each) => ({ check: check.name, ...each })));
   }
-  const order = ["problem", "warning", "note"];
-  report.findings.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
+  sortFindings(report.findings);
   return report;
+}
+
+/** Worst first. */
+export function sortFindings(findings: Finding[]): void {
+  const order = ["problem", "warning", "note"];
+  findings.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
 }
 
 interface Outcome extends Pick<CheckInfo, "result" | "why"> {

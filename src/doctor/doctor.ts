@@ -10,7 +10,6 @@ import { isUsable, problemOf } from "../controller/underlays.js";
 import { runChecks, Skipped, type Check, type Found } from "./check.js";
 import { bpffsCheck, espCheck } from "./host.js";
 import { kernelChecks } from "./kernel.js";
-import { offloadsCheck } from "./offloads.js";
 import { Reach } from "./reach.js";
 import { troubleChecks } from "./troubles.js";
 import { underlayChecks, type PlaceView } from "./underlay.js";
@@ -23,17 +22,19 @@ export class Doctor {
   constructor(private readonly controller: Controller) {}
 
   run(): Promise<DoctorReport> {
-    this.running ??= runChecks(this.checks()).finally(() => (this.running = undefined));
+    this.running ??= this.examine().finally(() => (this.running = undefined));
     return this.running;
+  }
+
+  private async examine(): Promise<DoctorReport> {
+    const report = await runChecks(this.checks());
+    const usable = this.controller.underlays.usable().map(({ device }) => device);
+    return { ...report, devices: [...new Set(usable)] };
   }
 
   private checks(): Check[] {
     const { controller } = this;
-    const { native, maps, hooks, generation } = controller.context;
-    const { objectPath } = generation;
-    const devices = (): string[] => [
-      ...new Set(controller.underlays.usable().map(({ device }) => device)),
-    ];
+    const { native, maps, hooks } = controller.context;
     const { bpffs } = controller;
     const secure = controller.vnets.list().some(({ config }) => config.security !== "none");
     const host = { native, bpffs, secure };
@@ -43,7 +44,6 @@ export class Doctor {
       bpffsCheck(host),
       espCheck(host),
       ...underlayChecks({ root, native, maps, hooks, places, daemonRuns: true }),
-      offloadsCheck({ native, objectPath, devices }),
       ...troubleChecks(controller),
       ...new Reach(controller).checks(),
       { name: "versions", run: () => this.versions() },

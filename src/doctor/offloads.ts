@@ -4,6 +4,7 @@
  * and as a super-frame, with the offloads that each attached device has on, and with none. What the device's own
  * hardware does with them is not seen by that: what comes of the kernel, the programs and the driver's promises is.
  */
+import { errnoName } from "../host/errno.js";
 import type { Native } from "../native/contract.js";
 import { Skipped, type Check, type Found } from "./check.js";
 import { OffloadPath, type PathFinding, type PathOptions } from "./offload-path.js";
@@ -29,6 +30,8 @@ const maxDevices = 8;
 /** what takes so long is lost; and where it is known that something is, all trials together end in time */
 const waitMs = 5000;
 const trialMs = 1500;
+/** its devices have names: one test at a time in a network namespace */
+const lockName = "vnetd-doctor-offloads";
 const noneOf = Object.fromEntries(tested.map((name) => [name, false])) as Features;
 
 export function offloadsCheck(facts: OffloadFacts): Check {
@@ -39,6 +42,29 @@ async function look(facts: OffloadFacts): Promise<Found[]> {
   const { native } = facts;
   const devices = facts.devices().slice(0, maxDevices);
   if (devices.length === 0) throw new Skipped("no device is usable");
+  let lock: number | undefined;
+  try {
+    lock = native.abstractListen(lockName);
+    return await test(facts, devices);
+  } catch (error) {
+    const why = reasons[errnoName(error)];
+    throw why === undefined ? error : new Skipped(why, { cause: error });
+  } finally {
+    if (lock !== undefined) native.close(lock);
+  }
+}
+
+/** Why the test cannot be made here, which is no finding about offloads. */
+const reasons: Partial<Record<string, string>> = {
+  EADDRINUSE: "another vnetd doctor is testing",
+  EPERM: "it wants CAP_NET_RAW and the rights of the daemon, as root of the host has",
+  EACCES: "it wants CAP_NET_RAW and the rights of the daemon, as root of the host has",
+  EAFNOSUPPORT: "there are no packet sockets here",
+  ENODEV: "the attached devices are in another network namespace",
+};
+
+async function test(facts: OffloadFacts, devices: readonly string[]): Promise<Found[]> {
+  const { native } = facts;
   const merging = devices.flatMap((device) => mergesForGood(native, device));
   const path = new OffloadPath(facts);
   try {

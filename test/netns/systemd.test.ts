@@ -73,7 +73,13 @@ describe("the capabilities", () => {
       guests.push(await host.guest(`g${end}`, { bridge: "vnet97", address }));
     }
     expect((await guests[0]?.ping("10.0.0.2"))?.lost).toBe(0);
-    expect((await hosts[0]?.tryVnetd(["doctor"]))?.code).toBe(0);
+    const doctor = await hosts[0]?.tryVnetd(["doctor", "--json"]);
+    expect(doctor?.code, doctor?.stdout).toBe(0);
+    expect(JSON.parse(doctor?.stdout ?? "")).toMatchObject({
+      checks: expect.arrayContaining([
+        expect.objectContaining({ check: "offloads", result: "ok" }),
+      ]) as unknown,
+    });
     for (const host of hosts) expect((await host.killDaemon()).stderr).not.toMatch(/EPERM|EACCES/);
   });
 

@@ -9,8 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from "vitest";
-import type { DoctorReport } from "../../src/api/contract.js";
-import { runChecks } from "../../src/doctor/check.js";
+import { runChecks, type Examination } from "../../src/doctor/check.js";
 import { OffloadPath } from "../../src/doctor/offload-path.js";
 import { offloadsCheck } from "../../src/doctor/offloads.js";
 import type { LoadedObject } from "../../src/native/contract.js";
@@ -51,7 +50,7 @@ afterAll(() => {
 beforeEach(() => native.featuresSet("at0", allOn));
 
 /** The check, with a fault where packets arrive. */
-function examine(fault?: string): Promise<DoctorReport> {
+function examine(fault?: string): Promise<Examination> {
   const devices = (): string[] => ["at0"];
   const ready = ({ receives }: { receives: number }): void => {
     // in front of the program's own filter

@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { DoctorReport } from "../../src/api/contract.js";
-import { runChecks, Skipped } from "../../src/doctor/check.js";
+import { runChecks, Skipped, type Examination } from "../../src/doctor/check.js";
 import { kernelChecks } from "../../src/doctor/kernel.js";
 import { remedyOf } from "../../src/doctor/troubles.js";
 import { isJoined } from "../../src/doctor/underlay.js";
@@ -33,7 +33,7 @@ const configuration = (options: readonly string[]): string =>
   options.map((name, at) => `CONFIG_${name}=${at % 2 === 0 ? "y" : "m"}\n`).join("");
 
 describe("the kernel's checks", () => {
-  const look = (): Promise<DoctorReport> => runChecks(kernelChecks({ root }));
+  const look = (): Promise<Examination> => runChecks(kernelChecks({ root }));
 
   it("find nothing wrong with a kernel that has everything", async () => {
     put("proc/sys/kernel/osrelease", "6.1.0-44-amd64\n");
@@ -180,6 +180,7 @@ describe("the command", () => {
   const report = (change: Partial<DoctorReport>): DoctorReport => ({
     findings: [],
     checks: [{ check: "kernel", result: "ok", why: "", ms: 1 }],
+    devices: [],
     ...change,
   });
   const finding = { check: "group", what: "w", seen: "s", fix: "f" };
