@@ -406,10 +406,11 @@ export class Controller {
     this.underlays.sync();
     this.security.sync();
     this.peers.devicesChanged();
-    this.vnets.followLinks(this.context.native.linkList());
-    const repaired = this.vnets.repair(withHooks);
+    const links = this.context.native.linkList();
+    this.vnets.followLinks(links);
+    const repaired = this.vnets.repair(links, withHooks);
     if (repaired.length > 0) this.appeared(repaired);
-    this.ports.follow(this.context.native.linkList());
+    this.ports.follow(repaired.length > 0 ? this.context.native.linkList() : links);
     this.hookWatch.sweep();
   }
 

@@ -75,6 +75,8 @@ export class Peers {
   private members: UnicastMember[] = [];
   private readonly routes = new Map<string, number>();
   private ticks = 0;
+  /** addresses of this host, as of when devices last changed */
+  private own: ReadonlySet<string> | undefined;
   private syncSoon: NodeJS.Immediate | undefined;
   private readonly policies = new Map<string, MulticastPolicy>();
   private readonly strangers = new StrangerPeers();
@@ -200,6 +202,7 @@ export class Peers {
   /** Devices, addresses or routes changed. */
   devicesChanged(): void {
     this.routes.clear();
+    this.own = undefined;
     this.sync();
   }
 
@@ -218,7 +221,9 @@ export class Peers {
   /** Makes the maps fit. */
   sync(): void {
     const before = new Set(this.sendsTo());
-    const wanted = this.table.addresses(this.ownAddresses());
+    // asking the kernel takes tens of milliseconds where there are many devices
+    if (this.table.list().length > 0) this.own ??= this.ownAddresses();
+    const wanted = this.table.addresses(this.own ?? new Set());
     const hosts =
       wanted.length === 0 ? new Map<string, HeardHost>() : byAddress(this.parts.heardHosts());
     this.placed = wanted.map((each) => this.place(each, hosts));

@@ -89,6 +89,8 @@ export interface VnetParts {
   espProblem: (suite: Suite) => string | undefined;
 }
 
+type LinksByName = ReadonlyMap<string, LinkInfo>;
+
 export class Vnets {
   private readonly vnets = new Map<VnetId, Vnet>();
   private underlayMtus: readonly PlaceMtu[] = noUnderlay;
@@ -159,9 +161,11 @@ export class Vnets {
   }
 
   /** Looks again at vnets that lost a device or could not be brought up. */
-  repair(withHooks: boolean): RunningVnet[] {
+  repair(links: readonly LinkInfo[], withHooks: boolean): RunningVnet[] {
+    // of a thousand vnets one by one it would take the kernel a tenth of a second
+    const byName = new Map(links.map((link) => [link.name, link]));
     return this.list()
-      .filter((vnet) => this.needsRepair(vnet, withHooks))
+      .filter((vnet) => this.needsRepair(vnet, byName, withHooks))
       .flatMap((vnet) => {
         this.tryToBringUp(vnet, vnet.running);
         return vnet.running === undefined ? [] : [vnet.running];
@@ -569,14 +573,13 @@ export class Vnets {
     return used;
   }
 
-  private needsRepair(vnet: Vnet, withHooks: boolean): boolean {
+  private needsRepair(vnet: Vnet, links: LinksByName, withHooks: boolean): boolean {
     const { running, problem } = vnet;
     if (running === undefined || problem !== "") return true;
-    const { native, hooks } = this.context;
     const { ifindex, name } = running.peer;
-    if (native.linkGet(name)?.ifindex !== ifindex) return true;
-    if (this.isOffBridge(vnet, running, withHooks)) return true;
-    return withHooks && !hooks.present({ ifindex, direction: "ingress" });
+    if (links.get(name)?.ifindex !== ifindex) return true;
+    if (this.isOffBridge(vnet, links, withHooks)) return true;
+    return withHooks && !this.context.hooks.present({ ifindex, direction: "ingress" });
   }
 
   /**
@@ -584,11 +587,11 @@ export class Vnets {
    * seconds, anything is put right. In between, who takes the vnetif off again and again is not
    * answered, and whoever made a bridge of his own has time to make it anew (ifdown, ifup).
    */
-  private isOffBridge({ config }: Vnet, running: RunningVnet, withAll: boolean): boolean {
+  private isOffBridge({ config, running }: Vnet, links: LinksByName, withAll: boolean): boolean {
     const { id, bridge } = config;
-    if (bridge === null) return false;
+    if (bridge === null || running === undefined) return false;
     const { vnif, ownsBridge } = running;
-    const link = this.context.native.linkGet(bridge);
+    const link = links.get(bridge);
     if (link === undefined) return withAll || ownsBridge;
     if (vnif === undefined || vnif.master === link.ifindex) return false;
     const putBackAtMs = this.putBackAtMs.get(id);
