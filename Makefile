@@ -23,7 +23,7 @@ VERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
 
 # ---- targets for people ------------------------------------------------------------------
 
-.PHONY: help all demo test lint bench install uninstall dist clean layouts schema format setup-build
+.PHONY: help all demo test lint bench install uninstall dist image clean layouts schema format setup-build
 help: ## this list
 	@echo "make TARGET; every target installs what it needs first (as root, on Debian)"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -65,6 +65,9 @@ dist: all ## build/vnetd-VERSION/, to be copied to another machine: its install.
 deb: all ## build/deb/vnetd_VERSION_ARCHITECTURE.deb, for Debian 12 and later
 	@scripts/setup deb
 	@scripts/make-deb build/deb
+
+image: all ## build/image/: a container image for Kubernetes (docs/kubernetes.md), and the list of what is in it
+	@node scripts/make-image.mjs
 
 clean: ## remove what was built (not node_modules/ and .cache/, which are downloads)
 	rm -rf build dist

@@ -111,6 +111,7 @@ const parts = [
   project("netns", { again: true }),
   project("flood", { again: true }),
   project("clsact", { again: true }),
+  project("image", { again: true }),
   machine("6.1"),
   machine("6.12"),
 ];

@@ -218,6 +218,20 @@ describe("which files are refused", () => {
     expect(store.read(link).id).toBe(keyIdOf(known));
   });
 
+  it("none of a Kubernetes Secret that is mounted with mode 0400, but one that a fsGroup may read", () => {
+    // as kubelet writes it: links by way of ..data, in a directory like /tmp
+    const mounted = join(directory, "keys");
+    fs.mkdirSync(join(mounted, "..2026_11_26"), { recursive: true });
+    fs.chmodSync(mounted, 0o1777);
+    const path = keyFile("keys/..2026_11_26/blue.key", known, 0o400);
+    fs.symlinkSync("..2026_11_26", join(mounted, "..data"));
+    fs.symlinkSync("..data/blue.key", join(mounted, "blue.key"));
+    const secrets = new KeyStore({ stateDir: directory, credentialsDir: mounted });
+    expect(secrets.read("blue.key").id).toBe(keyIdOf(known));
+    fs.chmodSync(path, 0o440);
+    expect(errorOf(() => secrets.read("blue.key")).message).toContain("others may read");
+  });
+
   it("a directory, a FIFO and a device, without waiting for a writer", () => {
     expect(errorOf(() => store.read(directory)).message).toMatch(/no regular file/);
     expect(errorOf(() => store.read("/dev/null")).message).toMatch(/no regular file/);
