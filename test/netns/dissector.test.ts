@@ -69,10 +69,13 @@ describe("make install", () => {
     const folders = (await run(["tshark", "-G", "folders"])).stdout;
     const plugins = /^Global Lua Plugins:\s*(.*)$/mu.exec(folders)![1]!;
     // no more of a tree than the script looks at
-    for (const directory of ["bin", "wireshark"])
+    for (const directory of ["bin", "wireshark", "man/man8"])
       mkdirSync(join(tree, directory), { recursive: true });
     writeFileSync(join(tree, "wireshark/vnetd.lua"), readFileSync(dissector));
-    for (const name of ["bin/vnetd", "bin/vn", "vnetd.service.in", "completion.bash"])
+    for (const name of [
+      ...["bin/vnetd", "bin/vn", "vnetd.service.in", "10-vnetd.network", "man/man8/vnetd.8"],
+      ...["completion.bash", "completion.zsh"],
+    ])
       writeFileSync(join(tree, name), "");
     const script = (...args: string[]): ReturnType<typeof run> =>
       run([join(scripts, "install-tree"), ...args, "--destdir", destdir]);
