@@ -153,7 +153,7 @@ export class OffloadPath {
     return [mustGet(native, names.out), mustGet(native, names.in)];
   }
 
-  /** Left by a daemon that ended meanwhile, too. Both ends go together. */
+  /** Left by a run that was killed, too. Both ends go together. */
   private removeDevices(): void {
     const { native } = this.options;
     for (const { out, alias } of Object.values(testPairs)) {

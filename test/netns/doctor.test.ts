@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { CheckInfo, Finding } from "../../src/api/contract.js";
 import { eventually, Lab, type Host } from "../lib/lab.js";
-import { attachedHosts, quickHello } from "./world.js";
+import { attachedDaemon, attachedHosts, quickHello } from "./world.js";
 
 interface Report {
   daemon: boolean;
@@ -232,6 +232,40 @@ describe("vnetd doctor, on the way to other hosts", { timeout: 180_000 }, () => 
     await b.killDaemon();
     await b.startDaemon({ args: ["--metrics-listen", "off"], config: quickHello });
     await isWell(a);
+  });
+});
+
+describe("vnetd doctor of hosts with IPv6 only", { timeout: 300_000 }, () => {
+  it("asks by IPv6, and finds what does not get through", async () => {
+    const other = await Lab.create();
+    try {
+      await other.lan("lan0");
+      const six: Host[] = [];
+      for (const name of ["e", "f"]) {
+        const host = await other.host(name);
+        const address = `fd66::${String(six.length + 1)}/64`;
+        await other.connectHost(host, "eth0", "lan0", address);
+        await attachedDaemon(host, { config: quickHello, readyTimeoutMs: 120_000 });
+        six.push(host);
+      }
+      const [e, f] = six as [Host, Host];
+      await eventually(async () => (await e.vnetdJson<unknown[]>(["hosts"])).length === 1);
+      await isWell(e);
+      const asked = (await examine(e)).checks.filter(({ check }) =>
+        ["reach", "multicast", "path-mtu", "fragments", "clocks"].includes(check),
+      );
+      expect(asked.map(({ result }) => result)).toEqual(["ok", "ok", "ok", "ok", "ok"]);
+      const port = other.switchPort(f);
+      await other.execInSwitch(`ip link set ${port} mtu 1411`);
+      await found(e, "path-mtu", /of more than 1411 bytes do not reach .*fd66::2/);
+      await other.execInSwitch(`ip link set ${port} mtu 1500`);
+      await flood(f, false);
+      await found(e, "multicast", /this host sends to the group does not reach .*fd66::2/);
+      await flood(f, true);
+      await isWell(e);
+    } finally {
+      await other.close();
+    }
   });
 });
 
