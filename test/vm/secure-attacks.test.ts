@@ -185,6 +185,12 @@ async function byTheKeysOf(vnet: string, frame: Buffer): Promise<void> {
 /** by SPI */
 const madeUp = new Map<number, number>();
 
+/** The attacker's MACs that a knows. */
+async function learned(): Promise<string[]> {
+  const macs = (await ask(a, "varp", {})).map(({ vmac }) => vmac);
+  return macs.filter((mac) => mac.startsWith("02:66:66:66:00:"));
+}
+
 const cameIn = (): number => inside.reduce((sum, { packets }) => sum + packets.length, 0);
 
 describe("frames", () => {
@@ -239,6 +245,7 @@ describe("frames", () => {
     expect(cameIn()).toBe(0);
     await byTheKeysOf("98", frameIn("98"));
     await eventually(() => cameIn() === 1, { what: "the frame that is right" });
+    await eventually(async () => (await learned()).includes("02:66:66:66:00:01"));
   });
 
   it("of one vnet under another's SA are dropped", async () => {
@@ -259,8 +266,9 @@ describe("frames", () => {
   });
 
   it("and of all of these no one was learned", async () => {
-    const macs = (await ask(a, "varp", {})).map(({ vmac }) => vmac);
-    expect(macs.filter((mac) => mac.startsWith("02:66:66:66:00:"))).toEqual(["02:66:66:66:00:01"]);
+    // the one that was right goes with its host, where that is taken for gone on a slow machine
+    const macs = (await learned()).filter((mac) => mac !== "02:66:66:66:00:01");
+    expect(macs).toEqual([]);
   });
 });
 
