@@ -6,6 +6,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { withOnly } from "../lib/capabilities.js";
 import { Lab, eventually, repository, type Guest, type Host } from "../lib/lab.js";
 import { kustomize, objectOf, rendered, toolsAreThere } from "../lib/kubernetes.js";
 
@@ -34,15 +35,6 @@ function capabilities(): string[] {
   expect(found.securityContext.capabilities.drop).toEqual(["ALL"]);
   return found.securityContext.capabilities.add;
 }
-
-/** User 0 with these, as a container has them: nothing that is run gets more. */
-const withOnly = (names: readonly string[], command: readonly string[]): string[] => [
-  "setpriv",
-  "--no-new-privs",
-  "--inh-caps=-all",
-  `--bounding-set=-all${names.map((name) => `,+${name.toLowerCase()}`).join("")}`,
-  ...command,
-];
 
 const daemonOf = (host: Host): string[] => [
   ...[vnetd, "run", "--run-dir", host.runDir, "--state-dir", host.stateDir],

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { booted, secondHost, type BootedMachine } from "../lib/booted.js";
+import { withOnly } from "../lib/capabilities.js";
 import { Lab, run, tryRun, type Guest, type Host } from "../lib/lab.js";
 
 const repository = join(import.meta.dirname, "..", "..");
@@ -44,13 +45,6 @@ describe("the unit", () => {
     for (const name of names) expect(docs, name).toContain(`\`${name}=`);
   });
 });
-
-/** Runs the daemon with these capabilities alone, as root. */
-const withOnly = (names: readonly string[], argv: readonly string[]): string[] => [
-  ...["setpriv", "--no-new-privs", "--bounding-set"],
-  ["-all", ...names.map((name) => `+${name.replace("CAP_", "").toLowerCase()}`)].join(","),
-  ...argv,
-];
 
 describe("the capabilities", () => {
   it("are all that a daemon needs that carries a vnet", async () => {
