@@ -19,7 +19,6 @@ export PATH := $(CURDIR)/.cache/node/bin:$(PATH):/usr/sbin:/sbin
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-VERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
 
 # ---- targets for people ------------------------------------------------------------------
 
@@ -59,8 +58,8 @@ install: all ## to $(DESTDIR)$(PREFIX): commands, lib/vnetd, systemd unit, compl
 uninstall: ## remove what install put there; not state, configuration or running vnets
 	@scripts/install-tree --uninstall --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
 
-dist: all ## build/vnetd-VERSION/, to be copied to another machine: its install.sh installs there
-	@scripts/make-dist "build/vnetd-$(VERSION)"
+dist: all ## build/dist/vnetd-VERSION-linux-ARCHITECTURE.tar.gz: for machines without Debian's packages
+	@scripts/make-dist build/dist
 
 deb: all ## build/deb/vnetd_VERSION_ARCHITECTURE.deb, for Debian 12 and later
 	@scripts/setup deb

@@ -16,6 +16,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import { join, relative, resolve } from "node:path";
+import { npmPackages, spdx } from "./sbom.mjs";
 
 const root = resolve(import.meta.dirname, "..");
 const out = join(root, "build", "image");
@@ -198,102 +199,6 @@ function layOutDebian(layer, debs) {
   return found;
 }
 
-// ---- the list of what is in it
-
-function npmPackages(directory) {
-  const found = [];
-  for (const each of fs.readdirSync(directory).sort()) {
-    const path = join(directory, each);
-    if (each.startsWith("@")) found.push(...npmPackages(path));
-    else if (fs.existsSync(join(path, "package.json"))) {
-      const {
-        name: packageName,
-        version: packageVersion,
-        license: packageLicense,
-      } = JSON.parse(fs.readFileSync(join(path, "package.json"), "utf8"));
-      found.push({
-        name: packageName,
-        version: packageVersion,
-        license: packageLicense ?? "NOASSERTION",
-      });
-      if (fs.existsSync(join(path, "node_modules")))
-        found.push(...npmPackages(join(path, "node_modules")));
-    }
-  }
-  return found;
-}
-
-function sbom(debian, npm) {
-  const entry = ({ id, purl, declared, ...rest }) => ({
-    SPDXID: `SPDXRef-${id.replace(/[^a-zA-Z0-9.-]/g, "-")}`,
-    downloadLocation: "NOASSERTION",
-    filesAnalyzed: false,
-    licenseConcluded: "NOASSERTION",
-    licenseDeclared: declared ?? "NOASSERTION",
-    copyrightText: "NOASSERTION",
-    ...rest,
-    ...(purl === undefined
-      ? {}
-      : {
-          externalRefs: [
-            { referenceCategory: "PACKAGE-MANAGER", referenceType: "purl", referenceLocator: purl },
-          ],
-        }),
-  });
-  const main = entry({
-    id: "vnetd",
-    name: "vnetd",
-    versionInfo: version,
-    declared: `${license} AND GPL-2.0-only`,
-  });
-  const packages = [
-    entry({
-      id: "node",
-      name: "node",
-      versionInfo: process.versions.node,
-      purl: `pkg:generic/node@${process.versions.node}`,
-    }),
-    ...debian.map((each) =>
-      entry({
-        id: `deb-${each.name}`,
-        name: each.name,
-        versionInfo: each.version,
-        checksums: [{ algorithm: "SHA256", checksumValue: each.sha256 }],
-        supplier: "Organization: Debian",
-        purl: `pkg:deb/debian/${encodeURIComponent(each.name)}@${encodeURIComponent(each.version)}?arch=${arch}`,
-      }),
-    ),
-    ...npm.map((each) =>
-      entry({
-        id: `npm-${each.name}-${each.version}`,
-        name: each.name,
-        versionInfo: each.version,
-        declared: each.license,
-        purl: `pkg:npm/${each.name.replace("@", "%40")}@${each.version}`,
-      }),
-    ),
-  ];
-  const relation = (spdxElementId, relationshipType, relatedSpdxElement) => ({
-    spdxElementId,
-    relationshipType,
-    relatedSpdxElement,
-  });
-  const document = {
-    spdxVersion: "SPDX-2.3",
-    dataLicense: "CC0-1.0",
-    SPDXID: "SPDXRef-DOCUMENT",
-    name,
-    documentNamespace: `https://spdx.org/spdxdocs/${name}-${sha256(JSON.stringify([main, packages])).slice(0, 32)}`,
-    creationInfo: { created, creators: ["Tool: vnetd make-image"] },
-    packages: [main, ...packages],
-    relationships: [
-      relation("SPDXRef-DOCUMENT", "DESCRIBES", main.SPDXID),
-      ...packages.map(({ SPDXID }) => relation(main.SPDXID, "CONTAINS", SPDXID)),
-    ],
-  };
-  return `${JSON.stringify(document, null, 1)}\n`;
-}
-
 // ---- OCI's layout
 
 const blobs = join(out, "oci", "blobs", "sha256");
@@ -334,9 +239,8 @@ const binaries = [
 const packages = new Set(["base-files", ...binaries.flatMap(librariesOf).map(packageOf)]);
 const debian = layOutDebian(base, download([...packages].sort()));
 moveNode(app, base);
-const modules = npmPackages(join(app, "usr/lib/vnetd/node_modules"));
-const once = new Map(modules.map((each) => [`${each.name}@${each.version}`, each]));
-const list = sbom(debian, [...once.values()]);
+const npm = npmPackages(join(app, "usr/lib/vnetd/node_modules"));
+const list = spdx({ name, arch, created, debian, npm, withNode: true });
 put(app, "usr/share/doc/vnetd/sbom.spdx.json", list);
 fs.writeFileSync(join(out, `${name}.spdx.json`), list);
 

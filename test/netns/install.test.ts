@@ -6,8 +6,8 @@ import {
   lstatSync,
   mkdirSync,
   readFileSync,
+  readdirSync,
   realpathSync,
-  renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -134,17 +134,28 @@ describe("an installation", () => {
   });
 });
 
-describe("a directory for other machines", () => {
+describe("the tarball", () => {
   let dist: string;
 
   beforeAll(async () => {
-    await run([join(scripts, "make-dist"), join(lab.directory, "made-here")], {
-      timeoutMs: 120_000,
-    });
+    const make = join(scripts, "make-dist");
+    const made = ["one", "two"].map((name) => join(lab.directory, name));
+    // at the same time, one by a umask and a locale of its own
+    await Promise.all([
+      run([make, made[0]!], { timeoutMs: 220_000 }),
+      run(`umask 077; LC_ALL=C TZ=Asia/Tokyo ${make} ${made[1]!}`, { timeoutMs: 220_000 }),
+    ]);
+    const [tarball] = readdirSync(made[0]!).filter((name) => name.endsWith(".tar.gz"));
+    expect(tarball).toMatch(/^vnetd-.*-linux-\w+\.tar\.gz$/);
+    const sums = made.map((each) => readFileSync(join(each, `${tarball!}.sha256`), "utf8"));
+    expect(sums[0]).toBe(sums[1]);
+    await run(["sha256sum", "-c", `${tarball!}.sha256`], { cwd: made[1]! });
     // it is copied to another machine
-    dist = join(lab.directory, "another machine");
-    renameSync(join(lab.directory, "made-here"), dist);
-  }, 150_000);
+    const there = join(lab.directory, "another machine");
+    mkdirSync(there);
+    await run(["tar", "-x", "-f", join(made[0]!, tarball!), "-C", there]);
+    dist = join(there, tarball!.replace(/\.tar\.gz$/, ""));
+  }, 240_000);
 
   it.each(["", "staged"])("installs itself (DESTDIR: %j)", async (staged) => {
     const at = join(lab.directory, `from-dist${staged}`);
@@ -166,6 +177,20 @@ describe("a directory for other machines", () => {
     }
     const unit = readFileSync(`${destdir}${at}/lib/systemd/system/vnetd.service`, "utf8");
     expect(unit).toContain(`ExecStart=${at}/bin/vnetd run\n`);
+  });
+
+  it("says what is in it", () => {
+    const { spdxVersion, packages } = JSON.parse(
+      readFileSync(join(dist, "tree/doc/sbom.spdx.json"), "utf8"),
+    ) as { spdxVersion: string; packages: { name: string; versionInfo: string }[] };
+    expect(spdxVersion).toBe("SPDX-2.3");
+    const modules = readdirSync(join(dist, "tree/node_modules"));
+    for (const name of modules.filter((each) => !/^[.@]/.test(each)))
+      expect(packages.map((each) => each.name)).toContain(name);
+    const { version } = JSON.parse(readFileSync(join(dist, "tree/package.json"), "utf8")) as {
+      version: string;
+    };
+    expect(packages[0]).toMatchObject({ name: "vnetd", versionInfo: version });
   });
 
   it("says how, and whether it has a Node", () => {
