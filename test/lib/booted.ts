@@ -22,7 +22,7 @@ mount --make-rprivate /
 mount -t tmpfs tmpfs "$work/layer"
 mkdir "$work/layer/changes" "$work/layer/work" "$work/layer/root"
 root=$work/layer/root
-mount -t overlay overlay -o "lowerdir=/,upperdir=$work/layer/changes,workdir=$work/layer/work" "$root"
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$work/layer/changes,workdir=$work/layer/work" "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount -t bpf bpf "$root/sys/fs/bpf"
@@ -92,6 +92,8 @@ set -x
 export interface BootedOptions {
   script: string;
   setUp?: string;
+  /** a root that is not this machine's; default / */
+  root?: string;
   /** files for /run/out */
   files?: Record<string, string>;
   timeoutMs?: number;
@@ -125,7 +127,10 @@ export async function booted(options: BootedOptions): Promise<BootedMachine> {
     const namespaces = ["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup"];
     const result = await tryRun(
       ["unshare", ...namespaces, "--fork", "--kill-child", "bash", join(work, "boot")],
-      { env: { work, repository }, timeoutMs: options.timeoutMs ?? 220_000 },
+      {
+        env: { work, repository, lower: options.root ?? "/" },
+        timeoutMs: options.timeoutMs ?? 220_000,
+      },
     );
     const log = `${result.stderr}${result.stdout}${textOf(join(out, "log"))}`;
     const lines = textOf(join(out, "said")).split("\n").filter(Boolean);

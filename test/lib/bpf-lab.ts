@@ -20,7 +20,7 @@
  * earlier tests learned and counted is out of sight.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import {
@@ -293,6 +293,8 @@ export interface LabOptions {
   nexthops?: number;
   /** in which the tables are read; default udp4 */
   form?: Form;
+  /** no IPv6: the kernel looks for routers and reports groups on devices with an address, some time after they are up */
+  quiet?: boolean;
 }
 
 let labs = 0;
@@ -334,7 +336,10 @@ export class BpfLab {
   static open(options: LabOptions = {}): BpfLab {
     requireFreshNamespace();
     if (!existsSync(BPF_OBJECT)) throw new Error(`${BPF_OBJECT} is missing: run make`);
+    // a lab before this one may have been quiet
+    ipv6(true);
     makeDevices();
+    if (options.quiet === true) ipv6(false);
     const native: Native = loadNative();
     const pinDir = `${BPFFS}/vnetd-test-${process.pid}-${labs++}`;
     mkdirSync(pinDir);
@@ -871,6 +876,10 @@ function sentinelNumber(event: LabEvent): number {
 
 const placeIndex = (device: "ul0" | "ul1", family: number): number =>
   (device === "ul0" ? 0 : 1) + (family === vnetdFamily.FAMILY_IPV6 ? 2 : 0);
+
+function ipv6(on: boolean): void {
+  writeFileSync("/proc/sys/net/ipv6/conf/all/disable_ipv6", on ? "0" : "1");
+}
 
 function makeDevices(): void {
   for (const name of ["vn0", "ul0", "ul1", "os0", "vx0", "rl0", "sg0", "xf0"]) {

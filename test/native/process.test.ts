@@ -2,7 +2,15 @@
 /** Locks, peers' credentials, the service manager's socket, file systems. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
@@ -163,9 +171,10 @@ describe("sdNotify", () => {
 });
 
 describe("memoryHide", () => {
-  /** In a directory that everybody may enter. */
+  // in a directory that everybody may enter, which a checkout's or a Node's may be not
+  const [addon, node] = [join(work, "vnetd.node"), join(work, "node")];
   const script = `
-    const native = require(${JSON.stringify(addonPath)});
+    const native = require(${JSON.stringify(addon)});
     console.log("as it is");
     process.stdin.once("data", () => { native.memoryHide(); console.log("hidden"); });
     setInterval(() => {}, 1000);`;
@@ -173,7 +182,10 @@ describe("memoryHide", () => {
     spawnSync("cat", [`/proc/${String(pid)}/environ`], { uid, gid: uid }).status;
 
   test("no core, and no look at the memory for its own user", async () => {
-    const child = spawn(process.execPath, ["-e", script], {
+    copyFileSync(addonPath, addon);
+    copyFileSync(process.execPath, node);
+    for (const path of [work, addon, node]) chmodSync(path, 0o755);
+    const child = spawn(node, ["-e", script], {
       uid: 65534,
       gid: 65534,
       stdio: ["pipe", "pipe", "inherit"],

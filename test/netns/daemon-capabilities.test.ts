@@ -3,11 +3,11 @@
  * What the daemon may be refused: it runs with the capabilities of deploy/kubernetes alone, user 0 without the rest of root's, and
  * with none of them left out. The file system that it pins its maps in is mounted by a step of its own.
  */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { withOnly } from "../lib/capabilities.js";
-import { Lab, eventually, repository, type Guest, type Host } from "../lib/lab.js";
+import { Lab, eventually, repository, run, type Guest, type Host } from "../lib/lab.js";
 import { kustomize, objectOf, rendered, toolsAreThere } from "../lib/kubernetes.js";
 
 const vnetd = join(repository, "bin", "vnetd");
@@ -54,6 +54,35 @@ describe.skipIf(!toolsAreThere)("the capabilities of the DaemonSet", () => {
     await b.guest("b1", { bridge: "vnet0097", address: "10.97.0.2/24" });
     await eventually(async () => (await guest.ping("10.97.0.2", { count: 1 })).received === 1);
   });
+
+  it("make no program slower: the kernel translates each into the instructions that it has for root", async () => {
+    const translated = async (
+      name: string,
+      caps: readonly string[] | undefined,
+    ): Promise<string> => {
+      const at = join("/sys/fs/bpf", `vnetd-test-${String(process.pid)}-${name}`);
+      mkdirSync(at);
+      try {
+        const load = [
+          ...["bpftool", "prog", "loadall", join(repository, "build/bpf/vnetd.bpf.o")],
+          ...[at, "pinmaps", at],
+        ];
+        await run(caps === undefined ? load : withOnly(caps, load));
+        let sums = "";
+        for (const program of ["vnetd_encap", "vnetd_encap_fast", "vnetd_decap", "vnetd_esp"]) {
+          const shown = await run(["bpftool", "-j", "prog", "show", "pinned", join(at, program)]);
+          const [found] = [JSON.parse(shown.stdout)].flat() as Record<string, number>[];
+          const { bytes_xlated: instructions, bytes_jited: jited } = found!;
+          expect(instructions).toBeGreaterThan(1000);
+          sums += `${program} ${String(instructions)} ${String(jited)}\n`;
+        }
+        return sums;
+      } finally {
+        rmSync(at, { recursive: true });
+      }
+    };
+    expect(await translated("caps", capabilities())).toBe(await translated("root", undefined));
+  }, 120_000);
 
   it.each([
     ["NET_ADMIN", /EPERM|permission|not permitted/i],

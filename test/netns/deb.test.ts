@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The Debian package: the same bytes each time, installed, upgraded, removed and purged where systemd runs. */
+/**
+ * The Debian package: the same bytes each time, installed, upgraded, removed and purged where systemd runs. That is this machine's
+ * root, whose Node is not Debian's; or, for test/fresh/package, the Debian in VNETD_DEB_ROOT, where apt finds all that is needed.
+ */
 import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,6 +13,7 @@ import { run } from "../lib/processes.js";
 
 const repository = join(import.meta.dirname, "..", "..");
 const directory = mkdtempSync(join(tmpdir(), "vnetd-deb-"));
+const freshRoot = process.env.VNETD_DEB_ROOT;
 const packages = ["one", "two"].map((name) => join(directory, name));
 let deb: string;
 
@@ -66,19 +70,28 @@ describe("make-deb", () => {
   });
 });
 
+/** the Node that runs this, where the package's daemon finds it */
+const ownNode = `
+  touch "$root/usr/local/bin/node"
+  mount --bind ${realpathSync(process.execPath)} "$root/usr/local/bin/node"`;
+
 describe("the package", () => {
   let machine: BootedMachine;
 
   /** A ping of a vnet goes on from the first installation to the last before the purge. */
   const script = `
-    ${secondHost}
-    install() { dpkg --force-depends -i /run/out/$1; }
+    install() { ${
+      freshRoot === undefined
+        ? "dpkg --force-depends -i"
+        : "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
+    } /run/out/$1; }
     dpkg-deb -R /run/out/vnetd-1.deb /tmp/next
     sed -i 's/^Version: .*/Version: 2.0/' /tmp/next/DEBIAN/control
     dpkg-deb -Znone -b /tmp/next /run/out/vnetd-2.deb >/dev/null
 
     install vnetd-1.deb
     say installed systemctl show -P ActiveState -P UnitFileState vnetd
+    ${secondHost}
     vnetd attach eth0
     ip address add 10.0.0.1/24 dev vnif0004
     wait_for ping -c 1 -W 1 10.0.0.2
@@ -122,9 +135,8 @@ describe("the package", () => {
   beforeAll(async () => {
     machine = await booted({
       script,
-      setUp: `cp ${deb} "$work/out/vnetd-1.deb"
-        touch "$root/usr/local/bin/node"
-        mount --bind ${realpathSync(process.execPath)} "$root/usr/local/bin/node"`,
+      ...(freshRoot === undefined ? {} : { root: freshRoot }),
+      setUp: `cp ${deb} "$work/out/vnetd-1.deb"${freshRoot === undefined ? ownNode : ""}`,
     });
   }, 240_000);
 

@@ -3,21 +3,14 @@
  * Dry runs: the programs say what they would do, and do nothing of it. What they make is compared with a run that
  * counts; every map of the running programs, and every device's counter, with what it was.
  */
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { walk, type Walked } from "../../src/controller/trace/walk.js";
 import { DryRun, type DryProgram, type DryVnet } from "../../src/dataplane/dry-run.js";
 import { readMeta, type Generation } from "../../src/dataplane/generation.js";
 import { Maps, u32 } from "../../src/dataplane/maps.js";
 import { VnetdFloods, vnetdControlOp, vnetdSecurity } from "../../src/generated/layouts.js";
-import {
-  BPF_OBJECT,
-  BpfLab,
-  SPI_IN,
-  type LabOptions,
-  type LabVnet,
-  type VnetOptions,
-} from "../lib/bpf-lab.js";
+import { BPF_OBJECT, BpfLab, SPI_IN, type LabVnet, type VnetOptions } from "../lib/bpf-lab.js";
 import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
 import { BROADCAST_MAC, packet } from "../lib/packet.js";
 import { timeFactor } from "../lib/processes.js";
@@ -39,18 +32,8 @@ const SECURE = { security: vnetdSecurity.SECURITY_CONF } as const;
 
 let lab: BpfLab;
 let open: DryRun | undefined;
-/** A lab in which the kernel sends nothing by itself: devices with an IPv6 address look for routers and report groups. */
-function quietLab(options?: LabOptions): BpfLab {
-  const ipv6 = (disabled: 0 | 1): void =>
-    writeFileSync("/proc/sys/net/ipv6/conf/all/disable_ipv6", String(disabled));
-  ipv6(0);
-  const quiet = BpfLab.open(options);
-  ipv6(1);
-  return quiet;
-}
-
 beforeAll(() => {
-  lab = quietLab();
+  lab = BpfLab.open({ quiet: true });
   lab.fragments(true);
   lab.forwarding(true);
 });
@@ -258,7 +241,7 @@ describe("what else becomes of it", () => {
 
 it("the whole table is full", () => {
   lab.close();
-  lab = quietLab({ maxEntries: { fdb: 2, fdb_queue: 2 } });
+  lab = BpfLab.open({ quiet: true, maxEntries: { fdb: 2, fdb_queue: 2 } });
   const vnet = lab.vnet();
   for (const mac of ["aa:00:00:00:00:77", "aa:00:00:00:00:78"])
     lab.control(vnetdControlOp.CTL_LEARN_LOCAL, vnet, { mac: macBytes(mac) });
