@@ -43,6 +43,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { withOnly } from "./capabilities.js";
 import {
   Background,
   argvOf,
@@ -158,6 +159,8 @@ export interface DaemonOptions {
   /** text of a configuration file, given by --config */
   config?: string;
   readyTimeoutMs?: number;
+  /** all that it may do, instead of everything that root may */
+  capabilities?: readonly string[];
 }
 
 export interface GuestOptions {
@@ -353,7 +356,10 @@ export class Host extends Namespace {
     if (options.config !== undefined)
       argv.push("--config", this.lab.file(`${this.name}.yaml`, options.config));
     // what tests look for is written for people; test/netns/daemon-log.test.ts has it as JSON
-    return this.spawn(argv, { env: { VNETD_LOG_FORMAT: "text", ...options.env } });
+    const allowed = options.capabilities;
+    return this.spawn(allowed === undefined ? argv : withOnly(allowed, argv), {
+      env: { VNETD_LOG_FORMAT: "text", ...options.env },
+    });
   }
 
   get daemon(): Background {

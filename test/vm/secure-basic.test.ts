@@ -27,7 +27,10 @@ let c: Host;
 
 beforeAll(async () => {
   lab = await Lab.create();
-  [a, b, c] = (await keyedHosts(lab, ["a", "b", "c"], config)) as [Host, Host, Host];
+  // what the unit and the DaemonSet leave a daemon is enough for the kernel's ESP
+  const capabilities = ["NET_ADMIN", "BPF", "PERFMON"];
+  const hosts = await keyedHosts(lab, ["a", "b", "c"], config, { capabilities });
+  [a, b, c] = hosts as [Host, Host, Host];
 });
 afterAll(() => lab.close());
 

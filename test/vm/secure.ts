@@ -3,7 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { eventually, type Host, type Lab } from "../lib/lab.js";
+import { eventually, type DaemonOptions, type Host, type Lab } from "../lib/lab.js";
 import type { Method, Params, Result, StatusInfo, VnetParameters } from "../../src/api/contract.js";
 import { requestOnce } from "../../src/api/client.js";
 import { printKeyFile } from "../../src/base/vnet-key.js";
@@ -19,8 +19,9 @@ export async function keyedHosts(
   lab: Lab,
   names: readonly string[],
   config: string = quick,
+  options: DaemonOptions = {},
 ): Promise<Host[]> {
-  const hosts = await attachedHosts(lab, names, { config });
+  const hosts = await attachedHosts(lab, names, { ...options, config });
   const [first, ...others] = hosts;
   await first!.vnetd(["key-gen", "--state-dir", first!.stateDir]);
   for (const other of others) copyKey(defaultKeyOf(first!), defaultKeyOf(other));
