@@ -39,6 +39,8 @@ const repliesPerSecond = { perSecond: 500, burst: 1000 };
 const hellosPerTick = 200;
 const probesPerTick = 500;
 const vnetsPerAsk = 8;
+/** hosts times vnets: where more would answer, those that were lost are not worth it */
+const answersAskedAgain = 512;
 /** how long a duplicate host id is held against its owner, in hello intervals */
 const duplicateIntervals = 3;
 
@@ -144,7 +146,7 @@ export class Hellos {
   /** A vnet appeared: say so, and ask who else is there. */
   vnetAppeared(vnet: RunningVnet): void {
     this.sayToGroup(vnet, "solicit", this.parts.underlays.usable());
-    this.schedule.said(vnet.handle, nowMs());
+    this.schedule.appeared(vnet.handle, nowMs());
   }
 
   vnetLeaves(vnet: RunningVnet): void {
@@ -155,7 +157,10 @@ export class Hellos {
 
   deviceUsable(underlay: Underlay): void {
     this.members.carrierUp(underlay);
-    for (const vnet of this.parts.vnets.running()) this.sayToGroup(vnet, "solicit", [underlay]);
+    for (const vnet of this.parts.vnets.running()) {
+      this.sayToGroup(vnet, "solicit", [underlay]);
+      this.schedule.appeared(vnet.handle, nowMs());
+    }
   }
 
   deviceLeaves(underlay: Underlay): void {
@@ -175,10 +180,12 @@ export class Hellos {
     this.apply(this.members.tick(now));
     const vnets = this.parts.vnets.byHandle();
     for (const handle of this.schedule.due(now, hellosPerTick)) {
+      const answers = this.hostsOf(handle) * vnets.size;
+      const asks = this.schedule.isEarly(handle) && answers <= answersAskedAgain;
       this.schedule.said(handle, now);
       const vnet = vnets.get(handle);
       if (vnet === undefined) this.schedule.vnetGone(handle);
-      else this.sayToGroup(vnet, "plain", this.parts.underlays.usable());
+      else this.sayToGroup(vnet, asks ? "solicit" : "plain", this.parts.underlays.usable());
     }
     this.probePaths(now);
     const { duplicate } = this;

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+const earlyMs = [1000, 3000];
+
 /**
  * When each vnet's next hello is due: every interval, give or take a fifth, so that the hosts of
- * a LAN do not all speak at the same time and one host's vnets are spread out as well.
+ * a LAN do not all speak at the same time and one host's vnets are spread out as well. A vnet that has just
+ * appeared says hello twice more before that: what was lost is made good in seconds, and not after an interval.
  */
 export class HelloSchedule {
   private readonly dueMs = new Map<number, number>();
+  /** how many of the early ones have been said */
+  private readonly early = new Map<number, number>();
 
   constructor(
     private helloMs: number,
@@ -15,18 +20,39 @@ export class HelloSchedule {
   setInterval(helloMs: number, nowMs: number): void {
     this.helloMs = helloMs;
     for (const [handle, dueMs] of this.dueMs) {
-      this.said(handle, nowMs);
+      this.plan(handle, nowMs);
       this.dueMs.set(handle, Math.min(dueMs, this.dueMs.get(handle) ?? dueMs));
     }
   }
 
-  /** The vnet said hello now (or appeared): the next one is an interval away. */
+  /** The vnet says hello for the first time now, or by another device. */
+  appeared(handle: number, nowMs: number): void {
+    this.early.set(handle, 0);
+    this.plan(handle, nowMs);
+  }
+
+  /** The vnet said hello now: the next one is an interval away. */
   said(handle: number, nowMs: number): void {
-    this.dueMs.set(handle, nowMs + Math.round(this.helloMs * (0.8 + 0.4 * this.random())));
+    const early = this.early.get(handle);
+    if (early !== undefined) this.early.set(handle, early + 1);
+    this.plan(handle, nowMs);
+  }
+
+  /** One of the early ones is next. */
+  isEarly(handle: number): boolean {
+    return this.early.has(handle);
   }
 
   vnetGone(handle: number): void {
     this.dueMs.delete(handle);
+    this.early.delete(handle);
+  }
+
+  private plan(handle: number, nowMs: number): void {
+    const early = earlyMs[this.early.get(handle) ?? earlyMs.length];
+    if (early === undefined || early >= this.helloMs) this.early.delete(handle);
+    const delayMs = this.early.has(handle) ? (early ?? this.helloMs) : this.helloMs;
+    this.dueMs.set(handle, nowMs + Math.round(delayMs * (0.8 + 0.4 * this.random())));
   }
 
   /** The vnets that are due, at most `max`, the longest waiting first. */

@@ -108,6 +108,33 @@ describe("the hello schedule", () => {
     }
   });
 
+  it("says hello twice more, soon, of a vnet that has just appeared", () => {
+    const schedule = new HelloSchedule(30_000, () => 0.5);
+    const saidAt: [number, boolean][] = [];
+    schedule.appeared(1, 0);
+    for (let ms = 0; ms <= 70_000; ms += 100)
+      for (const handle of schedule.due(ms, 10)) {
+        saidAt.push([ms, schedule.isEarly(handle)]);
+        schedule.said(handle, ms);
+      }
+    expect(saidAt).toEqual([
+      [1000, true],
+      [4000, true],
+      [34_000, false],
+      [64_000, false],
+    ]);
+  });
+
+  it("has no early ones where the interval is no longer than they are", () => {
+    const schedule = new HelloSchedule(1000, () => 0.5);
+    schedule.appeared(1, 0);
+    expect(schedule.due(1000, 10)).toEqual([1]);
+    expect(schedule.isEarly(1)).toBe(false);
+    schedule.appeared(2, 0);
+    schedule.setInterval(500, 0);
+    expect(schedule.due(500, 10).sort()).toEqual([1, 2]);
+  });
+
   it("gives the longest waiting first, and no more than asked for", () => {
     const schedule = new HelloSchedule(1000, () => 0.5);
     for (const handle of [3, 1, 2]) schedule.said(handle, handle);
