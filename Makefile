@@ -22,10 +22,10 @@ DESTDIR ?=
 
 # ---- targets for people ------------------------------------------------------------------
 
-.PHONY: help all demo test lint bench install uninstall dist image clean layouts schema format setup-build
+.PHONY: help all demo test lint bench bench-quick install uninstall dist image clean layouts schema format setup-build
 help: ## this list
 	@echo "make TARGET; every target installs what it needs first (as root, on Debian)"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo "variables: PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) (install, uninstall)"
 
 all: setup-build ## build everything: BPF programs, addon, TypeScript
@@ -45,10 +45,15 @@ lint: ## types, eslint, prettier, clang-format, stale generated files
 	@scripts/setup test
 	@node scripts/lint.mjs
 
-bench: ## throughput and latency beside kernel VXLAN, as in docs/performance.md (root)
+bench: ## throughput, latency and CPU beside kernel VXLAN and others, as in docs/performance.md (root)
 	@scripts/setup bench
 	@$(MAKE) --no-print-directory build
 	@bench/run
+
+bench-quick: ## whether small packets, TCP or round trips have become slower, in under two minutes (root)
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
+	@bench/run quick
 
 install: all ## to $(DESTDIR)$(PREFIX): commands, lib/vnetd, systemd unit, completions, man pages
 	@node scripts/copy-tree.mjs build/tree

@@ -40,9 +40,6 @@ const repository = resolve(import.meta.dirname, "..");
 const timeFactor = Number(process.env.VNETD_TIME_FACTOR ?? "1");
 const readyTimeoutMs = 30_000 * timeFactor;
 
-/** What the three ways are called, everywhere. */
-export const ways = ["bare", "vxlan", "vnetd"];
-
 /**
  * What the hosts' packets are. VXLAN is compared with over the same family; UDP checksums of 0 over
  * IPv6 for both (RFC 6935).
@@ -58,11 +55,18 @@ const underlays = {
   },
 };
 
-/** By the name of a variant: the family of the underlay, and how vnet 4 is encapsulated. */
+/** By the name of a variant: the family of the underlay, how vnet 4 is encapsulated, how vnetd is attached; kinds: what is measured (bench/series.mjs). */
 export const variants = {
   ipv4: { name: "", family: "ipv4", encap: "udp" },
   ipv6: { name: "IPv6", family: "ipv6", encap: "udp" },
   etherip: { name: "EtherIP", family: "ipv4", encap: "etherip" },
+  xdp: {
+    name: "XDP",
+    family: "ipv4",
+    encap: "udp",
+    attach: ["--mode", "xdp"],
+    kinds: ["tcp", "udp64", "echo", "forward"],
+  },
 };
 
 export function run(argv) {
@@ -113,7 +117,7 @@ function clearLeftovers() {
     } catch {
       // gone
     }
-    if (!/bench\/(main|secure|scrape)\.mjs/.test(command)) clear(prefix);
+    if (!/bench\/\w+\.mjs/.test(command)) clear(prefix);
   }
 }
 
@@ -141,6 +145,11 @@ export class Place {
   ip(line) {
     return run(["ip", "-n", this.netns, ...line.split(" ")]);
   }
+
+  /** {ifindex, address, link_index, ...} */
+  link(device) {
+    return JSON.parse(this.ip(`-j link show dev ${device}`))[0];
+  }
 }
 
 export class Lab {
@@ -150,6 +159,9 @@ export class Lab {
     this.prefix = `${family}${process.pid}-`;
     this.sharedUnderlay = sharedUnderlay;
     this.variant = variant;
+    // of bench/peers.mjs, by way; and why what is not measured is not
+    this.otherTargets = {};
+    this.missing = {};
     this.underlay = underlays[variant.family];
     this.directory = join(tmpdir(), `${this.prefix}lab`);
     mkdirSync(this.directory, { mode: 0o700 });
@@ -176,9 +188,18 @@ export class Lab {
         ...(this.variant === variants.ipv4 && { bare: "192.0.2.2" }),
         vxlan: "192.168.5.2",
         vnetd: "192.168.4.2",
+        ...this.otherTargets,
       },
-      guest: { vxlan: "192.168.98.2", vnetd: "192.168.97.2" },
+      guest: {
+        vxlan: "192.168.98.2",
+        vnetd: "192.168.97.2",
+        ...(this.missing.port === undefined && { port: "192.168.99.2" }),
+      },
     };
+  }
+
+  ends(place) {
+    return place === "host" ? this.hosts : this.guests;
   }
 
   /** The device that the bare path and VXLAN use. */
@@ -210,6 +231,10 @@ export class Lab {
       this.makeVxlan(host, i + 1);
       this.plugGuest(host, this.guests[i], i + 1);
     });
+    this.plugPorts();
+    // frames of bench/forward.c come in by it
+    one.ip("link add feed type veth peer name feed-end");
+    for (const device of ["feed", "feed-end"]) one.ip(`link set ${device} up`);
   }
 
   file(name, text) {
@@ -226,12 +251,13 @@ export class Lab {
     const runDir = join(this.directory, `run${n}`);
     host.stateDir = join(this.directory, `state${n}`);
     const directories = ["--run-dir", runDir, "--state-dir", host.stateDir];
-    directories.push("--bpffs", join(bpffsRoot, host.netns));
+    host.bpffs = join(bpffsRoot, host.netns);
+    directories.push("--bpffs", host.bpffs);
     directories.push("--config", this.file(`vnetd${n}.yaml`, config));
     const vnetd = join(repository, "bin", "vnetd");
     await startDaemon(host.argv([vnetd, "run", ...directories, "--metrics-listen", metrics]));
     host.vnetd = (...args) => host.run([vnetd, ...args, "--run-dir", runDir]);
-    host.vnetd("attach", "eth0");
+    host.vnetd("attach", ...(this.variant.attach ?? []), "eth0");
   }
 
   async startVnetd(host, n) {
@@ -261,12 +287,30 @@ export class Lab {
       ["vnet0", "vnet97", 97],
       ["vxlan0", "brvx", 98],
     ]) {
-      host.ip(
-        `link add g-${device} mtu 1400 type veth peer name ${device} mtu 1400 netns ${guest.netns}`,
-      );
-      host.ip(`link set g-${device} master ${bridge} up`);
-      guest.ip(`address add 192.168.${net}.${n}/24 dev ${device}`);
-      guest.ip(`link set ${device} up`);
+      this.makeGuestDevice(host, guest, device, `192.168.${net}.${n}`);
+      host.ip(`link set g-${device} master ${bridge}`);
+    }
+  }
+
+  makeGuestDevice(host, guest, device, address) {
+    host.ip(
+      `link add g-${device} mtu 1400 type veth peer name ${device} mtu 1400 netns ${guest.netns}`,
+    );
+    host.ip(`link set g-${device} up`);
+    guest.ip(`address add ${address}/24 dev ${device}`);
+    guest.ip(`link set ${device} up`);
+  }
+
+  /** A device of each guest that is a port of a vnet without a bridge. */
+  plugPorts() {
+    try {
+      for (const [i, host] of this.hosts.entries()) {
+        host.vnetd("vnet-create", "-b", "none", "-v", "vnif0099", "0099");
+        this.makeGuestDevice(host, this.guests[i], "port0", `192.168.99.${i + 1}`);
+        host.vnetd("port-add", "0099", "g-port0");
+      }
+    } catch (error) {
+      this.missing.port = `\`port-add\` failed: ${error.message.split("\n")[0].split(": ").slice(1).join(": ")}`;
     }
   }
 

@@ -6,13 +6,13 @@
  * to put them otherwise changes a result more than the data plane does.
  */
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join, resolve } from "node:path";
 
 const packets = join(resolve(import.meta.dirname, ".."), "build", "bench", "packets");
 const udpPort = 9000;
 const tcpPort = 5201;
-const udpBytes = 64;
 /** left out of a TCP transfer's result: slow start */
 const tcpOmitSeconds = 1;
 /** so long beyond what was asked may a tool take before it counts as hung */
@@ -66,58 +66,78 @@ class Tool {
   }
 }
 
-/** Gbit/s that arrived, with the given congestion control at the sender. */
-export async function tcp(from, to, target, { seconds, congestion }) {
+/**
+ * CPU time of the whole machine, in ns, or of one core: what the kernel has accounted to programs, itself and
+ * interrupts, soft ones included. By the tick (10 ms), so for what takes a second.
+ */
+export function busyNs(core = "") {
+  const line = readFileSync("/proc/stat", "utf8")
+    .split("\n")
+    .find((text) => text.startsWith(`cpu${core} `));
+  const [user, nice, system, , , irq, softirq] = line.split(/\s+/).slice(1).map(Number);
+  return (user + nice + system + irq + softirq) * 1e7;
+}
+
+/** {gbits, nsPerKib} of what arrived, with the given congestion control at the senders; both: in both directions at once */
+export async function tcp(from, to, target, { seconds, congestion, streams = 1, both = false }) {
   const duration = (seconds + tcpOmitSeconds) * 1000 + graceMs;
   const server = new Tool(
     to.argv(["iperf3", "-s", "-1", "-p", String(tcpPort), "--forceflush"], receiverCpu),
     duration,
   );
   await server.says(/listening/);
-  const options = [
-    "-p",
-    String(tcpPort),
-    "-t",
-    String(seconds),
-    "-O",
-    String(tcpOmitSeconds),
-    "-J",
-    "-C",
-    congestion,
-  ];
+  const times = ["-t", String(seconds), "-O", String(tcpOmitSeconds)];
+  const options = ["-p", String(tcpPort), "-J", "-C", congestion, "-P", String(streams), ...times];
+  if (both) options.push("--bidir");
+  const before = busyNs();
   const client = new Tool(from.argv(["iperf3", "-c", target, ...options], senderCpu), duration);
   try {
-    const result = JSON.parse(await client.output());
-    return result.end.sum_received.bits_per_second / 1e9;
+    const { end, intervals } = JSON.parse(await client.output());
+    const busy = busyNs() - before;
+    const sums = intervals.flatMap(({ sum, sum_bidir_reverse: back }) => [
+      sum,
+      back ?? { bytes: 0 },
+    ]);
+    const kib = sums.reduce((total, { bytes }) => total + bytes, 0) / 1024;
+    const bits =
+      end.sum_received.bits_per_second + (end.sum_received_bidir_reverse?.bits_per_second ?? 0);
+    return { gbits: bits / 1e9, nsPerKib: busy / kib };
   } finally {
     server.process.kill("SIGKILL");
     await server.ended;
   }
 }
 
-/** Datagrams a second, in thousands, that arrived. */
-export async function udp(from, to, target, seconds) {
+/**
+ * {thousands, nsPerPacket}: datagrams a second, in thousands, that arrived, and the machine's CPU time for each.
+ * rate: so many are sent a second; without, as many as one core sends.
+ */
+export async function udp(from, to, target, { seconds, bytes = 64, rate }) {
   const duration = seconds * 1000 + graceMs;
   const receiver = new Tool(
     to.argv([packets, "receive", String(udpPort), String(seconds)], receiverCpu),
     duration,
   );
   await receiver.says(/ready/);
-  const argv = [packets, "send", target, String(udpPort), String(udpBytes), String(seconds)];
+  const argv = [packets, "send", target, String(udpPort), String(bytes), String(seconds)];
+  if (rate !== undefined) argv.push(String(rate));
+  const before = busyNs();
   await new Tool(from.argv(argv, senderCpu), duration).output();
+  const busy = busyNs() - before;
   const lines = (await receiver.output()).trim().split("\n");
-  return JSON.parse(lines[lines.length - 1]).perSecond / 1000;
+  const { perSecond, received } = JSON.parse(lines[lines.length - 1]);
+  return { thousands: perSecond / 1000, nsPerPacket: busy / received };
 }
 
-/** Median and 99th percentile of `count` ICMP round trips, in microseconds. */
+/** Median and 99.9th percentile of `count` ICMP round trips, in microseconds. */
 export async function echo(from, to, target, count) {
   const tool = new Tool(
     from.argv([packets, "echo", target, String(count)], senderCpu),
     4 * graceMs,
   );
-  const { medianNs, p99Ns, lost } = JSON.parse(await tool.output());
+  const { medianNs, p999Ns, lost } = JSON.parse(await tool.output());
   if (lost > 0) throw new Error(`${lost} of ${count} echoes to ${target} were lost`);
-  return { median: medianNs / 1000, p99: p99Ns / 1000 };
+  return { median: medianNs / 1000, p999: p999Ns / 1000 };
 }
 
 /** Waits until a path carries packets: neighbours are found, bridges forward. */

@@ -3,7 +3,7 @@
  * The benchmark's own traffic, where the usual tools are too slow or too coarse to tell two data
  * planes apart:
  *
- *   packets send ADDRESS PORT BYTES SECONDS   UDP datagrams as fast as one core makes them
+ *   packets send ADDRESS PORT BYTES SECONDS [RATE]  UDP datagrams as fast as one core makes them, or so many a second
  *   packets receive PORT SECONDS              counts them
  *   packets echo ADDRESS COUNT                ICMP echo, one after another, in nanoseconds
  *   packets nexthops DEVICE COUNT SECONDS     to so many next hops in turn, by an xfrm interface and between the
@@ -108,7 +108,18 @@ static void batch(struct mmsghdr messages[BATCH], struct iovec parts[BATCH], siz
 	}
 }
 
-static int udp_send(const char *to, long port, long bytes, long seconds)
+/* Sleeps until so many may have been sent since start. */
+static void pace(uint64_t start, uint64_t sent, long rate)
+{
+	uint64_t due = start + sent * 1000000000 / (uint64_t)rate;
+	struct timespec t = { .tv_sec = (time_t)(due / 1000000000),
+			      .tv_nsec = (long)(due % 1000000000) };
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+}
+
+/* rate: 0 for as fast as it goes */
+static int udp_send(const char *to, long port, long bytes, long seconds, long rate)
 {
 	struct sockaddr_in a = address(to, port);
 	struct mmsghdr messages[BATCH];
@@ -129,6 +140,8 @@ static int udp_send(const char *to, long port, long bytes, long seconds)
 			errors++;
 		else
 			sent += (uint64_t)n;
+		if (rate)
+			pace(start, sent, rate);
 	}
 	printf("{\"sent\":%llu,\"errors\":%llu,\"perSecond\":%.0f}\n", (unsigned long long)sent,
 	       (unsigned long long)errors, (double)sent * 1e9 / (double)(now_ns() - start));
@@ -339,10 +352,11 @@ static int icmp_echo(const char *to, long count)
 	qsort(times, (size_t)got, sizeof(*times), ascending);
 	for (long i = 0; i < got; i++)
 		sum += times[i];
-	printf("{\"answers\":%ld,\"lost\":%ld,\"medianNs\":%llu,\"meanNs\":%llu,\"p99Ns\":%llu}\n",
+	printf("{\"answers\":%ld,\"lost\":%ld,\"medianNs\":%llu,\"meanNs\":%llu,\"p99Ns\":%llu,"
+	       "\"p999Ns\":%llu}\n",
 	       got, lost, (unsigned long long)times[got / 2],
-	       (unsigned long long)(sum / (uint64_t)got),
-	       (unsigned long long)times[got * 99 / 100]);
+	       (unsigned long long)(sum / (uint64_t)got), (unsigned long long)times[got * 99 / 100],
+	       (unsigned long long)times[got * 999 / 1000]);
 	return 0;
 }
 
@@ -350,9 +364,10 @@ int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
 
-	if (!strcmp(mode, "send") && argc == 6)
+	if (!strcmp(mode, "send") && (argc == 6 || argc == 7))
 		return udp_send(argv[2], number(argv[3], 1, 65535), number(argv[4], 1, MAX_BYTES),
-				number(argv[5], 1, 3600));
+				number(argv[5], 1, 3600),
+				argc == 7 ? number(argv[6], 1, 100000000) : 0);
 	if (!strcmp(mode, "receive") && argc == 4)
 		return udp_receive(number(argv[2], 1, 65535), number(argv[3], 1, 3600));
 	if (!strcmp(mode, "echo") && argc == 4)
@@ -371,7 +386,7 @@ int main(int argc, char **argv)
 		targets.to = ntohl(address(argv[6], 0).sin_addr.s_addr);
 		return esp_send(argv[2], &targets, number(argv[4], 1, 3600));
 	}
-	fputs("usage: packets send ADDRESS PORT BYTES SECONDS\n"
+	fputs("usage: packets send ADDRESS PORT BYTES SECONDS [RATE]\n"
 	      "       packets receive PORT SECONDS\n"
 	      "       packets echo ADDRESS COUNT\n"
 	      "       packets nexthops DEVICE COUNT SECONDS\n"

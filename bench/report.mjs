@@ -42,24 +42,82 @@ export function verdict(ratio, target) {
   return `${text}: ${met ? "met" : "**not met**"}`;
 }
 
-/** rows: [{name, unit, target?, merge, values: {bare?, vxlan, vnetd}: number[]}] */
+const of = (values, ours, theirs) =>
+  values[ours] === undefined || values[theirs] === undefined
+    ? undefined
+    : ratios(values[ours], values[theirs]);
+
+/** rows: [{name, unit, targets, merge, values: {bare?, vxlan, vnetd, port?, ovs?, ...: number[]}}] */
 export function table(rows) {
+  const direct = rows.some(({ values }) => values.port !== undefined);
   const lines = [
-    "| | bare veth | VXLAN | vnetd | merging | vnetd / VXLAN, median (least–most) | target |",
-    "|---|---:|---:|---:|---|---:|---|",
+    `| | bare veth | VXLAN | vnetd |${direct ? " direct ports |" : ""} merging | vnetd / VXLAN, median (least–most) |`,
+    `|---|---:|---:|---:|${direct ? "---:|" : ""}---|---:|`,
   ];
-  for (const { name, unit, target, merge, values } of rows) {
-    const ratio = ratios(values.vnetd, values.vxlan);
+  for (const { name, unit, merge, values } of rows) {
     const cells = [
       absolute(values.bare),
       absolute(values.vxlan),
       absolute(values.vnetd),
+      ...(direct ? [absolute(values.port)] : []),
       merge,
-      ratioText(ratio),
-      verdict(ratio, target),
+      ratioText(of(values, "vnetd", "vxlan")),
     ];
     lines.push(`| ${name}, ${unit} | ${cells.join(" | ")} |`);
   }
+  return lines.join("\n");
+}
+
+/** vnetd beside what user space carries. others: {way: name}; missing: {way: why} */
+export function othersTable(rows, others, missing) {
+  const there = Object.entries(others);
+  const shown = rows.filter(({ values }) => there.some(([way]) => values[way] !== undefined));
+  const lines = [
+    `| | vnetd | ${there.map(([, name]) => `${name} | vnetd / ${name}`).join(" | ")} |`,
+    `|---|---:|${there.map(() => "---:|---:|").join("")}`,
+  ];
+  for (const { name, unit, values } of shown) {
+    const cells = there.flatMap(([way]) => [
+      absolute(values[way]),
+      ratioText(of(values, "vnetd", way)),
+    ]);
+    lines.push(`| ${name}, ${unit} | ${absolute(values.vnetd)} | ${cells.join(" | ")} |`);
+  }
+  const why = Object.entries(missing).map(
+    ([way, text]) => `- ${others[way] ?? way} is not measured: ${text}`,
+  );
+  return [...(shown.length === 0 ? [] : [lines.join("\n")]), ...why].join("\n\n");
+}
+
+/** Each target once for each row that it is said of; those that nothing was measured for too. */
+export function targetsTable(rows, targets, missing) {
+  const lines = ["| target | row | median (least–most) | |", "|---|---|---:|---|"];
+  for (const target of targets) {
+    const said = rows.filter((row) => row.targets.includes(target));
+    const measured = said.filter(({ values }) => values[target.ours] !== undefined);
+    for (const { name, unit, values } of measured) {
+      const ratio = of(values, target.ours, target.theirs);
+      const row = unit.startsWith("Mpps")
+        ? `${name}: ${absolute(values[target.ours])} ${unit}`
+        : name;
+      lines.push(`| ${target.text} | ${row} | ${ratioText(ratio)} | ${verdict(ratio, target)} |`);
+    }
+    if (measured.length === 0) {
+      const why = missing[target.ours] ?? "left out";
+      lines.push(`| ${target.text} | – | – | ${verdict(undefined, target)} (${why}) |`);
+    }
+  }
+  return lines.join("\n");
+}
+
+/** programs: [{name, ns, instructions, bytes, verified}] */
+export function programsTable(programs) {
+  const lines = [
+    "| program | ns a packet | instructions | bytes of machine code | instructions that the verifier walked |",
+    "|---|---:|---:|---:|---:|",
+  ];
+  for (const { name, ns, instructions, bytes, verified } of programs)
+    lines.push(`| \`${name}\` | ${ns} | ${instructions} | ${bytes} | ${verified} |`);
   return lines.join("\n");
 }
 
@@ -68,11 +126,11 @@ export function cpuModel() {
   return `${all.length} × ${all[0]?.model.trim() ?? "unknown"}`;
 }
 
-/** facts: [[name, text]] */
-export function report(facts, rows, remarks) {
+/** facts: [[name, text]]; parts: tables and what stands over each */
+export function report(facts, parts, remarks) {
   const head = facts.map(([name, text]) => `- ${name}: ${text}`).join("\n");
   const tail = remarks.length === 0 ? "" : `\n\n${remarks.map((text) => `- ${text}`).join("\n")}`;
-  return `${head}\n\n${table(rows)}${tail}`;
+  return `${[head, ...parts.filter((text) => text !== "")].join("\n\n")}${tail}`;
 }
 
 export const kernel = () => release();

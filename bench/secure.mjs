@@ -172,8 +172,9 @@ function options() {
 
 async function measureOnce(lab, kind, target, { seconds }) {
   const [from, to] = lab.hosts;
-  if (kind === "tcp") return 1000 * (await tcp(from, to, target, { seconds, congestion: "reno" }));
-  if (kind === "udp") return udp(from, to, target, seconds);
+  if (kind === "tcp")
+    return 1000 * (await tcp(from, to, target, { seconds, congestion: "reno" })).gbits;
+  if (kind === "udp") return (await udp(from, to, target, { seconds })).thousands;
   return (await echo(from, to, target, echoes)).median;
 }
 

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What was set out to be reached: each is a ratio of two ways in one row, as the median over the rounds. Pure. */
+
+/** {of: the row's values, text, ours, theirs, atLeast | atMost} */
+export const targets = [
+  {
+    text: "TCP, wire, host to host, to bare veth",
+    rows: { name: ["tcp"], mode: "wire", place: ["host"], congestion: "reno" },
+    ours: "vnetd",
+    theirs: "bare",
+    atLeast: 0.97,
+  },
+  {
+    text: "TCP with offload, to VXLAN",
+    rows: { name: ["tcp"], mode: "offload", place: ["host", "guest"] },
+    ours: "vnetd",
+    theirs: "vxlan",
+    atLeast: 1,
+  },
+  {
+    text: "64-byte UDP, host to host, to VXLAN",
+    rows: { name: ["udp64"], place: ["host"] },
+    ours: "vnetd",
+    theirs: "vxlan",
+    atLeast: 1.2,
+  },
+  {
+    text: "64-byte UDP, guest to guest through bridges, to VXLAN and bridge",
+    rows: { name: ["udp64"], place: ["guest"] },
+    ours: "vnetd",
+    theirs: "vxlan",
+    atLeast: 1.15,
+  },
+  {
+    text: "64-byte UDP, guest to guest by direct ports, to VXLAN and bridge",
+    rows: { name: ["udp64"], place: ["guest"] },
+    ours: "port",
+    theirs: "vxlan",
+    atLeast: 1.5,
+  },
+  {
+    text: "forwarding only, to VXLAN",
+    rows: { name: ["forward"], place: ["host", "guest"] },
+    ours: "vnetd",
+    theirs: "vxlan",
+    atLeast: 1.5,
+  },
+  {
+    text: "round trip, median and 99.9th percentile, to VXLAN",
+    rows: { name: ["echo", "echoP999"], place: ["host", "guest"] },
+    ours: "vnetd",
+    theirs: "vxlan",
+    atMost: 1,
+  },
+  {
+    text: "CPU for a forwarded packet, to VXLAN and bridge",
+    rows: { name: ["forwardCpu"], place: ["guest"] },
+    ours: "vnetd",
+    theirs: "vxlan",
+    atMost: 0.8,
+  },
+];
+
+/** The targets that a row is measured for. */
+export const targetsOf = ({ name, mode, place, congestion }) =>
+  targets.filter(
+    ({ rows }) =>
+      rows.name.includes(name) &&
+      rows.place.includes(place) &&
+      [undefined, mode].includes(rows.mode) &&
+      [undefined, congestion].includes(rows.congestion),
+  );
