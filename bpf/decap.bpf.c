@@ -8,7 +8,7 @@
  *      probe_arrives()   of a probe: is it ours, come back (bpf/lib/probe.h)
  *      first_fragment()  of a packet in fragments: to the stack, which reassembles it
  *                        (then bpf/reassembled.bpf.c)
- *      receive_varp()    to the daemon (bpf/lib/varp.h)
+ *      receive_varp_any()  answered or entered here (bpf/lib/varp_here.h), or to the daemon (bpf/lib/varp.h)
  *      receive_esp()     of ESP (bpf/lib/esp_source.h): does its SA's host send it? The stack decrypts it then
  *      receive_path_icmp()  a router's word on how large packets to a host may be
  *      receive_vfwd()    from a peer: to bpf/relay.bpf.c, which takes out what is inside; that
@@ -27,7 +27,7 @@
 #include "lib/reassembly.h"
 #include "lib/receive.h"
 #include "lib/seen.h"
-#include "lib/varp.h"
+#include "lib/varp_here.h"
 
 /* up to this much of a packet's beginning is read: Ethernet, IPv4 with options, UDP, VUDP, inner
  * Ethernet */
@@ -657,6 +657,31 @@ SUBPROGRAM int answer_ping(struct __sk_buff *skb, const struct received *r)
 	return bpf_redirect(skb->ifindex, 0);
 }
 
+/* r->payload: of the whole message */
+static __always_inline __u32 receive_varp_any(struct __sk_buff *skb, const struct received *r,
+					      struct verdict *v, int *action)
+{
+	__u32 handle = 0, done = varp_here(skb, r, &handle);
+
+	switch (done) {
+	case VARP_FOR_DAEMON:
+		return receive_varp(skb, r, r->forwarded ? VNETD_WAY_FORWARDED : VNETD_WAY_DIRECT);
+	case VARP_ANSWERED:
+		*action = bpf_redirect_neigh(r->underlay->ifindex, NULL, 0, 0);
+		return VNETD_OK;
+	case VARP_LEARNED:
+		/* what comes to this host alone may be the answer to a question of the daemon's */
+		if (!r->to_group)
+			receive_varp(skb, r, VNETD_WAY_LEARNED);
+		return VNETD_OK;
+	case VARP_NOT_HERE:
+		return VNETD_OK;
+	default:
+		v->handle = handle;
+		return done;
+	}
+}
+
 SEC("tc")
 int vnetd_decap(struct __sk_buff *skb)
 {
@@ -712,8 +737,7 @@ int vnetd_decap(struct __sk_buff *skb)
 		break;
 	case VNETD_MSG_VARP:
 		r.payload += VNETD_MSG_HDR_LEN;
-		reason =
-			receive_varp(skb, &r, r.forwarded ? VNETD_WAY_FORWARDED : VNETD_WAY_DIRECT);
+		reason = receive_varp_any(skb, &r, &v, &action);
 		break;
 	case VNETD_MSG_VFWD:
 		reason = receive_vfwd(skb, &r, &action);

@@ -13,6 +13,8 @@
 #define EVENT_BURST 512
 /* VARP messages leave this part of the ring `control` to what happens on this host */
 #define VARP_RING_SHARE (VNETD_RING_BYTES / 4 * 3)
+/* and what need not be told at all uses no more than this */
+#define VARP_WORD_SHARE (VNETD_RING_BYTES / 4)
 
 enum event_pacer {
 	PACE_LOCAL = 0,

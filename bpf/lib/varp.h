@@ -46,6 +46,10 @@ static __always_inline __u32 varp_admit(const struct received *r, __u32 slot, __
 
 	if (way == VNETD_WAY_SECURE)
 		return VNETD_OK;
+	if (way == VNETD_WAY_LEARNED)
+		return bpf_ringbuf_query(&control, BPF_RB_AVAIL_DATA) > VARP_WORD_SHARE
+			       ? VNETD_DROP_VARP_QUEUE_FULL
+			       : VNETD_OK;
 	if (vnet && unlikely(vnet->security != VNETD_SECURITY_NONE)) {
 		from.handle = vnet->handle;
 		__builtin_memcpy(from.addr, &r->source, sizeof(from.addr));

@@ -175,6 +175,8 @@ enum vnetd_flood {
 	VNETD_CLEAR_VARP_PER_SECOND = 500,
 	VNETD_CLEAR_VARP_PER_HOST = 20,
 	VNETD_CLEAR_VARP_HOST_BURST = 60,
+	/* of a vnet that is not secure, requests that are answered with no daemon, a second and at once */
+	VNETD_ANSWERS_PER_SECOND = 200000,
 };
 
 /*
@@ -196,6 +198,8 @@ struct vnetd_floods {
 	/* of a secure vnet: VARP in clear from hosts that are known, and from others */
 	__u64 varp_known_ns;
 	__u64 varp_strangers_ns;
+	/* of any other: answers to requests */
+	__u64 answers_ns;
 };
 
 /* map vnet_counts: ARRAY, slot -> this. Changed atomically by the BPF programs alone; apart
@@ -541,6 +545,16 @@ struct vnetd_table_stats {
 	__u64 drop_keys_full;
 };
 
+/* map varp_stats: PERCPU_ARRAY of one: plain VARP that needed no daemon (bpf/lib/varp_here.h) */
+struct vnetd_varp_stats {
+	/* requests that were answered; for a MAC that is not here; beyond the budget of answers */
+	__u64 answered;
+	__u64 not_here;
+	__u64 limited;
+	/* announces that were entered */
+	__u64 taken;
+};
+
 /* map device_stats: PERCPU_HASH, ifindex (u32) -> this; what decides merging */
 struct vnetd_device_stats {
 	__u64 frames;
@@ -582,6 +596,8 @@ enum vnetd_varp_way {
 	VNETD_WAY_FORWARDED = 1,
 	/* by an SA of the vnet: source is the address of the SA's host */
 	VNETD_WAY_SECURE = 2,
+	/* an announce that is entered and counted: a word to the daemon, which may be lost */
+	VNETD_WAY_LEARNED = 3,
 };
 
 /* control: a VARP message as it arrived, at most VNETD_VARP_MAX_LEN bytes of it */
@@ -786,7 +802,8 @@ VNETD_SIZE(vnetd_vfwd_ipv6_hdr, VNETD_VFWD_IPV6_HDR_LEN);
 VNETD_SIZE(vnetd_meta, 60);
 VNETD_SIZE(vnetd_vnet, 104);
 VNETD_SIZE(vnetd_vnet_counts, 16);
-VNETD_SIZE(vnetd_floods, 80);
+VNETD_SIZE(vnetd_floods, 88);
+VNETD_SIZE(vnetd_varp_stats, 32);
 VNETD_SIZE(vnetd_probe, 208);
 VNETD_SIZE(vnetd_event_loop, 240);
 VNETD_SIZE(vnetd_place, 8);

@@ -12,6 +12,7 @@ import {
   VnetdTraffic,
   VnetdVnetCounts,
   type VnetdTraffic as Traffic,
+  type VnetdVarpStats,
 } from "../generated/layouts.js";
 import { dropRows } from "../dataplane/tables.js";
 import { maxVnets } from "../dataplane/vnet-table.js";
@@ -28,6 +29,7 @@ import type {
   VnetSample,
 } from "../metrics/snapshot.js";
 import { nowMs, type Context } from "./context.js";
+import type { Counts } from "./counts.js";
 import type { Hellos } from "./hellos.js";
 import type { Peers } from "./peers.js";
 import type { Security } from "./security.js";
@@ -85,7 +87,7 @@ export class MetricsView {
       hosts: new Set(hellos.list().map(({ hostId }) => hostId)).size,
       problems: views.problems().length,
       troubles: troubles.counts(),
-      varp: { received: counts.received.rows(), sent: counts.sent.rows() },
+      varp: withoutDaemon(counts, context.maps.varpStats()),
       hooksRemoved: counts.hooksRemoved.rows(),
       config: { ...counts.config, reloads: counts.reloads.rows() },
     };
@@ -200,6 +202,31 @@ export class MetricsView {
   private secure(): SecureSample[] {
     return this.parts.security.all().map((each) => secureSample(each, nowMs()));
   }
+}
+
+/** What the daemon counted of VARP, and what never came to it. */
+function withoutDaemon({ received, sent }: Counts, stats: VnetdVarpStats): Snapshot["varp"] {
+  const { answered, notHere, limited, taken } = stats;
+  return {
+    received: together(received.rows(), [
+      { words: ["request", "answered"], count: Number(answered) },
+      { words: ["request", "not_here"], count: Number(notHere) },
+      { words: ["request", "varp_rate"], count: Number(limited) },
+      { words: ["announce", "taken"], count: Number(taken) },
+    ]),
+    sent: together(sent.rows(), [{ words: ["announce"], count: Number(answered) }]),
+  };
+}
+
+type Rows = Snapshot["varp"]["sent"];
+
+function together(rows: Rows, more: Rows): Rows {
+  const sums = new Map<string, Rows[number]>();
+  for (const { words, count } of [...rows, ...more.filter(({ count }) => count > 0)]) {
+    const key = words.join(" ");
+    sums.set(key, { words, count: count + (sums.get(key)?.count ?? 0) });
+  }
+  return [...sums.values()];
 }
 
 /** Since 1970; whole seconds, so that it stays the same while nothing happens. */

@@ -4,11 +4,13 @@
  * takes in what others announce.
  *
  *   ring `control` -> onControl() -> request: answer | announce: LEARN, hello -> Hellos
+ *                                 -> an announce that BPF has entered: Resolver, Ports
  *                                 -> LOCAL_NEW: announcer -> drain()
  *                                       an announce of a MAC that stays here -> Troubles
  *   ring `events`  -> onEvent()   -> UNKNOWN_UNICAST: resolver -> request to the group
  *
- * The table is the BPF maps: what is announced is entered by the control program, which keeps the
+ * Plain messages of vnets that are not secure are answered and entered in BPF (bpf/lib/varp_here.h). The table is
+ * the BPF maps: what is announced is entered by the control program, which keeps the
  * limits. Nothing here trusts a message: addresses are checked, work for each record is bounded,
  * and what is sent is limited in rate.
  */
@@ -203,9 +205,19 @@ export class VarpService {
     // BPF counted what is malformed; it never gets here.
     if (!decoded.ok || underlay === undefined) return;
     const { message } = decoded;
+    if (event.way === vnetdVarpWay.WAY_LEARNED) return this.onLearned(message);
     this.context.counts.message(varpKindOf(message.opcode, message.trailing), () =>
       this.onMessage(event, underlay, message),
     );
+  }
+
+  /** BPF has entered it and counted it: what waits for an answer waits no longer. */
+  private onLearned({ vnet: id, vmac }: VarpMessage): void {
+    const vnet = this.parts.vnets.get(vnetIdFromBytes(id))?.running;
+    if (vnet === undefined) return;
+    const mac = macFromBytes(vmac);
+    this.parts.ports.heardElsewhere(vnet, mac);
+    this.resolver.resolved(vnet.handle, mac);
   }
 
   private onMessage(event: VarpEvent, underlay: Underlay, message: VarpMessage): void {

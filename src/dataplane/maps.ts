@@ -23,6 +23,7 @@ import {
   decodeVnetdSecureMember,
   decodeVnetdSpi,
   decodeVnetdUnderlay,
+  decodeVnetdVarpStats,
   decodeVnetdVnet,
   decodeVnetdVnetCounts,
   encodeVnetdFdbEntry,
@@ -48,6 +49,7 @@ import {
   VnetdPeer as VnetdPeerLayout,
   VnetdSpi as VnetdSpiLayout,
   VnetdTraffic,
+  VnetdVarpStats as VnetdVarpStatsLayout,
   VnetdVnetCounts,
   vnetdLimits,
   type VnetdDeviceStats,
@@ -62,6 +64,7 @@ import {
   type VnetdTableStats,
   type VnetdPlace,
   type VnetdUnderlay,
+  type VnetdVarpStats,
   type VnetdVnet,
 } from "../generated/layouts.js";
 import type { MapDump, Native } from "../native/contract.js";
@@ -378,6 +381,12 @@ export class Maps {
   tableStats(): VnetdTableStats {
     const value = this.native.mapLookup(this.fd("table_stats"), u32(0));
     return decodeVnetdTableStats(value ?? Buffer.alloc(32));
+  }
+
+  /** Plain VARP that the daemon did not see. */
+  varpStats(): VnetdVarpStats {
+    const value = this.native.mapLookup(this.fd("varp_stats"), u32(0));
+    return decodeVnetdVarpStats(value ?? Buffer.alloc(VnetdVarpStatsLayout.size));
   }
 }
 

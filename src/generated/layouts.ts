@@ -92,6 +92,7 @@ export const vnetdFlood = {
   CLEAR_VARP_PER_SECOND: 500,
   CLEAR_VARP_PER_HOST: 20,
   CLEAR_VARP_HOST_BURST: 60,
+  ANSWERS_PER_SECOND: 200000,
 } as const;
 export type VnetdFlood = (typeof vnetdFlood)[keyof typeof vnetdFlood];
 
@@ -191,6 +192,7 @@ export const vnetdVarpWay = {
   WAY_DIRECT: 0,
   WAY_FORWARDED: 1,
   WAY_SECURE: 2,
+  WAY_LEARNED: 3,
 } as const;
 export type VnetdVarpWay = (typeof vnetdVarpWay)[keyof typeof vnetdVarpWay];
 
@@ -756,10 +758,11 @@ export interface VnetdFloods {
   eventsNs: bigint;
   varpKnownNs: bigint;
   varpStrangersNs: bigint;
+  answersNs: bigint;
 }
 
 export const VnetdFloods = {
-  size: 80,
+  size: 88,
   fields: {
     sentNs: { offset: 0, size: 8, type: "u64" },
     loopedNs: { offset: 8, size: 8, type: "u64" },
@@ -770,6 +773,7 @@ export const VnetdFloods = {
     eventsNs: { offset: 56, size: 8, type: "u64" },
     varpKnownNs: { offset: 64, size: 8, type: "u64" },
     varpStrangersNs: { offset: 72, size: 8, type: "u64" },
+    answersNs: { offset: 80, size: 8, type: "u64" },
   },
 } as const;
 
@@ -783,16 +787,17 @@ export function writeVnetdFloods(out: Buffer, value: VnetdFloods, offset = 0): v
   out.writeBigUInt64LE(value.eventsNs, offset + 56);
   out.writeBigUInt64LE(value.varpKnownNs, offset + 64);
   out.writeBigUInt64LE(value.varpStrangersNs, offset + 72);
+  out.writeBigUInt64LE(value.answersNs, offset + 80);
 }
 
 export function encodeVnetdFloods(value: VnetdFloods): Buffer {
-  const out = Buffer.alloc(80);
+  const out = Buffer.alloc(88);
   writeVnetdFloods(out, value);
   return out;
 }
 
 export function decodeVnetdFloods(buf: Buffer, offset = 0): VnetdFloods {
-  atLeast(buf, offset, 80, "vnetd_floods");
+  atLeast(buf, offset, 88, "vnetd_floods");
   return {
     sentNs: buf.readBigUInt64LE(offset),
     loopedNs: buf.readBigUInt64LE(offset + 8),
@@ -803,6 +808,7 @@ export function decodeVnetdFloods(buf: Buffer, offset = 0): VnetdFloods {
     eventsNs: buf.readBigUInt64LE(offset + 56),
     varpKnownNs: buf.readBigUInt64LE(offset + 64),
     varpStrangersNs: buf.readBigUInt64LE(offset + 72),
+    answersNs: buf.readBigUInt64LE(offset + 80),
   };
 }
 
@@ -1794,6 +1800,47 @@ export function decodeVnetdTableStats(buf: Buffer, offset = 0): VnetdTableStats 
     moved: buf.readBigUInt64LE(offset + 8),
     aged: buf.readBigUInt64LE(offset + 16),
     dropKeysFull: buf.readBigUInt64LE(offset + 24),
+  };
+}
+
+/** struct vnetd_varp_stats */
+export interface VnetdVarpStats {
+  answered: bigint;
+  notHere: bigint;
+  limited: bigint;
+  taken: bigint;
+}
+
+export const VnetdVarpStats = {
+  size: 32,
+  fields: {
+    answered: { offset: 0, size: 8, type: "u64" },
+    notHere: { offset: 8, size: 8, type: "u64" },
+    limited: { offset: 16, size: 8, type: "u64" },
+    taken: { offset: 24, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdVarpStats(out: Buffer, value: VnetdVarpStats, offset = 0): void {
+  out.writeBigUInt64LE(value.answered, offset);
+  out.writeBigUInt64LE(value.notHere, offset + 8);
+  out.writeBigUInt64LE(value.limited, offset + 16);
+  out.writeBigUInt64LE(value.taken, offset + 24);
+}
+
+export function encodeVnetdVarpStats(value: VnetdVarpStats): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdVarpStats(out, value);
+  return out;
+}
+
+export function decodeVnetdVarpStats(buf: Buffer, offset = 0): VnetdVarpStats {
+  atLeast(buf, offset, 32, "vnetd_varp_stats");
+  return {
+    answered: buf.readBigUInt64LE(offset),
+    notHere: buf.readBigUInt64LE(offset + 8),
+    limited: buf.readBigUInt64LE(offset + 16),
+    taken: buf.readBigUInt64LE(offset + 24),
   };
 }
 

@@ -25,7 +25,7 @@ export const reasonTexts: Readonly<Record<string, string>> = {
   varp_bad_address: "An announce whose MAC is zero or whose care-of address is no other host's: 0/8, 127/8, multicast, 240/4, IPv6, or one of this host's own.",
   varp_bad_tlv: "A hello whose extension does not fit its lengths or lacks the host's id. The announce in front of it is taken.",
   varp_local: "An announce of a MAC that lives on this host and is heard here, is configured here, or is the vnetif's own: not believed.",
-  varp_rate: "encap: so many MACs appeared in a vnet at once that this one was not announced. decap: a request or hello was not answered (2,000 and 500 a second), or a host announced too much for others (64, then one a second); or too much came in clear for a secure vnet: 500 a second from hosts that are not known, 500 from those that are, 20 of them from one.",
+  varp_rate: "encap: so many MACs appeared in a vnet at once that this one was not announced. decap: a request or hello was not answered (200,000 a second and vnet, 2,000 of those that the daemon answers, and 500), or a host announced too much for others (64, then one a second); or too much came in clear for a secure vnet: 500 a second from hosts that are not known, 500 from those that are, 20 of them from one.",
   reassembly_forged: "A packet on the device that reassembled packets come out of, which was not let through by vnetd: somebody sends to UDP port 4790.",
   vfwd_not_peer: "A forwarded message from a host that is not a peer of this one, or to the group.",
   etherip_fragment: "The first fragment of an EtherIP packet, which is not reassembled: what sends EtherIP sets DF.",

@@ -94,11 +94,11 @@ export const daemonMetrics = {
   vnetd_storms: gauge("Sources of more frames to the group than a vnet's budget allows."),
   vnetd_duplicate_addresses: gauge("MACs that are at two places of a vnet."),
   vnetd_varp_received_messages_total: counter(
-    "VARP messages that came to the daemon, by what became of them.",
+    "VARP messages by what became of them, in BPF or in the daemon.",
     ...["kind", "verdict"],
   ),
   vnetd_varp_sent_messages_total: counter(
-    "VARP messages that the daemon sent; one for all counts once for each device.",
+    "VARP messages that were sent, by BPF or by the daemon; one for all counts once for each device.",
     "kind",
   ),
   vnetd_config_reloads_total: counter("Times that the configuration was read again.", "verdict"),

@@ -8,8 +8,15 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { vnetdControlOp } from "../../src/generated/layouts.js";
-import { expectBytes, macBytes, mappedBytes, type ByteRange } from "../lib/bytes.js";
-import { BpfLab, type LabVnet } from "../lib/bpf-lab.js";
+import {
+  expectBytes,
+  ipv4Text,
+  macBytes,
+  macText,
+  mappedBytes,
+  type ByteRange,
+} from "../lib/bytes.js";
+import { BpfLab, type LabEvent, type LabVnet } from "../lib/bpf-lab.js";
 import { parseFrame, parseMessage } from "../lib/packet-parse.js";
 import { readPcap } from "../lib/pcap.js";
 import { CAPTURES, capturePath, datagramsOf, type CapturedDatagram } from "./captures.js";
@@ -58,6 +65,17 @@ function expectFrame(datagram: CapturedDatagram, expected: Expectation & { kind:
   expect(lab!.traffic(vnet).decapFrames).toBe(1);
 }
 
+/** Plain and for its sender: entered, and told to the daemon only where it may be an answer. */
+function expectLearned(datagram: CapturedDatagram, events: readonly LabEvent[]): void {
+  const { src, dst, payload } = datagram;
+  expect(lab!.learned(vnet4, macText(payload.subarray(20, 26)))?.host).toBe(src);
+  expect(events).toMatchObject(dst === GROUP ? [] : [{ kind: "varp", learned: true }]);
+}
+
+const PLAIN_BYTES = 43;
+const isForSender = ({ payload, src }: CapturedDatagram): boolean =>
+  payload[26] === 2 && ipv4Text(payload.subarray(27, 31)) === src;
+
 describe("in", () => {
   it.each(all)("$capture $index: $expectation.kind $expectation.reason", async (datagram) => {
     const { expectation } = datagram;
@@ -66,6 +84,12 @@ describe("in", () => {
     const run = receive(datagram);
     const events = await lab!.takeEvents();
     expect(run.verdict).toBe("drop");
+    if (expectation.kind === "varp" && datagram.payload.length === PLAIN_BYTES) {
+      expect(run.drops).toEqual([]);
+      // the MACs are of the other host
+      if (expectation.operation === "request") return expect(events).toEqual([]);
+      if (expectation.vnet === "4" && isForSender(datagram)) return expectLearned(datagram, events);
+    }
     expect([
       lab!.learned(vnet4, "aa:00:00:00:04:01"),
       lab!.learned(vnet97, "aa:00:00:00:97:01"),
@@ -89,6 +113,20 @@ describe("in", () => {
     ]);
     const [event] = events;
     if (event?.kind === "varp") expectBytes(event.message, datagram.payload);
+  });
+
+  it("a request is answered as the original answered it", () => {
+    const [asked, answered] = datagramsOf("lan-varp-request-announce");
+    lab!.underlay({ address: asked!.dst });
+    const vnet = lab!.vnet({ id: "4" });
+    const mac = macBytes("aa:00:00:00:04:01");
+    expect(lab!.control(vnetdControlOp.CTL_LEARN_LOCAL, vnet, { mac }).result).toBe(0);
+    const run = lab!.run("vnetd_decap", asked!.bytes);
+    expect(run.verdict).toBe("redirect");
+    const { ipv4, udp } = parseFrame(run.output);
+    expect(ipv4).toMatchObject({ src: answered!.src, dst: answered!.dst, ttl: 64 });
+    expect(udp).toMatchObject({ src: answered!.srcPort, dst: 1798 });
+    expectBytes(run.output.subarray(42), answered!.payload);
   });
 
   it("IP fragments are left to the stack, which puts them together", () => {

@@ -36,6 +36,7 @@ import {
   decodeVnetdPeer,
   decodeVnetdPeerStats,
   decodeVnetdTraffic,
+  decodeVnetdVarpStats,
   decodeVnetdVnetCounts,
   directionNames,
   encodeVnetdControl,
@@ -246,6 +247,8 @@ export type LabEvent =
       forwarded: boolean;
       /** it came by an SA */
       secure: boolean;
+      /** it is entered already */
+      learned: boolean;
       message: Buffer;
     }
   | { kind: "not-peer"; address: string }
@@ -784,6 +787,15 @@ export class BpfLab {
     return decodeVnetdVnetCounts(this.native.mapLookup(this.map("vnet_counts"), u32(vnet.slot))!);
   }
 
+  /** plain VARP that was dealt with in BPF, over all labs' lives */
+  varpStats(): Record<"answered" | "notHere" | "limited" | "taken", number> {
+    const stats = decodeVnetdVarpStats(this.native.mapLookup(this.map("varp_stats"), u32(0))!);
+    const [answered, notHere, limited, taken] = [
+      ...[stats.answered, stats.notHere, stats.limited, stats.taken],
+    ].map(Number);
+    return { answered: answered!, notHere: notHere!, limited: limited!, taken: taken! };
+  }
+
   // ---- events
 
   private collect(record: Buffer): void {
@@ -798,6 +810,7 @@ export class BpfLab {
         sourcePort: event.sourcePort,
         forwarded: event.way === vnetdVarpWay.WAY_FORWARDED,
         secure: event.way === vnetdVarpWay.WAY_SECURE,
+        learned: event.way === vnetdVarpWay.WAY_LEARNED,
         message: Buffer.from(event.message.subarray(0, event.len)),
       });
       return;

@@ -12,7 +12,7 @@ import { decodeHello, encodeHello } from "../../src/wire/hello.js";
 import { decodeVarp, encodeVarp, type VarpMessage } from "../../src/wire/varp.js";
 import { Lab, eventually, type Capture, type Guest, type Host } from "../lib/lab.js";
 import { python } from "../lib/wire.js";
-import { callApi, longId, startDaemon } from "./world.js";
+import { callApi, longId } from "./world.js";
 
 let lab: Lab;
 let a: Host;
@@ -62,6 +62,10 @@ const announce = (
     trailing,
   );
 
+/** the guest's MAC, and one that nobody has */
+const present = "02:00:00:00:00:01";
+const absent = "02:00:00:00:00:99";
+
 const hex2 = (n: number): string => n.toString(16).padStart(2, "0");
 /** messages counted with this reason, in vnet 97 or in none */
 async function dropped(reason: string, id: string | null = longId("97")): Promise<number> {
@@ -99,9 +103,10 @@ beforeAll(async () => {
   lab = await Lab.create();
   a = await lab.host("a", { underlay: "10.66.1.1/24" });
   stranger = await lab.host("s", { underlay: "10.66.1.66/24" });
-  await startDaemon(a, {
+  await a.startDaemon({
     config:
       "defaultVnets: false\nageingSeconds: 4\nhelloSeconds: 600\nlimits:\n  entriesPerHost: 16\n",
+    args: ["--metrics-listen", "127.0.0.1:11798"],
   });
   await a.vnetd(["attach", "eth0"]);
   await a.vnetd(["vnet-create", "97"]);
@@ -389,8 +394,44 @@ for n in range(count):
   });
 });
 
-describe("entries", () => {
-  it("age without a daemon: traffic goes to the group again", async () => {
+describe("many at once", () => {
+  it("are answered and entered, all of them, and counted", async () => {
+    const metrics = async (kind: string, verdict: string): Promise<number> => {
+      const fetching =
+        'fetch("http://127.0.0.1:11798/metrics").then(async (r) => console.log(await r.text()))';
+      const { stdout } = await a.exec([process.execPath, "-e", fetching]);
+      const labels = `{kind="${kind}",verdict="${verdict}"}`;
+      const line = stdout
+        .split("\n")
+        .find((text) => text.includes(`received_messages_total${labels}`));
+      return Number(line?.split(" ").at(-1) ?? 0);
+    };
+    const counted = async (): Promise<number[]> => [
+      await metrics("request", "answered"),
+      await metrics("request", "not_here"),
+      await metrics("announce", "taken"),
+    ];
+    await guest.tryExec("ping -c 1 -W 0.1 10.0.0.200");
+    const before = await counted();
+    const lost = await dropped("varp_queue_full", null);
+    // more than the daemon answers in a second
+    const messages = Array.from({ length: 3000 }, (_, n) =>
+      n % 3 === 2 ? announce("02:00:00:00:00:42") : request(n % 3 === 1 ? absent : present),
+    );
+    for (let at = 0; at < messages.length; at += 500) await sendAll(messages.slice(at, at + 500));
+    await eventually(
+      async () => {
+        const after = await counted();
+        return after.every((count, at) => count - (before[at] ?? 0) === 1000);
+      },
+      { what: "1000 of each kind" },
+    );
+    expect(await dropped("varp_queue_full", null)).toBe(lost);
+  });
+});
+
+describe("with no daemon", () => {
+  it("entries age: traffic goes to the group again", async () => {
     await send(announce("02:00:00:00:00:42"));
     await eventually(() => varpOf("02:00:00:00:00:42"));
     await a.killDaemon("SIGKILL");
@@ -403,5 +444,20 @@ describe("entries", () => {
     const group = capture.packets.map(({ data }) => Buffer.from(data).subarray(30, 34).join("."));
     expect(group).toContain("224.10.0.1");
     expect(group).not.toContain("10.66.1.66");
+  });
+
+  it("requests are answered, and announces entered", async () => {
+    await guest.tryExec("ping -c 1 -W 0.1 10.0.0.200");
+    const answers = await stranger.capture("eth0", fromA);
+    await send(request(present));
+    await eventually(() => varpIn(answers).some(({ opcode }) => opcode === "announce"));
+    await answers.stop();
+    await send(announce("02:00:00:00:00:42"));
+    const frames = await stranger.capture("eth0", "udp port 1798 and dst host 10.66.1.66");
+    await eventually(async () => {
+      await guest.tryExec("ping -c 1 -W 0.1 10.0.0.42");
+      return frames.packets.length > 0;
+    });
+    await frames.stop();
   });
 });

@@ -844,6 +844,7 @@ const spent =
       eventsNs: 0n,
       varpKnownNs: fields.known ?? 0n,
       varpStrangersNs: fields.strangers ?? 0n,
+      answersNs: 0n,
     };
     lab.native.mapUpdate(lab.map("floods"), key, encodeVnetdFloods(floods));
   };
