@@ -72,6 +72,17 @@ static __always_inline void control_mark(const struct fdb_news *news)
 		entry->flags = news->flags;
 }
 
+/* The direct port that a MAC of this host is heard at now; 0: none. */
+static __always_inline __u32 control_port(const struct fdb_news *news,
+					  const struct vnetd_vnet *vnet)
+{
+	struct vnetd_fdb_entry *entry = bpf_map_lookup_elem(&fdb, &news->key);
+
+	return entry && entry->nexthop == VNETD_NEXTHOP_LOCAL && fdb_fresh(entry, vnet, news->now)
+		       ? entry->gen
+		       : 0;
+}
+
 static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd_vnet *vnet)
 {
 	struct fdb_news news = {
@@ -96,6 +107,8 @@ static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd
 			return VNETD_REFUSED_HOSTS_FULL;
 		news.nexthop = c->nexthop;
 		news.gen = hop->gen;
+	} else {
+		news.gen = c->gen ?: control_port(&news, vnet);
 	}
 	reason = fdb_learn(&news, vnet);
 	if (!reason && news.flags & VNETD_FDB_STATIC)

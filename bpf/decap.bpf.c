@@ -440,7 +440,10 @@ static __always_inline __u32 receive_frame(struct __sk_buff *skb, struct receive
 		/* the kernel cannot segment behind EtherIP */
 		if (r->segmented || r->is_etherip)
 			return VNETD_DROP_BAD_SUPERFRAME;
-		if (!superframe_is_tcp(skb, in.offset, v->len, goes_by_peer(skb, r, merges(r)))) {
+		/* a direct port may be a tap, which leaves segmenting to the kernel as well */
+		if (!superframe_is_tcp(skb, in.offset, v->len,
+				       r->vnet->flags & VNETD_VNET_PORTS ||
+					       goes_by_peer(skb, r, merges(r)))) {
 			/* counted when it comes back */
 			reason = segment(skb, r, action);
 			v->traffic = NULL;

@@ -26,6 +26,7 @@
  * what second_pass() is. Nothing of it is ever given to the underlay.
  */
 #include "lib/copy.h"
+#include "lib/ports.h"
 #include "lib/probe.h"
 #include "lib/recursion.h"
 #include "lib/secure_send.h"
@@ -266,6 +267,11 @@ static __always_inline __u32 look_at(struct __sk_buff *skb, struct encap *e, str
 		return VNETD_OK;
 	}
 	e->spec.ip_id = next_ip_id(v);
+	/* so was a piece, but that it may go to a host of its own */
+	if (unlikely(e->piece)) {
+		destination_of(e, v);
+		return VNETD_OK;
+	}
 	if (unlikely(!e->fast && skb->protocol == bpf_htons(VNETD_PROBE_ETHERTYPE))) {
 		probe = probe_leaves(skb, e->vnet, v->slot);
 		if (probe && probe < VNETD_REASON_COUNT)
@@ -429,22 +435,30 @@ SUBPROGRAM int run_second_pass(struct __sk_buff *skb)
 
 /* bits of a vnet's flags that decide at once what becomes of its frames */
 #define VNET_SEEN (VNETD_VNET_UP | VNETD_VNET_WATCHED)
+#define VNET_UNUSUAL (VNET_SEEN | VNETD_VNET_PORTS)
 
-/* A frame of no vnet that is up, or of one whose frames are captured. False: it is dropped. */
-static __always_inline bool unusual(struct __sk_buff *skb, const struct vnetd_vnet *vnet,
-				    const struct vnetd_port *port)
+/*
+ * A frame of no vnet that is up, of one whose frames are captured, or of one with direct ports. Gives the
+ * program's return value, or NOT_TAKEN: it goes on.
+ */
+static __always_inline int unusual(struct __sk_buff *skb, const struct vnetd_vnet *vnet,
+				   const struct vnetd_port *port)
 {
 	__u32 handle = vnet && vnet->handle == port->handle ? vnet->handle : 0;
 
 	if (!handle || !(vnet->flags & VNETD_VNET_UP)) {
 		count_drop(handle, VNETD_DIR_ENCAP, VNETD_DROP_VNET_DOWN, skb->len);
 		watch_drop(skb, handle, VNETD_DIR_ENCAP, VNETD_DROP_VNET_DOWN);
-		return false;
+		return TC_ACT_SHOT;
 	}
-	/* what has a mark has been here before */
-	if ((skb->mark & VNETD_MARK_OURS_MASK) != VNETD_MARK_OURS)
-		watch_frame(skb, handle, VNETD_DIR_ENCAP);
-	return true;
+	/* what has a mark has been here before, or came from a port; but probes, which ports have as well */
+	if ((skb->mark & VNETD_MARK_OURS_MASK) != VNETD_MARK_OURS) {
+		if (vnet->flags & VNETD_VNET_WATCHED)
+			watch_frame(skb, handle, VNETD_DIR_ENCAP);
+	} else if ((skb->mark & VNETD_MARK_KIND) != VNETD_MARK_PROBE) {
+		return NOT_TAKEN;
+	}
+	return vnet->flags & VNETD_VNET_PORTS ? bridge_to_ports(skb, vnet, port->slot) : NOT_TAKEN;
 }
 
 SEC("tc")
@@ -453,6 +467,7 @@ int vnetd_encap(struct __sk_buff *skb)
 	__u32 ifindex = skb->ifindex;
 	struct vnetd_port *port;
 	struct vnetd_vnet *vnet;
+	int action;
 
 	if ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS ||
 	    (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECURE_PASS)
@@ -460,9 +475,11 @@ int vnetd_encap(struct __sk_buff *skb)
 	port = bpf_map_lookup_elem(&ports, &ifindex);
 	vnet = port ? vnet_by_slot(port->slot) : NULL;
 	if (unlikely(!vnet || vnet->handle != port->handle ||
-		     (vnet->flags & VNET_SEEN) != VNETD_VNET_UP) &&
-	    !unusual(skb, vnet, port))
-		return TC_ACT_SHOT;
+		     (vnet->flags & VNET_UNUSUAL) != VNETD_VNET_UP)) {
+		action = unusual(skb, vnet, port);
+		if (action != NOT_TAKEN || !vnet)
+			return action;
+	}
 	if (unlikely(vnet->security != VNETD_SECURITY_NONE))
 		return run_secure(skb, vnet, port->slot);
 	return run_clear(skb, vnet, port->slot);

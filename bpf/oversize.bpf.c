@@ -17,6 +17,7 @@
  */
 #include "lib/fragment.h"
 #include "lib/forward.h"
+#include "lib/ports.h"
 #include "lib/secure.h"
 #include "lib/send.h"
 
@@ -177,6 +178,11 @@ static __always_inline __u32 answered(struct __sk_buff *skb, struct encap *e, in
 	if (swap_macs(skb, e))
 		return VNETD_DROP_TOO_BIG;
 	skb->mark = VNETD_MARK_NONE;
+	if (unlikely(e->vnet->flags & VNETD_VNET_PORTS)) {
+		*action = deliver_to_ports(skb, e->vnet);
+		if (*action != NOT_TAKEN)
+			return VNETD_DROP_TOO_BIG;
+	}
 	if (bpf_check_mtu(skb, e->vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV: moved elsewhere */)
 		*action = bpf_redirect(e->vnet->vnif_peer, 0);
 	else

@@ -8,6 +8,7 @@ import { daemonCommands } from "./commands/daemon.js";
 import { doctorCommands } from "./commands/doctor.js";
 import { keyCommands } from "./commands/keys.js";
 import { peerCommands } from "./commands/peers.js";
+import { portCommands } from "./commands/ports.js";
 import { replacedCommands } from "./commands/replaced.js";
 import { stationCommands } from "./commands/stations.js";
 import { traceCommands } from "./commands/trace.js";
@@ -21,6 +22,7 @@ export const commands: readonly CommandSpec[] = [
   ...applyCommands,
   ...keyCommands,
   ...stationCommands,
+  ...portCommands,
   ...peerCommands,
   ...watchCommands,
   ...traceCommands,

@@ -24,6 +24,7 @@ import { nowMs, type Context } from "./controller/context.js";
 import { Counts } from "./controller/counts.js";
 import { Helpers } from "./controller/helpers.js";
 import { HookWatch } from "./controller/hook-watch.js";
+import { DirectPorts } from "./controller/direct-ports.js";
 import { Ports } from "./controller/ports.js";
 import { StaticEntries } from "./controller/static-entries.js";
 import { Peers } from "./controller/peers.js";
@@ -83,6 +84,7 @@ export class Controller {
   readonly asks: Asks;
   readonly statics: StaticEntries;
   private readonly ports: Ports;
+  readonly directPorts: DirectPorts;
   readonly troubles: Troubles;
   readonly views: Views;
   readonly metrics: MetricsView;
@@ -156,8 +158,15 @@ export class Controller {
     this.hellos = new Hellos(this.context, { vnets, underlays, peers, security });
     const { hellos } = this;
     const announce = (handle: number, mac: Mac): void => this.varp.announce(handle, mac);
+    this.directPorts = new DirectPorts(this.context, {
+      vnets,
+      configured: () => options.state.state.ports,
+      isUnderlay: (device) => underlays.names().includes(device),
+    });
+    const { directPorts } = this;
     this.ports = new Ports(this.context, {
       vnets,
+      directPorts,
       ask: (vnet, mac) => this.varp.ask(vnet, mac),
       announce,
     });
@@ -190,7 +199,9 @@ export class Controller {
     this.watch = new Watch(this.context, { vnets });
     this.helpers = new Helpers(this.context);
     const { helpers } = this;
-    this.hookWatch = new HookWatch(this.context, { vnets, underlays, security, helpers });
+    this.hookWatch = new HookWatch(this.context, {
+      ...{ vnets, directPorts, underlays, security, helpers },
+    });
     const problems = (): string[] => this.moreProblems.flatMap((each) => each());
     const { bpffs } = options;
     this.views = new Views(this.context, {
@@ -200,12 +211,24 @@ export class Controller {
       peers,
       bpffs,
       startedMs: nowMs(),
+      directPorts,
       portOf: (handle, mac) => this.ports.deviceOf(handle, mac),
       secure: () => security.summary(),
       problems,
     });
     const { context, state, views } = this;
-    const of = { context, state, vnets, underlays, hellos, peers, security, troubles, views };
+    const of = {
+      context,
+      state,
+      vnets,
+      directPorts,
+      underlays,
+      hellos,
+      peers,
+      security,
+      troubles,
+      views,
+    };
     this.metrics = new MetricsView(of);
   }
 
@@ -234,6 +257,7 @@ export class Controller {
     adoptLinks(generation);
     this.addProblems(() => this.troubles.problems());
     this.addProblems(() => this.security.problems());
+    this.addProblems(() => this.directPorts.problems());
     this.addProblems(() => this.helpers.problems());
     this.addProblems(() => this.hookWatch.problems());
     for (const text of this.keptLimits().values()) log.say("limit_kept", text);
@@ -244,7 +268,7 @@ export class Controller {
     this.underlays.reconcile(this.wantedDevices());
     this.security.start();
     this.peers.sync();
-    this.ports.follow(native.linkList());
+    this.portsChanged();
     this.ports.forgetGone();
     this.statics.removeOrphans();
     this.statics.apply();
@@ -318,7 +342,14 @@ export class Controller {
   appeared(made: readonly RunningVnet[]): void {
     this.security.sync();
     for (const vnet of made) this.hellos.vnetAppeared(vnet);
+    this.portsChanged();
     this.statics.apply();
+  }
+
+  /** Bridges' ports and direct ones, as the devices are. */
+  portsChanged(links = this.context.native.linkList()): void {
+    this.directPorts.sync(links);
+    this.ports.follow(links);
   }
 
   /** A vnet goes: the others are told, and nothing of it is kept. */
@@ -410,7 +441,7 @@ export class Controller {
     this.vnets.followLinks(links);
     const repaired = this.vnets.repair(links, withHooks);
     if (repaired.length > 0) this.appeared(repaired);
-    this.ports.follow(repaired.length > 0 ? this.context.native.linkList() : links);
+    this.portsChanged(repaired.length > 0 ? this.context.native.linkList() : links);
     this.hookWatch.sweep();
   }
 

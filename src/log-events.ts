@@ -109,6 +109,9 @@ export const logEvents = {
   silent_gone: { level: "debug", wire: true, means: "a MAC's port is gone" },
   guest_unread: { level: "debug", means: "a port's other end cannot be read" },
 
+  port_up: { level: "info", means: "a device is a direct port of a vnet (`port-add`)" },
+  port_gone: { level: "info", means: "and is it no more: it went, or by `port-delete`" },
+
   peer_added: { level: "info", means: "by `peer-add`" },
   peer_deleted: { level: "info", means: "by `peer-delete`" },
   peer_resolved: { level: "info", wire: true, means: "a peer's name has other addresses" },

@@ -246,11 +246,19 @@ CHECKED_ONCE int fdb_move(const struct fdb_news *news)
 		return VNETD_OK;
 	__sync_fetch_and_add(owned, 1);
 	fdb_uncount(slot, from, target >> 32);
-	entry->flags = news->flags;
+	/* what is configured to be on this host stays so when it goes to another port */
+	if (from != VNETD_NEXTHOP_LOCAL || news->nexthop != VNETD_NEXTHOP_LOCAL ||
+	    !(entry->flags & VNETD_FDB_STATIC))
+		entry->flags = news->flags;
 	entry->seen_ns = news->now;
 
 	if (alive && same_host(from, news->nexthop)) {
 		/* where the MAC is has not changed */
+	} else if (alive && from == news->nexthop) {
+		/* from one port to another: of this host alone, the others need not know */
+		COUNT_TABLE(moved);
+		fdb_count_move(entry, news->now);
+		return VNETD_OK;
 	} else if (alive) {
 		COUNT_TABLE(moved);
 		fdb_count_move(entry, news->now);

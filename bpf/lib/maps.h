@@ -38,6 +38,11 @@ VNETD_MAP(vnet_counts, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_vnet_counts, VNET
 VNETD_MAP(floods, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_floods, VNETD_MAX_VNETS, 0);
 VNETD_MAP(ports, BPF_MAP_TYPE_HASH, __u32, struct vnetd_port, 2 * VNETD_MAX_VNETS, 0);
 
+VNETD_MAP(direct_ports, BPF_MAP_TYPE_HASH, __u32, struct vnetd_direct_port, VNETD_MAX_DIRECT_PORTS,
+	  BPF_F_NO_PREALLOC);
+VNETD_MAP(direct_list, BPF_MAP_TYPE_HASH, struct vnetd_member_key, __u32, VNETD_MAX_DIRECT_PORTS,
+	  BPF_F_NO_PREALLOC);
+
 VNETD_MAP(underlays, BPF_MAP_TYPE_HASH, struct vnetd_place, struct vnetd_underlay,
 	  VNETD_MAX_UNDERLAYS, 0);
 VNETD_MAP(underlay_list, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_place, VNETD_MAX_UNDERLAYS, 0);

@@ -10,6 +10,7 @@
 #include "fdb.h"
 #include "flood.h"
 #include "frame.h"
+#include "ports.h"
 #include "probe.h"
 
 /* What is known of a frame that came in. */
@@ -278,9 +279,16 @@ static __always_inline bool merges(const struct received *r)
 
 static __always_inline int deliver(struct __sk_buff *skb, const struct received *r, bool merge)
 {
+	int action;
+
 	if (unlikely(r->vnet->flags & VNETD_VNET_WATCHED))
 		watch_frame(skb, r->vnet->handle, VNETD_DIR_DECAP);
 	skb->mark = VNETD_MARK_NONE;
+	if (unlikely(r->vnet->flags & VNETD_VNET_PORTS)) {
+		action = deliver_to_ports(skb, r->vnet);
+		if (action != NOT_TAKEN)
+			return action;
+	}
 	if (goes_by_peer(skb, r, merge))
 		return bpf_redirect(r->vnet->vnif_peer, 0);
 	return bpf_redirect(r->vnet->vnif, BPF_F_INGRESS);

@@ -58,6 +58,9 @@ enum vnetd_limits {
 	/* members of all secure vnets, and of one */
 	VNETD_MAX_SECURE_MEMBERS = 65536,
 	VNETD_MAX_VNET_MEMBERS = 16384,
+	/* direct ports of all vnets, and of one; a program loops over the latter for the group */
+	VNETD_MAX_DIRECT_PORTS = 16384,
+	VNETD_MAX_VNET_PORTS = 256,
 	VNETD_RING_BYTES = 1 << 20,
 	/* the ring `watched`, and as much of a frame as one record has at most, and of one that is only reported */
 	VNETD_WATCH_RING_BYTES = 1 << 21,
@@ -124,6 +127,8 @@ enum vnetd_vnet_flags {
 	VNETD_VNET_UP = 1 << 0,
 	/* its frames are captured (struct vnetd_watch) */
 	VNETD_VNET_WATCHED = 1 << 1,
+	/* it has direct ports (struct vnetd_direct_port) */
+	VNETD_VNET_PORTS = 1 << 2,
 };
 
 /* map vnets: ARRAY, slot -> this. Written by the daemon. */
@@ -217,6 +222,23 @@ struct vnetd_port {
 	__u32 slot;
 	__u32 handle;
 };
+
+enum vnetd_direct_flags {
+	/* a veth whose other end is in another namespace: frames go there without its queue */
+	VNETD_DIRECT_PEER = 1 << 0,
+};
+
+/* map direct_ports: HASH, ifindex (u32) -> this: a guest's device that is attached to a vnet without a bridge
+ * (bpf/port.bpf.c). Written by the daemon. */
+struct vnetd_direct_port {
+	__u32 slot;
+	__u32 handle;
+	__u32 flags;
+	__u32 reserved;
+};
+
+/* map direct_list: HASH, vnetd_member_key -> ifindex (u32). A vnet's direct ports, numbered from 0 on without a
+ * gap. Written by the daemon. */
 
 /* ---- underlay ------------------------------------------------------------------------- */
 
@@ -491,6 +513,7 @@ enum vnetd_nexthop_special {
 
 struct vnetd_fdb_entry {
 	__u32 nexthop;
+	/* the next hop's; of a MAC of this host, the ifindex of the direct port that it is behind, 0: the vnetif */
 	__u32 gen;
 	__u32 slot;
 	__u32 flags;
@@ -738,7 +761,8 @@ enum vnetd_control_op {
 	VNETD_CTL_START = 1,
 	/* enter (vnet, mac) -> (addr, ifindex), as an announce or a static entry says */
 	VNETD_CTL_LEARN = 2,
-	/* enter (vnet, mac) as local */
+	/* enter (vnet, mac) as local; gen: the direct port that it is behind, 0: where it is heard now, or the
+	 * vnetif */
 	VNETD_CTL_LEARN_LOCAL = 3,
 	/* let (vnet, mac) die now */
 	VNETD_CTL_FORGET = 4,
@@ -802,6 +826,7 @@ VNETD_SIZE(vnetd_vfwd_ipv6_hdr, VNETD_VFWD_IPV6_HDR_LEN);
 VNETD_SIZE(vnetd_meta, 60);
 VNETD_SIZE(vnetd_vnet, 104);
 VNETD_SIZE(vnetd_vnet_counts, 16);
+VNETD_SIZE(vnetd_direct_port, 16);
 VNETD_SIZE(vnetd_floods, 88);
 VNETD_SIZE(vnetd_varp_stats, 32);
 VNETD_SIZE(vnetd_probe, 208);

@@ -33,8 +33,9 @@ enum vnetd_mark {
 	VNETD_MARK_FRAGMENT_SHIFT = 6,
 	/* a probe that the daemon sends just now (bpf/lib/probe.h): it did not come back */
 	VNETD_MARK_PROBE = 0x764e5000,
-	/* a frame that came out of a super-frame in the fragmenting pair and is to be sent as any other
-	 * (bpf/encap.bpf.c), but that the vnet's budget was charged for it already */
+	/* a frame that came out of a super-frame in the fragmenting pair, or from a direct port, and is to be sent as
+	 * any other (bpf/encap.bpf.c), but that its source was learned, the vnet's budget charged for it, and this
+	 * host's ports have it already */
 	VNETD_MARK_PIECE = 0x764e6000,
 	/* a packet between the addresses that name an SA, of a frame that is not IP; the second pass
 	 * looks at it again and gives it to the xfrm interface (bpf/encap.bpf.c). Value: 0, or

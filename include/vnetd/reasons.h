@@ -124,6 +124,8 @@ enum vnetd_reason {
 	VNETD_DROP_KEYS_NOT_FRESH,
 	VNETD_DROP_KEYS_NO_EXCHANGE,
 	VNETD_DROP_KEYS_TOO_MANY,
+	/* from a direct port: the frame is for a MAC behind that same port */
+	VNETD_DROP_HAIRPIN,
 
 	VNETD_REASON_COUNT,
 };

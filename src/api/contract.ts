@@ -80,7 +80,7 @@ export interface VifInfo {
   state: "learned" | "added" | "static";
   /** since it was last heard; null: configured, does not age */
   ageSeconds: number | null;
-  /** bridge port it is behind, where the kernel's bridge knows it */
+  /** direct port, or bridge port that it is behind, where the kernel's bridge knows it */
   device: string | null;
 }
 
@@ -122,6 +122,20 @@ export interface HostInfo {
   software: string;
   vnets: string[];
   paths: HostPathInfo[];
+}
+
+/** A device that belongs to a vnet without a bridge. */
+export interface PortInfo {
+  vnet: string;
+  device: string;
+  /** absent: no device has the name now; refused: it cannot be a port as it is */
+  state: "up" | "down" | "absent" | "refused";
+  /** frames go into the guest's namespace without a queue between */
+  direct: boolean;
+  /** that were learned behind it */
+  macs: number;
+  /** why it is refused, or "" */
+  problem: string;
 }
 
 /** How group traffic gets to a peer's address: src/controller/peers.ts explains each. */
@@ -371,6 +385,9 @@ export interface Methods {
   /** an address or a name */
   peerAdd: [{ peer: string; port?: number }, { peer: string; port: number | null }];
   peerDelete: [{ peer: string }, { peer: string }];
+  ports: [{ vnet?: string }, PortInfo[]];
+  portAdd: [{ vnet: string; device: string }, PortInfo];
+  portDelete: [{ vnet: string; device: string }, { vnet: string; device: string }];
   bridges: [Record<string, never>, BridgeInfo[]];
   hosts: [Record<string, never>, HostInfo[]];
   /** of secure vnets: of one, or of all */

@@ -24,6 +24,7 @@ import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } f
 import { detachAll, type Ending } from "./detach-all.js";
 import { entryHandlers } from "./entry-handlers.js";
 import { keyHandlers } from "./key-handlers.js";
+import { portHandlers } from "./port-handlers.js";
 import {
   fieldsOf,
   flagField,
@@ -53,6 +54,7 @@ export function createHandlers(controller: Controller, reloads: Reloads, ending:
     varp: () => views.varp(),
     ...entryHandlers(controller),
     ...keyHandlers(controller),
+    ...portHandlers(controller),
     peers: () => controller.peers.list(),
     peerAdd: (params) => {
       const port = optionalIntegerField(params, "port", { smallest: 1, largest: 65535 });
@@ -122,6 +124,12 @@ function attach(controller: Controller, device: string): AttachedDevice {
         hint: "Attach the device by which this host reaches the others.",
       },
     );
+  }
+  const port = controller.state.state.ports.find((each) => each.device === device);
+  if (port !== undefined) {
+    throw new VnetdError("DEVICE_UNSUITABLE", `${device} is a port of vnet ${port.vnet}`, {
+      hint: "Attach the device by which this host reaches the others.",
+    });
   }
   const underlay = controller.underlays.attach(device);
   controller.persist(
@@ -233,9 +241,11 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
     draft.vnets = draft.vnets.filter((vnet) => vnet.id !== id);
     draft.applied = disowned(draft.applied, new Set([id]));
     Object.assign(draft, without(draft, id));
+    draft.ports = draft.ports.filter(({ vnet }) => vnet !== id);
     if (isBuiltInId(id) && !draft.deletedBuiltIns.includes(id)) draft.deletedBuiltIns.push(id);
   });
   if (running !== undefined) controller.leaves(running);
+  controller.directPorts.sync(context.native.linkList());
   const note = vnets.delete(id);
   security.sync();
   const left = note === undefined ? "" : `; ${note}`;

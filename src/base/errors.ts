@@ -64,6 +64,8 @@ export const errorTable = {
   PEER_EXISTS: "There is such a peer already.",
   PEER_NOT_FOUND: "There is no such peer.",
   PEER_LIMIT: "No more peers fit.",
+  PORT_NOT_FOUND: "There is no such port.",
+  PORT_LIMIT: "No more ports fit.",
   DUPLICATE_VNET: "Two vnets of one configuration have the same id or name.",
   TOO_LARGE: "A file or a message is larger than vnetd reads.",
   STATE_UNWRITABLE: "The state directory cannot be written.",

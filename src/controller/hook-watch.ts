@@ -13,6 +13,7 @@
 import type { Hook } from "../dataplane/hooks.js";
 import { kernelError } from "../host/errno.js";
 import type { LinkInfo } from "../native/contract.js";
+import type { DirectPorts } from "./direct-ports.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import type { Helpers } from "./helpers.js";
 import type { Security } from "./security.js";
@@ -30,6 +31,7 @@ export interface WantedHook extends Hook {
 
 export interface HookWatchParts {
   vnets: Vnets;
+  directPorts: DirectPorts;
   underlays: Underlays;
   security: Security;
   helpers: Helpers;
@@ -134,8 +136,8 @@ export class HookWatch {
   }
 
   private ofVnets(): WantedHook[] {
-    const wanted: WantedHook[] = [];
     const owner = "vnet" as const;
+    const wanted: WantedHook[] = this.ofPorts();
     for (const { peer, vnif } of this.parts.vnets.byHandle().values()) {
       wanted.push(inwardHook(peer));
       if (vnif === undefined) continue;
@@ -143,6 +145,10 @@ export class HookWatch {
       wanted.push({ ...outward, program: "vnetd_encap_fast", owner });
     }
     return wanted;
+  }
+
+  private ofPorts(): WantedHook[] {
+    return this.parts.directPorts.hooked().map((hook) => ({ ...hook, owner: "vnet" }));
   }
 
   private wanted(): WantedHook[] {
@@ -159,7 +165,8 @@ export class HookWatch {
     this.look(this.common());
     const turn = this.turns % vnetTurns;
     const vnets = [...this.parts.vnets.byHandle().values()];
-    this.look(vnets.filter((_, at) => at % vnetTurns === turn).map(({ peer }) => inwardHook(peer)));
+    const ofVnets = [...vnets.map(({ peer }) => inwardHook(peer)), ...this.ofPorts()];
+    this.look(ofVnets.filter((_, at) => at % vnetTurns === turn));
   }
 
   private isWanted(): (hook: WantedHook) => boolean {

@@ -30,6 +30,7 @@ import type {
 } from "../metrics/snapshot.js";
 import { nowMs, type Context } from "./context.js";
 import type { Counts } from "./counts.js";
+import type { DirectPorts } from "./direct-ports.js";
 import type { Hellos } from "./hellos.js";
 import type { Peers } from "./peers.js";
 import type { Security } from "./security.js";
@@ -43,6 +44,7 @@ export interface MetricsViewParts {
   context: Context;
   state: StateDirectory;
   vnets: Vnets;
+  directPorts: Pick<DirectPorts, "countOf">;
   underlays: Underlays;
   hellos: Hellos;
   peers: Peers;
@@ -96,12 +98,13 @@ export class MetricsView {
   // ---- vnets
 
   private vnets(): VnetSample[] {
-    const { vnets } = this.parts;
+    const { vnets, directPorts } = this.parts;
     const countsOf = this.countsBySlot(vnets.running());
     return vnets.list().map(({ config, running, problem }) => ({
       id: config.id,
       isUp: running !== undefined && problem === "",
       mtuBytes: vnets.mtuOf(config),
+      ports: running === undefined ? 0 : directPorts.countOf(running.handle),
       counts: running === undefined ? undefined : countsOf(running.slot),
     }));
   }

@@ -18,6 +18,7 @@ import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
 import type { LocalMac } from "../varp/announcer.js";
 import { Claims, type DueClaim } from "../varp/claims.js";
 import { nowMs, type Context } from "./context.js";
+import type { DirectPorts } from "./direct-ports.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
 /** What a bridge deleted from its table counts as behind the port for so long. */
@@ -28,6 +29,8 @@ const lookAgainMs = 10_000;
 
 export interface PortsParts {
   vnets: Vnets;
+  /** ports of vnets without a bridge, whose guests are looked for here as well */
+  directPorts: Pick<DirectPorts, "handleOf">;
   /** a VARP request to the group */
   ask: (vnet: RunningVnet, mac: Mac) => void;
   announce: (handle: number, mac: Mac) => void;
@@ -87,7 +90,7 @@ export class Ports {
 
   link(link: LinkInfo): void {
     const { ifindex } = link;
-    const handle = this.bridges.get(link.master);
+    const handle = this.parts.directPorts.handleOf(ifindex) ?? this.bridges.get(link.master);
     const before = this.ports.get(ifindex);
     const isPort =
       handle !== undefined && link.up && link.carrier && !this.isVnetif(handle, ifindex);
@@ -137,8 +140,10 @@ export class Ports {
         })
         .map(({ master, mac }) => `${String(master)} ${mac}`),
     );
-    for (const { handle, vmac, state } of localEntries(maps, vnets)) {
+    for (const { handle, vmac, state, port } of localEntries(maps, vnets)) {
       const vnif = vnets.get(handle)?.vnif;
+      // what is behind a direct port goes with it
+      if (port !== 0) continue;
       if (state !== "learned" || vnif === undefined || vnif.master === 0) continue;
       if (vmac === vnif.mac || behind.has(`${String(vnif.master)} ${vmac}`)) continue;
       if (this.guestPort(handle, vmac) === undefined) this.forget({ handle, mac: vmac });
@@ -217,7 +222,8 @@ export class Ports {
 
   private assume({ id, slot, handle }: RunningVnet, mac: Mac): boolean {
     const op = vnetdControlOp.CTL_LEARN_LOCAL;
-    const reason = this.context.control.run({ op, slot, handle, mac: macToBytes(mac) });
+    const gen = this.directOf(handle, mac);
+    const reason = this.context.control.run({ op, slot, handle, mac: macToBytes(mac), gen });
     if (reason === "ok") this.assumedNs.set(keyOf({ handle, mac }), nowNs());
     else
       this.context.log.say("silent_refused", `the silent ${mac} was not entered: ${reason}`, {
@@ -236,6 +242,12 @@ export class Ports {
       });
       return undefined;
     }
+  }
+
+  /** The direct port of a guest; 0: it is on the bridge. */
+  private directOf(handle: number, mac: Mac): number {
+    const ifindex = this.guestPort(handle, mac)?.link.ifindex ?? 0;
+    return this.parts.directPorts.handleOf(ifindex) === handle ? ifindex : 0;
   }
 
   private guestPort(handle: number, mac: Mac): Port | undefined {

@@ -27,6 +27,7 @@ import { isOurs, portsOf } from "../host/bridge.js";
 import type { LinkInfo } from "../native/contract.js";
 import type { MemberPath } from "../varp/members.js";
 import { nowMs, type Context } from "./context.js";
+import type { DirectPorts } from "./direct-ports.js";
 import type { Hellos } from "./hellos.js";
 import type { Peers } from "./peers.js";
 import { isUsable, problemOf, type Underlay, type Underlays } from "./underlays.js";
@@ -37,6 +38,7 @@ const maxNamed = 5;
 
 export interface ViewParts {
   vnets: Vnets;
+  directPorts: Pick<DirectPorts, "nameOf">;
   underlays: Underlays;
   hellos: Hellos;
   peers: Peers;
@@ -93,6 +95,7 @@ export class Views {
         state: entry.state,
         ageSeconds: entry.state === "learned" ? seconds(entry.ageMs) : null,
         device:
+          this.parts.directPorts.nameOf(entry.port) ??
           (port === undefined ? undefined : names.get(port)) ??
           this.parts.portOf(entry.handle, entry.vmac) ??
           null,

@@ -12,6 +12,7 @@ import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
 import { nexthopRequest, type Control } from "./control.js";
 import { nexthopsInUse, openOther, type Generation } from "./generation.js";
+import { DirectMaps } from "./direct-maps.js";
 import { isFresh, isLocal, nowNs } from "./tables.js";
 import { range, u32, type Maps } from "./maps.js";
 
@@ -44,6 +45,7 @@ export function carryOver(native: Native, parts: CarryOverParts): number {
       return 1;
     }
     const vnets = carryVnets(transfer);
+    carryPorts(transfer);
     const underlays = carryConfiguration(transfer);
     const macs = carryTable(transfer);
     carryCounters(transfer);
@@ -88,6 +90,17 @@ function carryVnets({ from, to }: Transfer): number {
   return count;
 }
 
+/** Devices are the same, and so are the vnets' handles. */
+function carryPorts(transfer: Transfer): void {
+  const { native, from, to } = transfer;
+  if (!same(transfer, "direct_ports") || !same(transfer, "direct_list")) return;
+  const [before, now] = [new DirectMaps(native, from), new DirectMaps(native, to)];
+  const ports = before.ports();
+  for (const [ifindex, port] of ports) now.setPort(ifindex, port);
+  for (const handle of new Set([...ports.values()].map(({ handle: each }) => each)))
+    now.setList(handle, before.list(handle));
+}
+
 function carryConfiguration(transfer: Transfer): number {
   const { from, to } = transfer;
   if (!same(transfer, "underlays") || !same(transfer, "underlay_list")) return 0;
@@ -113,7 +126,7 @@ function carryTable(transfer: Transfer): number {
     const common = { slot: entry.slot, handle: key.handle, mac: key.mac, fdbFlags: entry.flags };
     const reason =
       nexthop === undefined || isLocal(entry)
-        ? control.run({ ...common, op: vnetdControlOp.CTL_LEARN_LOCAL })
+        ? control.run({ ...common, op: vnetdControlOp.CTL_LEARN_LOCAL, gen: entry.gen })
         : control.run({ ...common, ...pathOf(nexthop), op: vnetdControlOp.CTL_LEARN });
     if (reason !== "ok") continue;
     count += 1;

@@ -30,6 +30,7 @@ import type { VnetSlot } from "./vnet-table.js";
 /** what the programs only read; a test holds the list against what they write */
 export const sharedMaps = [
   ...["meta", "vnet_ids", "vnets", "ports", "underlays", "underlay_list"],
+  ...["direct_ports", "direct_list"],
   ...["peers", "peer_ids", "unicast_members", "secure_members", "spis"],
 ] as const;
 

@@ -28,6 +28,8 @@ export interface LocalEntry {
   vmac: Mac;
   state: "learned" | "added" | "static";
   ageMs: number;
+  /** ifindex of the direct port that it is behind; 0: the vnetif */
+  port: number;
 }
 
 export interface RemoteEntry {
@@ -70,7 +72,8 @@ export function localEntries(maps: Maps, vnets: VnetsByHandle): LocalEntry[] {
     if (record === undefined || vnet === undefined) return [];
     if (!isLocal(entry) || !isFresh(entry, record, now)) return [];
     const common = { vnet: vnet.id, handle: key.handle, vmac: macFromBytes(key.mac) };
-    return [{ ...common, state: localState(entry.flags), ageMs: ageMs(now, entry.seenNs) }];
+    const { flags, seenNs, gen: port } = entry;
+    return [{ ...common, state: localState(flags), ageMs: ageMs(now, seenNs), port }];
   });
 }
 

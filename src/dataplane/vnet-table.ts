@@ -88,7 +88,7 @@ export class VnetTable {
     const record: VnetdVnet = {
       id: idBytes,
       handle,
-      flags: this.flagsOf(id),
+      flags: this.flagsOf(id) | portsOf(before, handle),
       security: settings.security,
       vnif: settings.vnif,
       vnifPeer: settings.vnifPeer,
@@ -120,7 +120,19 @@ export class VnetTable {
     if (place === undefined) return;
     const record = this.maps.vnet(place.slot);
     if (record?.handle === place.handle)
-      this.maps.setVnet(place.slot, { ...record, flags: this.flagsOf(id) });
+      this.maps.setVnet(place.slot, {
+        ...record,
+        flags: this.flagsOf(id) | portsOf(record, place.handle),
+      });
+  }
+
+  /** It has direct ports, or none. */
+  setPorts({ slot, handle }: VnetSlot, has: boolean): void {
+    const record = this.maps.vnet(slot);
+    if (record?.handle !== handle || (portsOf(record, handle) !== 0) === has) return;
+    const { VNET_PORTS } = vnetdVnetFlags;
+    const flags = has ? record.flags | VNET_PORTS : record.flags & ~VNET_PORTS;
+    this.maps.setVnet(slot, { ...record, flags });
   }
 
   /** From the next frame on; nothing else of the record changes. */
@@ -170,6 +182,11 @@ export class VnetTable {
   private emptyCounts(): Buffer {
     return Buffer.alloc(this.native.mapInfo(this.maps.fd("vnet_counts")).valueSize);
   }
+}
+
+/** Direct ports stay while the vnet's record is written anew. */
+function portsOf(record: VnetdVnet | undefined, handle: number): number {
+  return record?.handle === handle ? record.flags & vnetdVnetFlags.VNET_PORTS : 0;
 }
 
 function slotKey(slot: number): Buffer {

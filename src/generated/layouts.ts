@@ -54,6 +54,8 @@ export const vnetdLimits = {
   MAX_SPIS: 65536,
   MAX_SECURE_MEMBERS: 65536,
   MAX_VNET_MEMBERS: 16384,
+  MAX_DIRECT_PORTS: 16384,
+  MAX_VNET_PORTS: 256,
   RING_BYTES: 1048576,
   WATCH_RING_BYTES: 2097152,
   WATCH_SNAP: 9216,
@@ -80,6 +82,7 @@ export type VnetdEncap = (typeof vnetdEncap)[keyof typeof vnetdEncap];
 export const vnetdVnetFlags = {
   VNET_UP: 1,
   VNET_WATCHED: 2,
+  VNET_PORTS: 4,
 } as const;
 export type VnetdVnetFlags = (typeof vnetdVnetFlags)[keyof typeof vnetdVnetFlags];
 
@@ -95,6 +98,12 @@ export const vnetdFlood = {
   ANSWERS_PER_SECOND: 200000,
 } as const;
 export type VnetdFlood = (typeof vnetdFlood)[keyof typeof vnetdFlood];
+
+/** enum vnetd_direct_flags; VNETD_ left out of the names */
+export const vnetdDirectFlags = {
+  DIRECT_PEER: 1,
+} as const;
+export type VnetdDirectFlags = (typeof vnetdDirectFlags)[keyof typeof vnetdDirectFlags];
 
 /** enum vnetd_underlay_flags; VNETD_ left out of the names */
 export const vnetdUnderlayFlags = {
@@ -341,7 +350,8 @@ export const vnetdReason = {
   DROP_KEYS_NOT_FRESH: 66,
   DROP_KEYS_NO_EXCHANGE: 67,
   DROP_KEYS_TOO_MANY: 68,
-  REASON_COUNT: 69,
+  DROP_HAIRPIN: 69,
+  REASON_COUNT: 70,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -528,6 +538,7 @@ export const reasonNames: readonly string[] = [
   "keys_not_fresh",
   "keys_no_exchange",
   "keys_too_many",
+  "hairpin",
 ];
 
 /** enum vnetd_direction -> label */
@@ -880,6 +891,44 @@ export function decodeVnetdPort(buf: Buffer, offset = 0): VnetdPort {
   return {
     slot: buf.readUInt32LE(offset),
     handle: buf.readUInt32LE(offset + 4),
+  };
+}
+
+/** struct vnetd_direct_port */
+export interface VnetdDirectPort {
+  slot: number;
+  handle: number;
+  flags: number;
+}
+
+export const VnetdDirectPort = {
+  size: 16,
+  fields: {
+    slot: { offset: 0, size: 4, type: "u32" },
+    handle: { offset: 4, size: 4, type: "u32" },
+    flags: { offset: 8, size: 4, type: "u32" },
+    reserved: { offset: 12, size: 4, type: "u32" },
+  },
+} as const;
+
+export function writeVnetdDirectPort(out: Buffer, value: VnetdDirectPort, offset = 0): void {
+  out.writeUInt32LE(value.slot, offset);
+  out.writeUInt32LE(value.handle, offset + 4);
+  out.writeUInt32LE(value.flags, offset + 8);
+}
+
+export function encodeVnetdDirectPort(value: VnetdDirectPort): Buffer {
+  const out = Buffer.alloc(16);
+  writeVnetdDirectPort(out, value);
+  return out;
+}
+
+export function decodeVnetdDirectPort(buf: Buffer, offset = 0): VnetdDirectPort {
+  atLeast(buf, offset, 16, "vnetd_direct_port");
+  return {
+    slot: buf.readUInt32LE(offset),
+    handle: buf.readUInt32LE(offset + 4),
+    flags: buf.readUInt32LE(offset + 8),
   };
 }
 

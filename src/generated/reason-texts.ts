@@ -65,6 +65,7 @@ export const reasonTexts: Readonly<Record<string, string>> = {
   keys_not_fresh: "The beginning of an exchange that proves nothing about now; the sender is asked to.",
   keys_no_exchange: "One that belongs to no exchange that is going on.",
   keys_too_many: "More hosts, exchanges or questions than there may be at once.",
+  hairpin: "A guest behind a direct port (port-add) sends a frame for a MAC that is behind that same port.",
   vfwd_bad_inner: "What a peer forwards is not a UDP packet of IPv4 without options (of IPv6 without extension headers, over IPv6), or is a part of one that cannot be used.",
   vfwd_nested: "A forwarded message inside a forwarded message, which nothing sends.",
   vfwd_not_group: "What is forwarded was not sent to this host's group: only that may be sent on.",

@@ -24,6 +24,7 @@ const histogram = (help: string): MetricInfo => ({ type: "histogram", labels: []
 export const kernelMetrics = {
   vnetd_vnet_up: gauge("1 when the vnet is there with all of its devices.", "vnet"),
   vnetd_vnet_mtu_bytes: gauge("Longest packet of a guest that is carried whole.", "vnet"),
+  vnetd_vnet_ports: gauge("Direct ports of the vnet that are there.", "vnet"),
   vnetd_vnet_hosts: gauge("Pairs of host and path that the vnet has frames of.", "vnet"),
   vnetd_frames_total: counter("Inner frames that were forwarded.", "vnet", "direction"),
   vnetd_bytes_total: counter("Bytes of inner frames that were forwarded.", "vnet", "direction"),

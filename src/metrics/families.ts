@@ -30,6 +30,7 @@ function refused({ drops }: Snapshot): number {
 const fills: Record<KernelMetric, Fill> = {
   vnetd_vnet_up: ({ vnets }, add) => vnets.forEach(({ id, isUp }) => add(flag(isUp), id)),
   vnetd_vnet_mtu_bytes: ({ vnets }, add) => vnets.forEach(({ id, mtuBytes }) => add(mtuBytes, id)),
+  vnetd_vnet_ports: ({ vnets }, add) => vnets.forEach(({ id, ports }) => add(ports, id)),
   vnetd_vnet_hosts: counted(({ hosts }, add, vnet) => add(hosts, vnet)),
   vnetd_frames_total: counted(({ frames }, add, vnet) => both(add, frames, vnet)),
   vnetd_bytes_total: counted(({ bytes }, add, vnet) => both(add, bytes, vnet)),

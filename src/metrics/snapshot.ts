@@ -11,6 +11,8 @@ export interface VnetSample {
   id: string;
   isUp: boolean;
   mtuBytes: number;
+  /** direct ports that are there */
+  ports: number;
   /** undefined: it has no place in the maps */
   counts: VnetCounts | undefined;
 }

@@ -29,6 +29,7 @@ import {
 } from "./stored-entries.js";
 import { printApplied, readApplied, type AppliedDirectory } from "./stored-applied.js";
 import { printPeer, readPeers } from "./stored-peers.js";
+import { printPort, readPorts, type StoredPort } from "./stored-ports.js";
 
 export const stateVersion = 1;
 
@@ -45,6 +46,8 @@ export interface DaemonState {
   remotes: StoredRemote[];
   /** in the order of their adding */
   peers: PeerConfig[];
+  /** devices that belong to a vnet without a bridge */
+  ports: StoredPort[];
   /** which vnets `apply` made, by the directory that they stand in */
   applied: AppliedDirectory[];
 }
@@ -57,6 +60,7 @@ export function emptyState(): DaemonState {
     vifs: [],
     remotes: [],
     peers: [],
+    ports: [],
     applied: [],
   };
 }
@@ -98,6 +102,7 @@ export function printState(state: DaemonState): string {
     printList("vifs", state.vifs.map(printVif)),
     printList("remotes", state.remotes.map(printRemote)),
     printList("peers", state.peers.map(printPeer)),
+    printList("ports", state.ports.map(printPort)),
     printList("applied", state.applied.map(printApplied)),
   ].join("");
 }
@@ -192,7 +197,7 @@ export function parseState(text: string, source: string): DaemonState {
       text,
       source,
       ["vnets", "deletedBuiltIns", "attached"],
-      ["vifs", "remotes", "peers", "applied"],
+      ["vifs", "remotes", "peers", "ports", "applied"],
     );
     const vnets = itemsOf(values.get("vnets")).flatMap(vnetsFromYaml);
     const ids = new Set<string>();
@@ -209,6 +214,7 @@ export function parseState(text: string, source: string): DaemonState {
       vifs: readVifs(values.get("vifs")),
       remotes: readRemotes(values.get("remotes")),
       peers: readPeers(values.get("peers")),
+      ports: readPorts(values.get("ports")),
       applied: readApplied(values.get("applied")),
     };
   });

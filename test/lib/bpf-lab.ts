@@ -11,6 +11,7 @@
  *                            not used before fragments() says so
  *   xf0 ==veth== xf0w        stands in for ul0's xfrm interface: what is given to it is seen on xf0w, and what was
  *                            decrypted comes by it (the kernel of the machine need not have ESP)
+ *   dp0 ==veth== dp0g, dp1 ==veth== dp1g   direct ports of a vnet, when directPorts() says so, and their guests' ends
  *   rl0 ==veth== rl1         the pair that relays, and sg0, sg1, the pair that segments; not used
  *                            before forwarding() says so
  *
@@ -37,6 +38,7 @@ import {
   decodeVnetdPeerStats,
   decodeVnetdTraffic,
   decodeVnetdVarpStats,
+  decodeVnetdVnet,
   decodeVnetdVnetCounts,
   directionNames,
   encodeVnetdControl,
@@ -85,6 +87,8 @@ import type {
   TestRunOptions,
 } from "../../src/native/contract.js";
 import { isMappedIpv4 } from "../../src/base/address.js";
+import { DirectMaps } from "../../src/dataplane/direct-maps.js";
+import { Maps } from "../../src/dataplane/maps.js";
 import { loadNative } from "../../src/native/load.js";
 import { macBytes, macText, vnetBytes } from "./bytes.js";
 import {
@@ -120,6 +124,10 @@ const DEVICES = [
   "sg1",
   "xf0",
   "xf0w",
+  "dp0",
+  "dp0g",
+  "dp1",
+  "dp1g",
 ] as const;
 type Device = (typeof DEVICES)[number];
 const EVENT_TIMEOUT_MS = 10_000 * timeFactor;
@@ -135,6 +143,7 @@ const PROGRAM_DEVICES = {
   vnetd_reassembled: "vx0",
   vnetd_relay: "rl1",
   vnetd_esp: "xf0",
+  vnetd_port: "dp0",
   vnetd_control: "vn0",
 } as const;
 export type ProgramName = keyof typeof PROGRAM_DEVICES;
@@ -234,6 +243,8 @@ export interface Learned {
   host: string;
   flags: number;
   seenNs: bigint;
+  /** of a local one, the ifindex of the direct port that it is behind; 0: the vnetif */
+  port: number;
 }
 
 export type LabEvent =
@@ -632,6 +643,19 @@ export class BpfLab {
     this.native.mapUpdate(this.map("vnets"), u32(vnet.slot), encodeVnetdVnet(record));
   }
 
+  /** The vnet has exactly these direct ports, and no other vnet has any of them. */
+  directPorts(vnet: LabVnet, devices: readonly ("dp0" | "dp1")[]): void {
+    const maps = new DirectMaps(this.native, new Maps(this.native, this.object.maps));
+    for (const device of ["dp0", "dp1"] as const) maps.deletePort(this.ifindex(device));
+    const ports = devices.map((device) => this.ifindex(device));
+    for (const ifindex of ports) maps.setPort(ifindex, { ...vnet, flags: 0 });
+    maps.setList(vnet.handle, ports);
+    const key = u32(vnet.slot);
+    const record = decodeVnetdVnet(this.native.mapLookup(this.map("vnets"), key)!);
+    const flags = record.flags | vnetdVnetFlags.VNET_PORTS;
+    this.native.mapUpdate(this.map("vnets"), key, encodeVnetdVnet({ ...record, flags }));
+  }
+
   portDelete(device: Device): void {
     this.native.mapDelete(this.map("ports"), u32(this.ifindex(device)));
   }
@@ -775,12 +799,12 @@ export class BpfLab {
     if (value === undefined) return undefined;
     const entry = decodeVnetdFdbEntry(value);
     const { flags, seenNs } = entry;
-    if (entry.nexthop === 0) return { mac, host: "local", flags, seenNs };
+    if (entry.nexthop === 0) return { mac, host: "local", flags, seenNs, port: entry.gen };
     const hop = decodeVnetdNexthop(
       this.native.mapLookup(this.map("nexthops"), u32(entry.nexthop))!,
     );
     const stale = hop.gen === entry.gen ? "" : " (stale)";
-    return { mac, host: addressText(hop.key.addr) + stale, flags, seenNs };
+    return { mac, host: addressText(hop.key.addr) + stale, flags, seenNs, port: 0 };
   }
 
   counts(vnet: LabVnet): { entries: number; hosts: number; local: number } {
@@ -895,13 +919,15 @@ function ipv6(on: boolean): void {
 }
 
 function makeDevices(): void {
-  for (const name of ["vn0", "ul0", "ul1", "os0", "vx0", "rl0", "sg0", "xf0"]) {
+  for (const name of ["vn0", "ul0", "ul1", "os0", "vx0", "rl0", "sg0", "xf0", "dp0", "dp1"]) {
     if (existsSync(`/proc/self/net/dev_snmp6/${name}`)) ip("link", "delete", name);
   }
   ip("link", "set", "lo", "up");
   ip("link", "add", "vn0", "type", "veth", "peer", "name", "vn0p");
   ip("link", "add", "ul0", "address", "02:00:0a:42:01:01", "type", "veth", "peer", "name", "ul0w");
   ip("link", "add", "ul1", "address", "02:00:0a:42:02:01", "type", "veth", "peer", "name", "ul1w");
+  for (const port of ["dp0", "dp1"])
+    ip("link", "add", port, "type", "veth", "peer", "name", `${port}g`);
   ip("link", "add", "os0", "mtu", "65535", "type", "veth", "peer", "name", "os1", "mtu", "65535");
   for (const [out, into] of [
     ["rl0", "rl1"],

@@ -88,6 +88,8 @@ function walked(
       run: (pass) => dry.run(pass.program, pass.packet, { ifindex: pass.ifindex, mark: pass.mark }),
       meta: readMeta(lab.native, generation().maps),
       vnifPeer: lab.ifindex("vn0p"),
+      ports: new Set(),
+      portOf: undefined,
     },
     { program, packet: frame, ifindex: lab.ifindex(device), mark },
   );

@@ -11,6 +11,7 @@ import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
 import { PATH_MTU_ROWS } from "./path-mtu-rows.js";
 import { PATH_ROWS } from "./path-rows.js";
 import { PEER_ROWS } from "./peer-rows.js";
+import { PORT_ROWS } from "./port-rows.js";
 import { ELSEWHERE, REAL_REASONS } from "./real-reasons.js";
 import { SECURE_ROWS } from "./secure-rows.js";
 
@@ -27,6 +28,7 @@ it("every reason has a row, and every row's reason is one", () => {
     ...PEER_ROWS,
     ...FORM_ROWS,
     ...SECURE_ROWS,
+    ...PORT_ROWS,
   ];
   const covered = new Set([
     ...rows.flatMap((row) => row.reasons ?? []),

@@ -114,6 +114,11 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
         { peer: `10.0.0.${at + 1}`, port, addresses: [], ...(at > 1 ? { fromFile: true } : {}) },
       ]),
     ),
+  ports: fc
+    .tuple(ids, names)
+    .map(([vnetIds, devices]) =>
+      devices.map((device, at) => ({ vnet: vnetIds[at] ?? vnet97.id, device })),
+    ),
   applied: ids.map((vnets) =>
     vnets.length === 0 ? [] : [{ directory: "/etc/vnetd/a b", vnets: [...vnets] }],
   ),
@@ -140,6 +145,7 @@ describe("the files' text", () => {
         { peer: "10.0.0.1", port: null, addresses: [] },
         { peer: "x.example", port: 1799, addresses: ["10.0.0.2"], fromFile: true as const },
       ],
+      ports: [{ vnet: vnet97.id, device: "tap0" }],
       applied: [{ directory: "/etc/vnetd/vnets", vnets: [vnet97.id] }],
     };
     expect(printState(state)).toBe(
@@ -171,6 +177,9 @@ describe("the files' text", () => {
         "    port: 1799",
         '    addresses: ["10.0.0.2"]',
         "    fromFile: true",
+        "ports:",
+        '  - vnet: "0000:0000:0000:0000:0000:0000:0000:0097"',
+        '    device: "tap0"',
         "applied:",
         '  - directory: "/etc/vnetd/vnets"',
         '    vnets: ["0000:0000:0000:0000:0000:0000:0000:0097"]',

@@ -87,6 +87,10 @@ export class Narrator {
       return { step, text: `${mac} is not known: ${asks}` };
     if (!isFresh(entry, record, nowNs()))
       return { step, text: `${mac} was known at ${this.placeOf(entry)}, too long ago: ${asks}` };
+    if (isLocal(entry) && entry.gen !== 0) {
+      const device = this.devices.get(entry.gen) ?? "a port that is gone";
+      return { step, text: `${mac} is known here, behind ${device}${this.ageText(entry)}` };
+    }
     if (isLocal(entry)) {
       const text = `${mac} is known here, where its bridge would have delivered the frame: as it came to us all the same, to all`;
       return { step, text };
@@ -154,6 +158,10 @@ export class Narrator {
       case "answered": {
         const text = `the guest is told by ICMP that no packet above ${String(way.mtuBytes)} bytes gets there`;
         return { step: "answers", text };
+      }
+      case "port": {
+        const device = this.devices.get(way.ifindex) ?? String(way.ifindex);
+        return { step: "delivers", text: `${way.copy ? "a copy " : ""}to port ${device}` };
       }
       case "delivered":
         return { step: "delivers", text: this.deliveredText(destination) };

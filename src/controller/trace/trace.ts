@@ -8,8 +8,10 @@ import { addressToText, familyOfText, parseAddress } from "../../base/address.js
 import { VnetdError } from "../../base/errors.js";
 import { isGroupMac, isZeroMac, macToBytes, parseMac, type Mac } from "../../base/mac.js";
 import { parseVnetId, vnetIdToBytes } from "../../base/vnet-id.js";
+import { DirectMaps } from "../../dataplane/direct-maps.js";
 import { DryRun } from "../../dataplane/dry-run.js";
 import { readMeta } from "../../dataplane/generation.js";
+import { isLocal } from "../../dataplane/tables.js";
 import { arrival, ethernetBytes, frameTypes, traceFrame } from "../../wire/trace-frame.js";
 import type { Context } from "../context.js";
 import type { Hellos } from "../hellos.js";
@@ -92,6 +94,19 @@ export class Trace {
     }
   }
 
+  /** The vnet's direct ports, and that of the destination. */
+  private portsOf(
+    { handle }: RunningVnet,
+    destination: Mac,
+  ): { ports: ReadonlySet<number>; portOf: number | undefined } {
+    const { native, maps } = this.context;
+    const all = new DirectMaps(native, maps).ports();
+    const ports = new Set([...all].flatMap(([at, each]) => (each.handle === handle ? [at] : [])));
+    const entry = maps.fdbEntry({ handle, mac: macToBytes(destination) });
+    const isHere = entry !== undefined && isLocal(entry) && ports.has(entry.gen);
+    return { ports, portOf: isHere ? entry.gen : undefined };
+  }
+
   private read(params: TraceParams): Asked {
     const { vnets } = this.parts;
     const { running, problem } = vnets.find(parseVnetId(params.vnet));
@@ -128,7 +143,10 @@ export class Trace {
     const walked: Walked =
       start === undefined
         ? { ways: [], programs: [], more: 0 }
-        : walk({ run, meta, vnifPeer: vnet.peer.ifindex }, start);
+        : walk(
+            { run, meta, vnifPeer: vnet.peer.ifindex, ...this.portsOf(vnet, destination) },
+            start,
+          );
     const drops = dry.drops();
     const isEncap = from === undefined;
     const refused = drops.find(({ reason }) => reason.startsWith("refused_"));
@@ -146,6 +164,7 @@ export class Trace {
     steps.push(narrator.countStep(traffic, drops));
     const outcome =
       outcomeOrder.find((kind) => walked.ways.some((way) => way.kind === kind)) ??
+      (walked.ways.some((way) => way.kind === "port" && !way.copy) ? "delivered" : undefined) ??
       (walked.ways.some(({ kind }) => kind === "sealed") ? "sent" : "dropped");
     const reason =
       outcome === "dropped" || outcome === "answered" ? (dropped[0]?.reason ?? null) : null;

@@ -16,6 +16,8 @@ export type Way =
   /** the guest is told that no packet above so many bytes fits */
   | { kind: "answered"; mtuBytes: number }
   | { kind: "delivered" }
+  /** to a direct port; a copy: as to all others */
+  | { kind: "port"; ifindex: number; copy: boolean }
   /** not for us: to the host's own stack */
   | { kind: "stack" };
 
@@ -32,6 +34,10 @@ export interface WalkParts {
   meta: VnetdMeta;
   /** the end of the vnetif's pair that programs take frames from */
   vnifPeer: number;
+  /** the vnet's direct ports */
+  ports: ReadonlySet<number>;
+  /** that which the frame's destination is behind */
+  portOf: number | undefined;
 }
 
 export interface Walked {
@@ -60,7 +66,14 @@ export function walk(parts: WalkParts, start: Pass): Walked {
     const { copies, copyCount } = result;
     walked.more += copyCount - copies.length;
     waiting.push(...copies.flatMap((copy) => passOf(parts, pass, { copy, result })));
-    walked.ways.push(...fragmented(copies), ...copies.flatMap(leaves), ...fateOf(pass, result));
+    const toPorts = copies.filter(({ ifindex, ingress }) => !ingress && parts.ports.has(ifindex));
+    const others = copies.filter((copy) => !toPorts.includes(copy));
+    walked.ways.push(
+      ...toPorts.map(({ ifindex }): Way => ({ kind: "port", ifindex, copy: true })),
+      ...fragmented(others),
+      ...others.flatMap(leaves),
+      ...fateOf(parts, pass, result),
+    );
     if (result.verdict === tcRedirect) waiting.push(...goesOn(parts, result));
   }
   return walked;
@@ -142,12 +155,16 @@ function sealed(packet: Buffer): Way[] {
   return [{ kind: "sealed", nexthop, bytes: outerHeaders(packet)?.bytes ?? 0 }];
 }
 
-function fateOf({ program }: Pass, { verdict, mark, packet }: DryResult): Way[] {
+function fateOf({ portOf }: WalkParts, pass: Pass, { verdict, mark, packet }: DryResult): Way[] {
+  const { program } = pass;
   const isReceived = program === "vnetd_decap" || program === "vnetd_esp";
   if (verdict === tcOk) return isReceived ? [{ kind: "stack" }] : [];
   if (verdict !== tcRedirect) return [];
   if (mark === vnetdMark.MARK_ESP) return sealed(packet);
   if (mark !== vnetdMark.MARK_NONE) return [];
+  const isAsItWas = program === "vnetd_encap" && packet.equals(pass.packet);
+  if (portOf !== undefined && (isReceived || isAsItWas))
+    return [{ kind: "port", ifindex: portOf, copy: false }];
   if (isReceived) return [{ kind: "delivered" }];
   const mtuBytes = tooBigAnswer(packet);
   if (program === "vnetd_oversize" && mtuBytes !== undefined)

@@ -33,8 +33,8 @@ function snapshotOf(frames: number): Snapshot {
   };
   return {
     vnets: [
-      { id: vnetId, isUp: true, mtuBytes: 1400, counts },
-      { id: "broken", isUp: false, mtuBytes: 1400, counts: undefined },
+      { id: vnetId, isUp: true, mtuBytes: 1400, ports: 2, counts },
+      { id: "broken", isUp: false, mtuBytes: 1400, ports: 0, counts: undefined },
     ],
     drops: [
       drop("", "unknown_vnet", 9),
