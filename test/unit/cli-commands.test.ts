@@ -6,6 +6,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type {
+  PortInfo,
   AttachedDevice,
   ErrorBody,
   SecureVnetInfo,
@@ -443,9 +444,27 @@ describe("errors", () => {
     expect(result).toMatchObject({ code: 1, stderr: "vnetd: not that one\n" });
   });
 
+  it("port-list shows ports as people read them, and the others say the device's name", async () => {
+    const port = { vnet: id97, device: "tap0", direct: false, macs: 3, problem: "" };
+    const up: PortInfo = { ...port, state: "up" };
+    const ports: PortInfo[] = [
+      up,
+      { ...port, device: "veth1", state: "refused", macs: 0, problem: "it is a bridge" },
+    ];
+    const answers: Answers = { ports, portAdd: up, portDelete: { vnet: id97, device: "x" } };
+    const { stdout } = await ask(answers, ["port-list", "97"]);
+    expect(stdout).toMatch(/^VNET +PORT +STATE +DIRECT +MACS +PROBLEM/);
+    expect(stdout).toMatch(/0097 +tap0 +up +no +3/);
+    expect(stdout).toMatch(/veth1 +refused +no +0 +it is a bridge/);
+    expect(await ask(answers, ["port-add", "97", "tap0"])).toMatchObject({ stdout: "tap0\n" });
+    expect(await ask(answers, ["port-delete", "97", "x"])).toMatchObject({ stdout: "x\n" });
+    expect(await ask(answers, ["port-add", "97"])).toMatchObject({ code: 2 });
+  });
+
   it.each([
     "vnets",
     "vnet-list",
+    "port-list",
     "vifs",
     "varp",
     "vnifs",
@@ -815,6 +834,9 @@ describe("commands that need no daemon", () => {
       "varp-add",
       "varp-delete",
       "varp-flush",
+      "port-list",
+      "port-add",
+      "port-delete",
       "peers",
       "peer-add",
       "peer-delete",
