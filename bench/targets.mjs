@@ -46,6 +46,13 @@ export const targets = [
     atLeast: 1.5,
   },
   {
+    text: "forwarding only, by direct ports, to VXLAN and bridge",
+    rows: { name: ["forward"], place: ["guest"] },
+    ours: "port",
+    theirs: "vxlan",
+    atLeast: 1.5,
+  },
+  {
     text: "round trip, median and 99.9th percentile, to VXLAN",
     rows: { name: ["echo", "echoP999"], place: ["host", "guest"] },
     ours: "vnetd",
