@@ -2,7 +2,7 @@
 /**
  * The command line: `vnetd`, and under the original tool's name `vn`.
  *
- * The path of a command: bin/ -> main -> parseArguments (program.ts) -> the command's `run`
+ * The path of a command: bin/ -> main -> parse (plain-arguments.ts, or program.ts) -> the command's `run`
  * (commands/) -> one request on the daemon's socket -> output. Nothing here knows the daemon but
  * by src/api; `run` alone loads it. Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon.
  */
@@ -11,7 +11,8 @@ import { defaultPaths } from "../src/base/paths.js";
 import { Invocation, type CommandSpec, type Environment } from "./command.js";
 import { commands as builtCommands } from "./commands.js";
 import { endQuietlyOnClosedPipe, Output, type OutputStreams } from "./output.js";
-import { parseArguments } from "./program.js";
+import { plainArguments } from "./plain-arguments.js";
+import type { Parsed } from "./program.js";
 
 export interface Process extends Environment {
   args: readonly string[];
@@ -63,16 +64,18 @@ function wantsJson(args: readonly string[]): boolean {
   return args.slice(0, end < 0 ? args.length : end).includes("--json");
 }
 
+async function parse({ args, program, streams }: Process): Promise<Parsed> {
+  const plain = plainArguments(args, builtCommands);
+  if (plain !== undefined) return plain;
+  const { parseArguments } = await import("./program.js");
+  return parseArguments(program, withoutHelpCommand(args), commands, widthOf(streams));
+}
+
 export async function main(process: Process): Promise<number> {
   const { args, streams, program, variables } = process;
   const output = new Output(program, streams, wantsJson(args), variables);
   try {
-    const parsed = await parseArguments(
-      program,
-      withoutHelpCommand(args),
-      commands,
-      widthOf(streams),
-    );
+    const parsed = await parse(process);
     if ("help" in parsed) {
       output.text(parsed.help);
       return exitCodes.done;

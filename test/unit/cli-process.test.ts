@@ -42,6 +42,8 @@ beforeAll(async () => {
   output = makeOutputDirectory();
   // the tree as it is after a build: bin/ beside dist/
   transpile("cli/main.ts", join(output, "dist"));
+  // main imports it only for what it cannot read by itself
+  transpile("cli/program.ts", join(output, "dist"));
   cpSync(join(root, "bin"), join(output, "bin"), { recursive: true });
   daemon = await FakeDaemon.start({
     varp: entries,

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * How the control plane does with many MACs, vnets and messages. Real daemons on hosts that are network
+ * namespaces, joined by a bridge. Run by bench/run-scale; parts, by name:
+ *
+ *   commands   what vnet-list takes, beside the start of Node itself
+ *   vnets      1,000 vnets are created by one file and listed; the daemon's CPU time while nothing happens
+ *   start      a daemon with 100 vnets, from its start to the line that says it is ready
+ *   varp       announces and requests of another host at a fixed rate: are all taken, and answered?
+ *   memory     the daemon's memory when the table has 100,000 entries
+ *   burst      MACs appear at 8 hosts at once, each with a broadcast: until all 8 know all of them
+ *
+ * Every part counts in the maps or in the kernel what it claims. Times are medians of several rounds where a round
+ * is short, and the machine is what it is: what else ran is in the load that is printed.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus, loadavg, release } from "node:os";
+import { join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { VnetdVarpStats, decodeVnetdVarpStats } from "../dist/src/generated/layouts.js";
+import { loadNative } from "../dist/src/native/load.js";
+import { Lab } from "./lab.mjs";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { out: { type: "string" } },
+});
+const repository = resolve(import.meta.dirname, "..");
+const sender = join(repository, "build/bench/scale-send");
+const native = loadNative();
+const say = (text) => process.stderr.write(`${text}\n`);
+const seconds = (value) => `${value.toFixed(2)} s`;
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+const nowS = () => performance.now() / 1000;
+const vnetId = "00000000000000000000000000000097";
+const bigTable = `defaultVnets: false
+helloSeconds: 600
+ageingSeconds: 600
+limits: {entries: 1048576, entriesPerVnet: 1048576, entriesPerHost: 1048576, floodPerSecond: 0}
+`;
+
+const rows = [];
+/** A line of the table. wanted: what it is to be, in words; isMet: whether it is */
+function row(what, wanted, found, isMet) {
+  rows.push({ what, wanted, found, isMet });
+  say(`  ${what}: ${found} (wanted: ${wanted}) ${isMet ? "met" : "NOT met"}`);
+}
+
+class ScaleLab extends Lab {
+  /** Hosts on one LAN, at 198.51.100.N. */
+  join(count) {
+    const lan = this.place("lan");
+    lan.ip("link add br0 type bridge mcast_snooping 0");
+    lan.ip("link set br0 up");
+    while (this.hosts.length < count) this.hosts.push(this.place(`host${this.hosts.length + 1}`));
+    this.hosts.forEach((host, i) => {
+      const port = `p${i + 1}`;
+      host.ip(`link add eth0 type veth peer name ${port} netns ${lan.netns}`);
+      lan.ip(`link set ${port} master br0 up`);
+      host.ip(`address add 198.51.100.${i + 1}/24 dev eth0`);
+      host.ip("link set eth0 up");
+      host.address = `198.51.100.${i + 1}`;
+    });
+  }
+
+  /** The daemon that runVnetd started, with the same files; done when it says that it is ready. */
+  startAgain(host, n) {
+    const [program, ...args] = host.argv([
+      ...[join(repository, "bin/vnetd"), "run", "--run-dir", join(this.directory, `run${n}`)],
+      ...["--state-dir", host.stateDir, "--bpffs", join("/sys/fs/bpf", host.netns)],
+      ...["--config", join(this.directory, `vnetd${n}.yaml`), "--metrics-listen", "off"],
+    ]);
+    const daemon = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    let said = "";
+    return new Promise((done, failed) => {
+      const hear = (text) => {
+        said = (said + text).slice(-65536);
+        if (/\bready\b/i.test(said)) done();
+      };
+      for (const stream of [daemon.stdout, daemon.stderr])
+        stream.setEncoding("utf8").on("data", hear);
+      daemon.on("exit", (code) => failed(new Error(`vnetd run ended (${code}):\n${said}`)));
+    });
+  }
+
+  pidOf({ netns }) {
+    const pids = spawnSync("ip", ["netns", "pids", netns], { encoding: "utf8" }).stdout;
+    const isDaemon = (pid) => / run /.test(commandOf(pid)) && /node/.test(commandOf(pid));
+    const [pid] = pids.split(/\s+/).filter((each) => each !== "" && isDaemon(each));
+    if (pid === undefined) throw new Error(`no daemon in ${netns}`);
+    return pid;
+  }
+
+  map({ netns }, name) {
+    return native.objectGet(join("/sys/fs/bpf", netns, "layout-1", name));
+  }
+
+  varpStats(host) {
+    const fd = this.map(host, "varp_stats");
+    const value = native.mapLookup(fd, Buffer.alloc(4)) ?? Buffer.alloc(VnetdVarpStats.size);
+    native.close(fd);
+    return decodeVnetdVarpStats(value);
+  }
+
+  /** MACs in the tables of a host's vnets */
+  entries(host) {
+    const fd = this.map(host, "vnet_counts");
+    const { values: counts, count } = native.mapDump(fd, 64);
+    native.close(fd);
+    return Array.from({ length: count }, (_, at) => counts.readUInt32LE(at * 16)).reduce(
+      (sum, each) => sum + each,
+      0,
+    );
+  }
+
+  send(host, args) {
+    const [program, ...rest] = host.argv([sender, ...args.map(String)]);
+    const child = spawn(program, rest, { stdio: ["ignore", "pipe", "inherit"] });
+    let out = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => (out += text));
+    return new Promise((done, failed) => {
+      child.on("error", failed);
+      child.on("close", (code) =>
+        code === 0 ? done(JSON.parse(out)) : failed(new Error(`scale-send: exit ${code}`)),
+      );
+    });
+  }
+}
+
+const commandOf = (pid) => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+  } catch {
+    return "";
+  }
+};
+
+/** user and system time of a process, in seconds */
+function cpuOf(pid) {
+  const [utime, stime] = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ")
+    .slice(11, 13);
+  return (Number(utime) + Number(stime)) / 100;
+}
+
+const residentMiB = (pid) =>
+  Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]) / 1024;
+
+async function until(what, isSo, timeoutS) {
+  const start = nowS();
+  while (!isSo()) {
+    if (nowS() - start > timeoutS) throw new Error(`${what}: not after ${timeoutS} s`);
+    await delay(10);
+  }
+  return nowS() - start;
+}
+
+function timed(argv) {
+  const start = nowS();
+  const { status, stderr } = spawnSync(argv[0], argv.slice(1), { encoding: "utf8" });
+  if (status !== 0) throw new Error(`${argv.join(" ")}: ${stderr}`);
+  return nowS() - start;
+}
+
+function vnetsFile(lab, count) {
+  const ids = Array.from({ length: count }, (_, at) => (at + 256).toString(16));
+  const text = ids.map((id) => `- {id: ${id}, bridge: none}`).join("\n");
+  return lab.file("vnets.yaml", `vnets:\n${text}\n`);
+}
+
+const parts = {
+  async commands(lab) {
+    const [host] = lab.hosts;
+    await lab.runVnetd(host, 1, "");
+    const node = host.argv([process.execPath, "-e", "0"]);
+    const list = host.argv([
+      ...[join(repository, "bin/vnetd"), "vnet-list"],
+      ...["--run-dir", join(lab.directory, "run1")],
+    ]);
+    const rounds = Array.from({ length: 15 }, () => ({ node: timed(node), list: timed(list) }));
+    const ratio = median(rounds.map((each) => each.list / each.node));
+    const ms = (key) => `${Math.round(1000 * median(rounds.map((each) => each[key])))} ms`;
+    row(
+      "`vnet-list`, beside the start of Node",
+      "≤ 1.5 x",
+      `${ratio.toFixed(2)} x (${ms("list")}, ${ms("node")})`,
+      ratio <= 1.5,
+    );
+  },
+
+  async vnets(lab) {
+    const [host] = lab.hosts;
+    await lab.runVnetd(host, 1, "defaultVnets: false\n");
+    const file = vnetsFile(lab, 1000);
+    const start = nowS();
+    host.vnetd("vnet-create", file);
+    const created = nowS() - start;
+    const count = JSON.parse(host.vnetd("vnets", "--json")).length;
+    if (count !== 1000) throw new Error(`${count} vnets`);
+    row("1,000 vnets created", "10 s", seconds(created), created <= 10);
+    const listed = median(
+      Array.from({ length: 7 }, () => {
+        const from = nowS();
+        host.vnetd("vnets");
+        return nowS() - from;
+      }),
+    );
+    row("1,000 vnets listed", "0.3 s", seconds(listed), listed <= 0.3);
+    const pid = lab.pidOf(host);
+    // hellos of the new vnets are said
+    await delay(10_000);
+    const before = cpuOf(pid);
+    await delay(30_000);
+    const percent = ((cpuOf(pid) - before) / 30) * 100;
+    row("idle, 1,000 vnets, CPU", "stated", `${percent.toFixed(2)} %`, true);
+  },
+
+  async start(lab) {
+    const [host] = lab.hosts;
+    await lab.runVnetd(host, 1, "defaultVnets: false\n");
+    host.vnetd("vnet-create", vnetsFile(lab, 100));
+    const starts = [];
+    for (let round = 0; round < 5; round += 1) {
+      const pid = lab.pidOf(host);
+      process.kill(Number(pid), "SIGTERM");
+      await until("the daemon to end", () => commandOf(pid) === "", 30);
+      const from = nowS();
+      await lab.startAgain(host, 1);
+      starts.push(nowS() - from);
+    }
+    const took = median(starts);
+    row("daemon ready, 100 vnets", "0.5 s", seconds(took), took <= 0.5);
+    const pid = lab.pidOf(host);
+    await delay(10_000);
+    const before = cpuOf(pid);
+    await delay(30_000);
+    const percent = ((cpuOf(pid) - before) / 30) * 100;
+    row("idle, 100 vnets, CPU", "0.2 %", `${percent.toFixed(2)} %`, percent < 0.2);
+  },
+
+  async varp(lab) {
+    const [host, other] = lab.hosts;
+    await lab.runVnetd(host, 1, bigTable);
+    host.vnetd("vnet-create", "97");
+    const vmac = JSON.parse(host.vnetd("vnets", "--json"))[0].vmac;
+    const own = BigInt(`0x${vmac.replaceAll(":", "")}`);
+    const perSecond = 100_000;
+    for (const [what, opcode, first, to, key] of [
+      ["announces taken", 2, 0, "224.10.0.1", "taken"],
+      ["requests answered", 1, own, host.address, "answered"],
+    ]) {
+      const before = lab.varpStats(host)[key];
+      const count = perSecond * 5;
+      const { seconds: took } = await lab.send(other, [
+        ...["varp", other.address, to, 1798, vnetId, opcode, first, count, perSecond],
+      ]);
+      await delay(500);
+      const done = Number(lab.varpStats(host)[key] - before);
+      const rate = Math.round(count / took / 1000);
+      row(
+        `VARP ${what}, ${rate},000 a second for ${took.toFixed(1)} s`,
+        "100,000 a second, none dropped",
+        `${done.toLocaleString("en")} of ${count.toLocaleString("en")}`,
+        done === count && rate >= 95,
+      );
+    }
+  },
+
+  async memory(lab) {
+    const [host, other] = lab.hosts;
+    await lab.runVnetd(host, 1, bigTable);
+    host.vnetd("vnet-create", "97");
+    const args = ["varp", other.address, "224.10.0.1", 1798, vnetId, 2, 0, 100_000, 50_000];
+    await lab.send(other, args);
+    await delay(500);
+    const entries = lab.entries(host);
+    if (entries < 100_000) throw new Error(`${entries} entries`);
+    const mib = residentMiB(lab.pidOf(host));
+    row("resident, 100,000 entries", "100 MiB", `${mib.toFixed(0)} MiB`, mib < 100);
+  },
+
+  async burst(lab) {
+    const perHost = 16_500;
+    const all = perHost * lab.hosts.length;
+    for (const [i, host] of lab.hosts.entries()) {
+      await lab.runVnetd(host, i + 1, bigTable);
+      host.vnetd("vnet-create", "97");
+      host.ip("link set vnif0097 up");
+    }
+    await delay(3000);
+    const start = nowS();
+    const sent = lab.hosts.map((host, i) =>
+      lab.send(host, ["frames", "vnif0097", perHost, (i + 1) * 0x100000]),
+    );
+    const known = () => Math.min(...lab.hosts.map((host) => lab.entries(host)));
+    let took;
+    try {
+      await until("the MACs to be known", () => known() >= all, 60);
+      took = nowS() - start;
+    } catch {
+      took = Infinity;
+    }
+    await Promise.all(sent);
+    row(
+      `a burst of ${all.toLocaleString("en")} MACs known at all 8 hosts`,
+      "5 s",
+      took === Infinity ? `${known().toLocaleString("en")} after a minute` : seconds(took),
+      took <= 5,
+    );
+  },
+};
+
+const wanted = positionals.length > 0 ? positionals : Object.keys(parts);
+for (const name of wanted) {
+  if (parts[name] === undefined) throw new Error(`there is no part "${name}"`);
+  say(name);
+  const lab = new ScaleLab();
+  try {
+    lab.join(name === "burst" ? 8 : 2);
+    await parts[name](lab);
+  } finally {
+    lab.close();
+  }
+}
+const model = /^model name\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "?";
+const [load] = loadavg();
+const text = [
+  `${new Date().toISOString().slice(0, 10)}, Linux ${release()}, ${cpus().length} CPUs (${model}), Node ${process.version}, load ${load.toFixed(1)}`,
+  "",
+  "| what | wanted | found | |",
+  "| ---- | ------ | ----- | - |",
+  ...rows.map(
+    ({ what, wanted: aim, found, isMet }) =>
+      `| ${what} | ${aim} | ${found} | ${isMet ? "met" : "not met"} |`,
+  ),
+  "",
+].join("\n");
+console.log(text);
+if (values.out !== undefined) writeFileSync(values.out, text);
+process.exit(0);
