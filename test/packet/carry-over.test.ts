@@ -9,13 +9,19 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { parseVnetId } from "../../src/base/vnet-id.js";
 import { carryOver } from "../../src/dataplane/carry-over.js";
 import { Control, nexthopRequest } from "../../src/dataplane/control.js";
+import { DirectMaps } from "../../src/dataplane/direct-maps.js";
 import {
   finishGeneration,
   openGeneration,
   type Generation,
 } from "../../src/dataplane/generation.js";
 import { VnetTable, type VnetSettings, type VnetSlot } from "../../src/dataplane/vnet-table.js";
-import { vnetdNexthopFlags, vnetdSecurity } from "../../src/generated/layouts.js";
+import {
+  vnetdControlOp,
+  vnetdFdbFlags,
+  vnetdNexthopFlags,
+  vnetdSecurity,
+} from "../../src/generated/layouts.js";
 import { createLog } from "../../src/log.js";
 import { loadNative } from "../../src/native/load.js";
 import { mappedBytes } from "../lib/bytes.js";
@@ -87,6 +93,15 @@ it("hosts keep their numbers and keys, SAs and members what they name", () => {
     { nexthop: 7, gen: made[6]!.gen + 1 },
     { nexthop: 3, gen: made[2]!.gen },
   ]);
+  // two direct ports, and a MAC behind the second, which does not age
+  const ports = new DirectMaps(native, old.maps);
+  for (const port of [21, 22]) ports.setPort(port, { ...vnet, flags: port & 1 });
+  ports.setList(vnet.handle, [22, 21]);
+  table.setPorts(vnet, true);
+  const mac = Buffer.from("020000000022", "hex");
+  const op = vnetdControlOp.CTL_LEARN_LOCAL;
+  const fdbFlags = vnetdFdbFlags.FDB_STATIC;
+  expect(control.run({ ...vnet, op, mac, gen: 22, fdbFlags })).toBe("ok");
   table.remove(parseVnetId("99"), gone);
   finishGeneration(native, old, 13);
 
@@ -115,6 +130,13 @@ it("hosts keep their numbers and keys, SAs and members what they name", () => {
     { nexthop: 5, gen: gens.get(5) },
     { nexthop: 3, gen: gens.get(3) },
   ]);
+  const carried = new DirectMaps(native, generation.maps);
+  expect(carried.ports()).toEqual(ports.ports());
+  expect(carried.list(vnet.handle)).toEqual([22, 21]);
+  expect(generation.maps.vnet(vnet.slot)?.flags).toBe(old.maps.vnet(vnet.slot)?.flags);
+  expect(generation.maps.fdbEntry({ handle: vnet.handle, mac })).toMatchObject({
+    ...{ nexthop: 0, gen: 22 },
+  });
   // numbers that were not used come after those that were
   const { nexthop } = next.keys({ ...vnet, ifindex, addr: host(9), spi: 1 });
   expect(nexthop).toBe(2);
