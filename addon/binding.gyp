@@ -19,6 +19,7 @@
         "src/failure.cc",
         "src/hook_clsact.cc",
         "src/hook_tcx.cc",
+        "src/hook_xdp.cc",
         "src/libbpf_log.cc",
         "src/link.cc",
         "src/link_change.cc",

@@ -258,6 +258,8 @@ export class Lab {
     await startDaemon(host.argv([vnetd, "run", ...directories, "--metrics-listen", metrics]));
     host.vnetd = (...args) => host.run([vnetd, ...args, "--run-dir", runDir]);
     host.vnetd("attach", ...(this.variant.attach ?? []), "eth0");
+    // a NIC has it on, and XDP decapsulates for it
+    if (this.variant.attach?.includes("xdp")) host.run(["ethtool", "-K", "eth0", "gro", "on"]);
   }
 
   async startVnetd(host, n) {

@@ -2,7 +2,7 @@
 /*
  * From the underlay into a vnet, on the TC ingress of each underlay device.
  *
- * A packet on its way in:
+ * What bpf/xdp.bpf.c has known is handed over at once (bpf/lib/xdp.h). Any other packet on its way in:
  *   1. outer_read()      is it for us; everything else goes on to the stack untouched
  *   2. receive_frame()   which vnet, may it come in, learn where its source lives
  *      probe_arrives()   of a probe: is it ours, come back (bpf/lib/probe.h)
@@ -28,6 +28,7 @@
 #include "lib/receive.h"
 #include "lib/seen.h"
 #include "lib/varp_here.h"
+#include "lib/xdp.h"
 
 /* up to this much of a packet's beginning is read: Ethernet, IPv4 with options, UDP, VUDP, inner
  * Ethernet */
@@ -623,21 +624,20 @@ SUBPROGRAM int answer_ping(struct __sk_buff *skb, const struct received *r)
 {
 	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
 	struct {
+		struct ethhdr eth;
+		struct iphdr ip;
 		__u8 type, code;
 		__u16 check;
-	} * icmp;
+	} VNETD_PACKED head;
 	__u32 zero = 0, sum;
 	struct ping_pace *pace = bpf_map_lookup_elem(&ping_pace, &zero);
 	__u64 now = bpf_ktime_get_ns();
-	struct ethhdr *eth = data;
 	__be32 source;
-	struct iphdr *ip;
 
-	if (data + ETH_HLEN + sizeof(*ip) + 8 > data_end)
+	if (data + sizeof(head) > data_end)
 		return TC_ACT_OK;
-	ip = data + ETH_HLEN;
-	icmp = (void *)(ip + 1);
-	if (icmp->type != ICMP_ECHO_REQUEST || icmp->code)
+	__builtin_memcpy(&head, data, sizeof(head));
+	if (head.type != ICMP_ECHO_REQUEST || head.code)
 		return TC_ACT_OK;
 	if (!pace || now - pace->last_ns < PING_INTERVAL_NS)
 		return TC_ACT_OK;
@@ -646,17 +646,19 @@ SUBPROGRAM int answer_ping(struct __sk_buff *skb, const struct received *r)
 		return TC_ACT_OK;
 	pace->last_ns = now;
 
-	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, r->underlay->mac, ETH_ALEN);
-	ip->daddr = source;
-	ip->saddr = ipv4_of(r->underlay->addr);
-	ip->ttl = VNETD_TTL_UNICAST;
-	ip->check = 0;
-	ip->check = ipv4_checksum(ip);
-	icmp->type = 0;
+	__builtin_memcpy(head.eth.h_dest, head.eth.h_source, ETH_ALEN);
+	__builtin_memcpy(head.eth.h_source, r->underlay->mac, ETH_ALEN);
+	head.ip.daddr = source;
+	head.ip.saddr = ipv4_of(r->underlay->addr);
+	head.ip.ttl = VNETD_TTL_UNICAST;
+	head.ip.check = 0;
+	head.ip.check = ipv4_checksum(&head.ip);
+	head.type = 0;
 	/* RFC 1624: the type's byte became 8 less, the sum's complement 8 more */
-	sum = icmp->check + bpf_htons(ICMP_ECHO_REQUEST << 8);
-	icmp->check = sum + (sum >> 16);
+	sum = head.check + bpf_htons(ICMP_ECHO_REQUEST << 8);
+	head.check = sum + (sum >> 16);
+	if (bpf_skb_store_bytes(skb, 0, &head, sizeof(head), 0))
+		return TC_ACT_OK;
 	return bpf_redirect(skb->ifindex, 0);
 }
 
@@ -694,6 +696,15 @@ int vnetd_decap(struct __sk_buff *skb)
 	__u32 reason, in_front = 0;
 	__be16 id = bpf_htons(VNETD_MSG_VUDP);
 
+	/* what XDP knew bears a mark in place of its MAC, which is nobody's */
+	if (skb->pkt_type == PACKET_OTHERHOST) {
+		reason = receive_from_xdp(skb, &r, &v);
+		if (reason != NOT_FROM_XDP) {
+			if (!reason)
+				action = deliver(skb, &r, merges(&r));
+			goto count;
+		}
+	}
 	reason = outer_read(skb, &r);
 	if (likely(reason == NOT_OURS))
 		return TC_ACT_OK;

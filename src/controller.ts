@@ -120,6 +120,8 @@ export class Controller {
       },
       mtus: (mtus) => this.vnets.setUnderlayMtus(mtus),
       groupFlags: (underlay) => this.peers.flagsOf(underlay),
+      modeOf: (device) =>
+        [...options.state.state.xdp, ...this.context.config.xdp].includes(device) ? "xdp" : "tc",
       espOf: (underlay) => this.security.espOf(underlay),
       inFragments: (underlay, message, source) => this.varp.onFragments(underlay, message, source),
     });

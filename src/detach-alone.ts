@@ -35,7 +35,7 @@ export function detachAlone(run: RunOptions): DetachAllInfo {
     const state = stateOf(run, notes, (fd) => native.fileLock(fd));
     if (state !== undefined) closables.push(() => state.close());
     const forgotten = [...(state?.state.attached ?? [])];
-    state?.update((draft) => (draft.attached = []));
+    state?.update((draft) => Object.assign(draft, { attached: [], xdp: [] }));
     const groups = [config.group, config.group6];
     const removal = removeDataPlane(native, { bpffs: run.bpffs, hostId: state?.hostId, groups });
     removal.left.push(...notes);

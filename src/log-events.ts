@@ -68,6 +68,11 @@ export const logEvents = {
   hook_not_restored: { level: "error", means: "and it cannot be hooked again; it is tried on" },
   hook_removed: { level: "debug", means: "a program of a device that is not ours any more" },
 
+  device_xdp: { level: "info", means: "XDP takes part in carrying vnets over a device" },
+  device_xdp_failed: {
+    level: "warn",
+    means: "XDP was asked for and cannot be had; TC carries everything",
+  },
   device_attached: { level: "info", means: "an underlay device carries vnets" },
   device_down: { level: "warn", means: "it cannot any more" },
   device_failed: { level: "error", means: "it could not be set up; tried again" },

@@ -74,6 +74,9 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<tcxInfo>(exports, "tcxInfo");
   publish<tcxUpdate>(exports, "tcxUpdate");
   publish<tcxPrograms>(exports, "tcxPrograms");
+  publish<xdpAttach>(exports, "xdpAttach");
+  publish<xdpDetach>(exports, "xdpDetach");
+  publish<xdpQuery>(exports, "xdpQuery");
   publish<clsactAttach>(exports, "clsactAttach");
   publish<clsactQuery>(exports, "clsactQuery");
   publish<clsactFilters>(exports, "clsactFilters");

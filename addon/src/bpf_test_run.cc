@@ -22,6 +22,8 @@ struct Request {
   uint32_t outSize = 0;
   __sk_buff context;
   bool contextGiven = false;
+  // of an XDP program: by which device the packet comes
+  uint32_t xdpIfindex = 0;
 };
 
 Request readRequest(Napi::Value value, size_t inputLength) {
@@ -47,6 +49,9 @@ Request readRequest(Napi::Value value, size_t inputLength) {
   field("ingressIfindex", &request.context.ingress_ifindex);
   field("gsoSize", &request.context.gso_size);
   field("gsoSegs", &request.context.gso_segs);
+  if (const auto ifindex = optionalProperty(options, "xdpIfindex")) {
+    request.xdpIfindex = toUint32(*ifindex, "options.xdpIfindex", 1);
+  }
   return request;
 }
 
@@ -80,6 +85,16 @@ Napi::Value progTestRun(const Napi::CallbackInfo& info) {
   }
   options.ctx_out = &contextOut;
   options.ctx_size_out = sizeof contextOut;
+  xdp_md xdp;
+  memset(&xdp, 0, sizeof xdp);
+  if (request.xdpIfindex != 0) {
+    xdp.data_end = static_cast<uint32_t>(packet.size());
+    xdp.ingress_ifindex = request.xdpIfindex;
+    options.ctx_in = &xdp;
+    options.ctx_size_in = sizeof xdp;
+    options.ctx_out = &xdp;
+    options.ctx_size_out = sizeof xdp;
+  }
   options.repeat = static_cast<int>(request.repeat);
   const int error = bpf_prog_test_run_opts(fd, &options);
   if (error != 0) failSystem(error, "program " + std::to_string(programIdOf(fd)));
@@ -91,6 +106,8 @@ Napi::Value progTestRun(const Napi::CallbackInfo& info) {
   result.Set("data", bufferOf(env, out.data(), length));
   result.Set("durationNs", Napi::Number::New(env, options.duration));
   result.Set("mark", Napi::Number::New(env, contextOut.mark));
+  // in front of the packet in `data`
+  result.Set("metadataBytes", Napi::Number::New(env, xdp.data));
   return result;
 }
 

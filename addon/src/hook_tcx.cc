@@ -25,10 +25,12 @@ namespace {
 constexpr int kAttachTcxIngress = 46;
 constexpr int kAttachTcxEgress = 47;
 constexpr uint32_t kLinkTypeTcx = 11;
+constexpr uint32_t kLinkTypeXdp = 6;
 /** as many as the kernel lets hang at one hook */
 constexpr uint32_t kMaxPrograms = 64;
 
-/** The beginning of struct bpf_link_info as a kernel with TCX fills it, and room for the rest. */
+/** The beginning of struct bpf_link_info as the kernel fills it for TCX and XDP, and room for the
+ * rest. */
 struct TcxLinkInfo {
   uint32_t type;
   uint32_t id;
@@ -52,7 +54,9 @@ TcxLinkInfo readInfo(const UniqueFd& fd, const std::string& pinPath) {
   uint32_t length = sizeof link;
   const int error = bpf_obj_get_info_by_fd(fd.get(), &link, &length);
   if (error != 0) failSystem(error, pinPath);
-  if (link.type != kLinkTypeTcx) failSystem(EINVAL, pinPath, "the link is not a TCX link");
+  if (link.type != kLinkTypeTcx && link.type != kLinkTypeXdp) {
+    failSystem(EINVAL, pinPath, "the link is neither a TCX nor an XDP link");
+  }
   return link;
 }
 

@@ -32,6 +32,10 @@ Napi::Value tcxInfo(const Napi::CallbackInfo& info);
 Napi::Value tcxUpdate(const Napi::CallbackInfo& info);
 Napi::Value tcxPrograms(const Napi::CallbackInfo& info);
 Napi::Value programId(const Napi::CallbackInfo& info);
+// hook_xdp.cc
+Napi::Value xdpAttach(const Napi::CallbackInfo& info);
+Napi::Value xdpDetach(const Napi::CallbackInfo& info);
+Napi::Value xdpQuery(const Napi::CallbackInfo& info);
 // hook_clsact.cc
 Napi::Value clsactAttach(const Napi::CallbackInfo& info);
 Napi::Value clsactQuery(const Napi::CallbackInfo& info);

@@ -127,7 +127,8 @@ static __always_inline __u32 learn_remote(struct __sk_buff *skb, const struct re
 	return VNETD_OK;
 }
 
-static __always_inline void count_device(const struct received *r, struct __sk_buff *skb)
+static __always_inline struct vnetd_device_stats *count_device(const struct received *r,
+							       struct __sk_buff *skb)
 {
 	__u32 ifindex = r->underlay->ifindex;
 	struct vnetd_device_stats *stats = bpf_map_lookup_elem(&device_stats, &ifindex);
@@ -136,7 +137,7 @@ static __always_inline void count_device(const struct received *r, struct __sk_b
 		struct vnetd_device_stats none = {};
 
 		bpf_map_update_elem(&device_stats, &ifindex, &none, BPF_NOEXIST);
-		return;
+		return NULL;
 	}
 	stats->frames += 1;
 	stats->bytes += r->payload;
@@ -144,6 +145,7 @@ static __always_inline void count_device(const struct received *r, struct __sk_b
 		stats->super_frames += 1;
 	else if (r->payload * 2 > r->underlay->mtu)
 		stats->large_frames += 1;
+	return stats;
 }
 
 /* enum bpf_adj_room_flags, Linux 6.3 and later: what the packet is when the outer headers are off */

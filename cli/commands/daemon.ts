@@ -5,11 +5,12 @@ import type {
   ConfigurationInfo,
   DropInfo,
   HostInfo,
+  Params,
   ReloadInfo,
   StatusInfo,
   VersionInfo,
 } from "../../src/api/contract.js";
-import { errorParts } from "../../src/base/errors.js";
+import { errorParts, VnetdError } from "../../src/base/errors.js";
 import { checkDeviceName } from "../../src/base/ifname.js";
 import { version } from "../../src/base/version.js";
 import { shortVnetId } from "../../src/base/vnet-id.js";
@@ -29,7 +30,7 @@ const deviceColumns: readonly Column<AttachedDevice>[] = [
     text: ({ up }) => (up ? "up" : "down"),
     colour: ({ up }) => (up ? "good" : "bad"),
   },
-  { title: "MODE", text: ({ mode }) => mode },
+  { title: "MODE", text: ({ mode, xdp }) => (xdp === null ? mode : `xdp ${xdp}`) },
   { title: "MTU", text: ({ mtu }) => String(mtu), right: true },
   { title: "GROUP", text: ({ group, port }) => `${group}:${port}` },
   { title: "MERGE", text: ({ merge }) => (merge ? "on" : "off") },
@@ -71,20 +72,33 @@ const hostColumns: readonly Column<HostPath>[] = [
 
 function reportDevice(invocation: Invocation, device: AttachedDevice): void {
   if (invocation.output.json) return invocation.output.value(device);
+  const mode = device.xdp === null ? device.mode : `xdp ${device.xdp}`;
   invocation.output.line(
-    `attached ${device.device}: ${device.address ?? "no address"}, ${device.mode}, mtu ${device.mtu}, group ${device.group}:${device.port}`,
+    `attached ${device.device}: ${device.address ?? "no address"}, ${mode}, mtu ${device.mtu}, group ${device.group}:${device.port}`,
   );
+  if (device.xdp === "generic") {
+    invocation.output.note(
+      `the driver of ${device.device} does not run XDP programs: the stack does, which is no faster than mode tc`,
+    );
+  }
   if (device.problem !== "") invocation.output.note(`${device.device}: ${device.problem}`);
+}
+
+function attachParams(device: string, mode: string | undefined): Params<"attach"> {
+  if (mode === undefined) return { device };
+  if (mode === "tc" || mode === "xdp") return { device, mode };
+  throw new VnetdError("USAGE", `"${mode}" is no mode`, { hint: "It is tc or xdp." });
 }
 
 async function attach(invocation: Invocation): Promise<void> {
   const device = checkDeviceName(invocation.positional("DEV"), "device");
   const persist = invocation.flag("persist");
+  const params = attachParams(device, invocation.option("mode"));
   const unit = persist ? bootUnit(invocation, invocation.environment.systemd) : undefined;
   try {
     const attached = persist
-      ? await attachOrFind(invocation, device)
-      : await invocation.request("attach", { device });
+      ? await attachOrFind(invocation, params)
+      : await invocation.request("attach", params);
     reportDevice(invocation, attached);
     for (const { by } of givenDaemonArguments(invocation)) {
       invocation.output.note(`a daemon runs already: ${by} is not used`);
@@ -93,7 +107,7 @@ async function attach(invocation: Invocation): Promise<void> {
     if (errorParts(error).code !== "NO_DAEMON") throw error;
     const started = await startDaemon(invocation, invocation.environment.systemd);
     try {
-      reportDevice(invocation, await attachOrFind(invocation, device));
+      reportDevice(invocation, await attachOrFind(invocation, params));
     } catch (failure) {
       await started.stop();
       throw failure;
@@ -108,13 +122,16 @@ async function attach(invocation: Invocation): Promise<void> {
  * A device that is attached already is as good: a daemon that was just started may have remembered it, and
  * with --persist only the boot may be wanted.
  */
-async function attachOrFind(invocation: Invocation, device: string): Promise<AttachedDevice> {
+async function attachOrFind(
+  invocation: Invocation,
+  params: Params<"attach">,
+): Promise<AttachedDevice> {
   try {
-    return await invocation.request("attach", { device });
+    return await invocation.request("attach", params);
   } catch (error) {
     if (errorParts(error).code !== "ALREADY_ATTACHED") throw error;
     const { attached } = await invocation.request("status", {});
-    const remembered = attached.find((each) => each.device === device);
+    const remembered = attached.find((each) => each.device === params.device);
     if (remembered === undefined) throw error;
     return remembered;
   }
@@ -213,6 +230,12 @@ export const daemonCommands: readonly CommandSpec[] = [
         name: "persist",
         describe: "also at every boot: systemd starts the daemon then",
         flag: true,
+      },
+      {
+        name: "mode",
+        describe:
+          "xdp: XDP receives what hosts that are known send, where the driver can; tc, the default: TC receives all. Of a device that is attached already it is changed, while everything runs",
+        value: "xdp|tc",
       },
       ...daemonOptions.map((option) => ({
         ...option,

@@ -253,6 +253,33 @@ enum vnetd_underlay_flags {
 	VNETD_UNDERLAY_NO_GROUP = 1 << 9,
 	/* multicast is known to work here: a host of the subnet was heard on the group */
 	VNETD_UNDERLAY_GROUP_WORKS = 1 << 10,
+	/* XDP takes the headers off: its driver runs the program, before there is a packet of the kernel's.
+	 * Else the program only says what it found, and TC takes them off: generic XDP sees super-frames
+	 * without knowing, and those cannot be cut from there */
+	VNETD_UNDERLAY_XDP_STRIPS = 1 << 11,
+};
+
+/*
+ * What bpf/xdp.bpf.c puts in front of a frame that it knows, for bpf/decap.bpf.c. The same for all frames of
+ * a flow, or GRO would not merge them. The frame's destination MAC, which is kept here, is a mark then: 'v',
+ * 'n', and 4 bytes of vnetd_meta's secret. So nothing that comes from elsewhere is taken for it, and where
+ * this is lost the frame is nobody's.
+ */
+struct vnetd_xdp_meta {
+	__u32 ifindex;
+	__u32 handle;
+	__u16 slot;
+	/* of the place */
+	__u8 family;
+	/* where the inner frame begins; 0: its headers are off */
+	__u8 offset;
+	__u8 dst[VNETD_MAC_LEN];
+	__u16 pad;
+};
+
+enum vnetd_xdp_mark {
+	VNETD_XDP_MARK_0 = 0x76,
+	VNETD_XDP_MARK_1 = 0x6e,
 };
 
 enum vnetd_family {
@@ -585,6 +612,8 @@ struct vnetd_device_stats {
 	/* large frames (over half the MTU) that came one by one, and super-frames */
 	__u64 large_frames;
 	__u64 super_frames;
+	/* of the frames of all vnets, each of those that GRO merged: XDP knew them */
+	__u64 xdp_frames;
 #ifdef VNETD_LAYOUT_OVERRIDE /* another layout differs in the size of a value */
 	__u64 another_layouts;
 #endif
@@ -833,6 +862,7 @@ VNETD_SIZE(vnetd_probe, 208);
 VNETD_SIZE(vnetd_event_loop, 240);
 VNETD_SIZE(vnetd_place, 8);
 VNETD_SIZE(vnetd_underlay, 68);
+VNETD_SIZE(vnetd_xdp_meta, 20);
 VNETD_SIZE(vnetd_nexthop_key, 24);
 VNETD_SIZE(vnetd_nexthop, 128);
 VNETD_SIZE(vnetd_host_path_key, 20);

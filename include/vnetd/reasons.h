@@ -127,6 +127,10 @@ enum vnetd_reason {
 	/* from a direct port: the frame is for a MAC behind that same port */
 	VNETD_DROP_HAIRPIN,
 
+	/* from the underlay: bpf/xdp.bpf.c took the headers off, and what it said of the frame was lost before
+	 * bpf/decap.bpf.c */
+	VNETD_DROP_XDP_LOST,
+
 	VNETD_REASON_COUNT,
 };
 

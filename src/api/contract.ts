@@ -171,6 +171,8 @@ export interface AttachedDevice {
   address: string | null;
   /** how programs are hooked: "tcx" or "clsact" */
   mode: string;
+  /** who runs the program on the XDP hook: "native" (the driver) or "generic"; null: there is none */
+  xdp: string | null;
   mtu: number;
   up: boolean;
   /** why it does not carry traffic, or "" */
@@ -357,7 +359,8 @@ export interface DetachAllInfo {
 
 /** method -> [params, result] */
 export interface Methods {
-  attach: [{ device: string }, AttachedDevice];
+  /** mode: of a device that is attached already, another changes it; left out, as the configuration says */
+  attach: [{ device: string; mode?: "tc" | "xdp" }, AttachedDevice];
   detach: [{ device: string }, { device: string }];
   /** the whole data plane is removed, and the daemon ends */
   detachAll: [{ all: true }, DetachAllInfo];

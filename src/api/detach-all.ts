@@ -21,7 +21,7 @@ export function detachAll(controller: Controller, params: unknown, ending: Endin
   const { context, underlays, hellos, bpffs } = controller;
   const { native, config, hostId } = context;
   const forgotten = [...controller.state.state.attached];
-  controller.persist((draft) => (draft.attached = []));
+  controller.persist((draft) => Object.assign(draft, { attached: [], xdp: [] }));
   for (const place of underlays.list()) hellos.deviceLeaves(place);
   ending.begins();
   controller.stop();

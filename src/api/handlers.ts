@@ -14,11 +14,13 @@ import {
   type PlacedVnet,
 } from "../config/vnet-file.js";
 import { isBuiltInId, type Controller } from "../controller.js";
+import type { AttachMode } from "../controller/xdp-modes.js";
 import type { Reloads } from "../controller/reloads.js";
 import { Doctor } from "../doctor/doctor.js";
 import { Trace } from "../controller/trace/trace.js";
 import { without } from "../controller/static-entries.js";
 import { disowned } from "../store/stored-applied.js";
+import type { DaemonState } from "../store/state-file.js";
 import { applyHandler } from "./apply-handler.js";
 import { apiVersion, type AttachedDevice, type VnetInfo, type VnetParameters } from "./contract.js";
 import { detachAll, type Ending } from "./detach-all.js";
@@ -42,7 +44,7 @@ export function createHandlers(controller: Controller, reloads: Reloads, ending:
   const doctor = new Doctor(controller);
   const trace = new Trace(controller.context, controller);
   return {
-    attach: (params) => attach(controller, textField(params, "device")),
+    attach: (params) => attach(controller, textField(params, "device"), modeField(params)),
     detach: (params) => detach(controller, textField(params, "device")),
     detachAll: (params) => detachAll(controller, params, ending),
     vnetCreate: (params) => vnetCreate(controller, placedVnets(params)),
@@ -111,8 +113,21 @@ function peerDelete(controller: Controller, text: string): { peer: string } {
 
 // ---- devices
 
-function attach(controller: Controller, device: string): AttachedDevice {
+function modeField(params: Record<string, unknown>): AttachMode | undefined {
+  const mode = optionalTextField(params, "mode");
+  if (mode === undefined || mode === "tc" || mode === "xdp") return mode;
+  throw new VnetdError("BAD_VALUE", `"${mode.slice(0, 80)}" is no mode`, {
+    hint: "It is tc or xdp.",
+  });
+}
+
+function attach(controller: Controller, device: string, mode?: AttachMode): AttachedDevice {
   checkDeviceName(device, "device");
+  if (mode === "tc" && controller.context.config.xdp.includes(device)) {
+    throw new VnetdError("CONFIG", `the configuration gives ${device} the mode xdp`, {
+      hint: `Take ${device} out of its list "xdp", then \`vnetd reload\`.`,
+    });
+  }
   const inside = controller.vnets
     .list()
     .find(({ config }) => [config.bridge, config.vnetif].includes(device));
@@ -131,13 +146,21 @@ function attach(controller: Controller, device: string): AttachedDevice {
       hint: "Attach the device by which this host reaches the others.",
     });
   }
-  const underlay = controller.underlays.attach(device);
-  controller.persist(
-    (draft) => {
-      if (!draft.attached.includes(device)) draft.attached.push(device);
-    },
-    () => controller.underlays.detach(device),
-  );
+  const { underlays } = controller;
+  const before = underlays.modeOf(device);
+  const remember = (draft: DaemonState): void => {
+    if (!draft.attached.includes(device)) draft.attached.push(device);
+    if (mode !== undefined) draft.xdp = draft.xdp.filter((name) => name !== device);
+    if (mode === "xdp") draft.xdp.push(device);
+  };
+  const [place] = underlays.ofDevice(device);
+  if (place !== undefined && before !== undefined && mode !== undefined && mode !== before) {
+    underlays.changeMode(device, mode);
+    controller.persist(remember, () => underlays.changeMode(device, before));
+    return controller.views.attached(place);
+  }
+  const underlay = underlays.attach(device, mode);
+  controller.persist(remember, () => underlays.detach(device));
   return controller.views.attached(underlay);
 }
 
@@ -146,6 +169,7 @@ function detach(controller: Controller, device: string): { device: string } {
   if (places.length > 0) {
     controller.persist((draft) => {
       draft.attached = draft.attached.filter((name) => name !== device);
+      draft.xdp = draft.xdp.filter((name) => name !== device);
     });
     for (const place of places) controller.hellos.deviceLeaves(place);
   }

@@ -119,6 +119,8 @@ export interface DaemonConfig {
   resolveSeconds: number;
   /** devices to attach at start, besides those that were attached before */
   attach: string[];
+  /** devices that are attached with mode xdp, besides those for which a command said so */
+  xdp: string[];
   /** null: the machine's */
   hostName: string | null;
   /** besides those that were added by command */
@@ -166,6 +168,7 @@ export function daemonConfigDefaults(): DaemonConfig {
     multicast: "auto",
     resolveSeconds: 60,
     attach: [],
+    xdp: [],
     hostName: null,
     peers: [],
     log: { format: "auto", level: "info" },
@@ -254,39 +257,37 @@ const metricsListenSpec: KeySpec<ListenAddress | null> = {
   print: printListenAddress,
 };
 
-const attachSpec: KeySpec<string[]> = {
-  describe: "devices to attach, besides those attached by command",
+const devicesSpec = (name: string, describe: string): KeySpec<string[]> => ({
+  describe,
   schema: {
     type: "array",
     items: { type: "string", minLength: 1, maxLength: 15, pattern: "^[^\\s/:%]+$" },
     maxItems: maxAttachedDevices,
     uniqueItems: true,
   },
-  read: attachOf,
-};
+  read: (node) => devicesOf(node, name),
+});
 
-function attachOf(node: YamlNode): string[] {
+function devicesOf(node: YamlNode, key: string): string[] {
   if (node.kind !== "sequence") {
     throw refuse(
-      `"attach" must be a list, not ${describeNode(node)}`,
-      "Write for example attach: [eth0].",
+      `"${key}" must be a list, not ${describeNode(node)}`,
+      `Write for example ${key}: [eth0].`,
       node.place,
     );
   }
   if (node.items.length > maxAttachedDevices) {
     throw refuse(
-      `"attach" names more than ${maxAttachedDevices} devices`,
+      `"${key}" names more than ${maxAttachedDevices} devices`,
       "Remove some.",
       node.place,
     );
   }
-  const names = node.items.map((item) =>
-    checkDeviceName(textOf(item, "attach"), "device", item.place),
-  );
+  const names = node.items.map((item) => checkDeviceName(textOf(item, key), "device", item.place));
   const repeated = names.findIndex((name, index) => names.indexOf(name) !== index);
   if (repeated >= 0) {
     throw refuse(
-      `"attach" names ${names[repeated]} twice`,
+      `"${key}" names ${names[repeated]} twice`,
       "Remove one.",
       node.items[repeated]?.place,
     );
@@ -497,7 +498,11 @@ export const daemonKeys: KeyTable<DaemonConfig> = {
     smallest: 1,
     largest: 86_400,
   }),
-  attach: attachSpec,
+  attach: devicesSpec("attach", "devices to attach, besides those attached by command"),
+  xdp: devicesSpec(
+    "xdp",
+    "attached devices whose packets XDP receives, besides those attached so by command",
+  ),
   hostName: hostNameSpec,
   peers: peersSpec,
   log: section("what is logged, and how", {

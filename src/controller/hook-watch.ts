@@ -7,6 +7,7 @@
  *   clsact filters   the kernel tells of filters and qdiscs that go
  *   TCX programs     it does not: which programs hang at a hook is asked, four times a second at underlay and
  *                    helper devices, and at a third of the vnets' devices
+ *   XDP programs     nor of these: likewise
  *
  * Every ten seconds, and when news of the kernel were lost, all hooks of both kinds are looked at.
  */
@@ -108,9 +109,9 @@ export class HookWatch {
   /** Pinned links of devices that are gone, or no longer ours to hook. */
   sweep(): void {
     const { hooks, log } = this.context;
-    if (hooks.mode !== "tcx") return;
     const wanted = new Set(this.wanted().map(keyOf));
     for (const hook of hooks.pinned()) {
+      if (hooks.mode !== "tcx" && hook.direction !== "xdp") continue;
       if (wanted.has(keyOf(hook)) && hooks.alive(hook)) continue;
       hooks.remove(hook);
       log.say("hook_removed", `removed the hook ${keyOf(hook)}`);
@@ -128,6 +129,9 @@ export class HookWatch {
       ...[...devices].map(([ifindex, device]): WantedHook => {
         return { ...at, ifindex, device, program: "vnetd_decap", owner: "underlay" };
       }),
+      ...underlays.xdp
+        .devices()
+        .map((hook): WantedHook => ({ ...hook, direction: "xdp", owner: "underlay" })),
       ...helpers.hooked().map((hook): WantedHook => ({ ...at, ...hook, owner: "helper" })),
       ...security.hooked().map(({ ifindex, device }): WantedHook => {
         return { ...at, ifindex, device, program: "vnetd_esp", owner: "underlay" };
@@ -161,8 +165,9 @@ export class HookWatch {
     this.turns += 1;
     const failed = [...this.removals.values()].filter(({ failure }) => failure !== "");
     if (failed.length > 0) this.look(failed.map(({ hook }) => hook).filter(this.isWanted()));
-    if (this.context.hooks.mode !== "tcx") return;
-    this.look(this.common());
+    const isTcx = this.context.hooks.mode === "tcx";
+    this.look(this.common().filter(({ direction }) => isTcx || direction === "xdp"));
+    if (!isTcx) return;
     const turn = this.turns % vnetTurns;
     const vnets = [...this.parts.vnets.byHandle().values()];
     const ofVnets = [...vnets.map(({ peer }) => inwardHook(peer)), ...this.ofPorts()];
@@ -192,7 +197,9 @@ export class HookWatch {
     const removal: Removal = { hook, times, lastMs: nowMs(), failure: "" };
     if (isNew) counts.hooksRemoved.add(hook.owner);
     try {
-      hooks.ensure(hook, programOf(this.context, hook.program));
+      const { ifindex, direction } = hook;
+      if (direction === "xdp") this.parts.underlays.rehookXdp(ifindex);
+      else hooks.ensure({ ifindex, direction }, programOf(this.context, hook.program));
       log.say("hook_lost", textOf(removal), { device: hook.device });
     } catch (error) {
       removal.failure = kernelError("hooking it", error).message;
@@ -231,7 +238,7 @@ function keyOf({ ifindex, direction }: Hook): string {
 
 function textOf({ hook, times, failure }: Removal): string {
   const { device, direction } = hook;
-  const what = `${device}: somebody removed our program from its ${direction}`;
+  const what = `${device}: somebody removed our program from its ${direction === "xdp" ? "XDP hook" : direction}`;
   if (failure !== "") return `${what}, and it cannot be hooked again: ${failure}`;
   return `${what}, and it was hooked again${times > 1 ? ` (${String(times)} times by now)` : ""}`;
 }

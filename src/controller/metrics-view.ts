@@ -53,6 +53,8 @@ export interface MetricsViewParts {
   views: Views;
 }
 
+const xdpNumbers = { native: 2, generic: 1, none: 0 } as const;
+
 export class MetricsView {
   constructor(private readonly parts: MetricsViewParts) {}
 
@@ -171,6 +173,7 @@ export class MetricsView {
       isUp: isUsable(underlay),
       mtuBytes: underlay.state.mtuBytes,
       isMulticast: !this.parts.peers.usesUnicast(underlay),
+      xdp: xdpNumbers[this.parts.underlays.xdp.modeOf(underlay.ifindex) ?? "none"],
     }));
   }
 

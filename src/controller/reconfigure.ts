@@ -93,7 +93,7 @@ function switchTo(controller: Controller, to: DaemonConfig): void {
   Object.assign(context, { config: to, hostName });
   if (differs("limits", "ageingSeconds", "encapsulation")) vnets.configChanged(from);
   if (differs("attach")) changeDevices(controller, from);
-  if (differs("attach", "underlay", "group", "group6", "port", "merge", "multicast"))
+  if (differs("attach", "xdp", "underlay", "group", "group6", "port", "merge", "multicast"))
     underlays.configChanged(from);
   if (differs("keys", "helloSeconds")) security.configChanged(from);
   if (differs("helloSeconds")) hellos.intervalChanged();

@@ -11,7 +11,7 @@
  * socket is only for VARP and goes away with the daemon, the group membership (an address with
  * autojoin) does not.
  */
-import { VnetdError } from "../base/errors.js";
+import { errorParts, VnetdError } from "../base/errors.js";
 import { addressToText, parseAddress, type Family } from "../base/address.js";
 import { macToBytes } from "../base/mac.js";
 import {
@@ -38,6 +38,7 @@ import { GroupMembership } from "./group-membership.js";
 import { notSent } from "./refusals.js";
 import type { LogEvent } from "../log.js";
 import { VarpSocket } from "./varp-socket.js";
+import { XdpModes, type AttachMode } from "./xdp-modes.js";
 
 /** A place of the underlay. */
 export interface Underlay {
@@ -59,6 +60,7 @@ interface Device {
   merge: MergePolicy;
   /** whose merging was measured */
   mergeIfindex: number;
+  mode: AttachMode;
 }
 
 export interface PlaceMtu {
@@ -76,6 +78,8 @@ export interface UnderlayEvents {
   groupFlags(underlay: Underlay): number;
   /** ifindex of the interface that secure vnets leave by; 0: there is none */
   espOf(underlay: Underlay): number;
+  /** how a device is to be attached, where nothing else is said */
+  modeOf(device: string): AttachMode;
   /** a message came by the socket: it was in fragments */
   inFragments(underlay: Underlay, message: Buffer, source: string): void;
 }
@@ -83,12 +87,14 @@ export interface UnderlayEvents {
 export class Underlays {
   private readonly devices = new Map<string, Device>();
   private readonly membership: GroupMembership;
+  readonly xdp: XdpModes;
 
   constructor(
     private readonly context: Context,
     private readonly events: UnderlayEvents,
   ) {
     this.membership = new GroupMembership(context);
+    this.xdp = new XdpModes(context);
   }
 
   list(): Underlay[] {
@@ -112,16 +118,17 @@ export class Underlays {
   }
 
   problems(): string[] {
-    return this.list().flatMap((underlay) => {
+    const places = this.list().flatMap((underlay) => {
       const problem = problemOf(underlay) || vrfProblem(underlay.state.vrf);
       return problem === "" ? [] : [`${underlay.device}: ${problem}`];
     });
+    return [...places, ...this.xdp.problems()];
   }
 
   /** Devices that are to be attached from now on, whether they are there or not. */
   reconcile(devices: readonly string[]): void {
     const { native, maps } = this.context;
-    for (const device of devices) this.devices.set(device, newDevice());
+    for (const device of devices) this.devices.set(device, this.newDevice(device));
     const known = native.linkList();
     const wanted = new Map(
       known.flatMap((link) => {
@@ -140,7 +147,8 @@ export class Underlays {
     }
   }
 
-  attach(device: string): Underlay {
+  /** Without a mode it is what modeOf() says. */
+  attach(device: string, mode?: AttachMode): Underlay {
     const { native } = this.context;
     if (this.devices.has(device)) {
       throw new VnetdError("ALREADY_ATTACHED", `${device} is attached already`);
@@ -155,16 +163,45 @@ export class Underlays {
     if (why !== undefined) {
       throw new VnetdError("DEVICE_UNSUITABLE", `${device} cannot carry vnets: ${why}`);
     }
-    this.devices.set(device, newDevice());
+    this.devices.set(device, this.newDevice(device, mode));
     this.sync();
     const places = this.ofDevice(device);
     const failure = places.map((place) => place.failure).find((text) => text !== "");
     const [first] = places;
+    if (mode === "xdp" && this.xdp.failureOf(device) !== undefined) {
+      const why = this.xdp.failureOf(device);
+      this.detach(device);
+      throw xdpRefused(device, why);
+    }
     if (failure !== undefined || first === undefined) {
       this.detach(device);
       throw new VnetdError("KERNEL", `${device} cannot be attached: ${failure ?? "no family"}`);
     }
     return first;
+  }
+
+  /** Of an attached device: what carries it changes, nothing else. Throws, and then it is as before. */
+  changeMode(device: string, mode: AttachMode): void {
+    const known = this.devices.get(device);
+    if (known === undefined || known.mode === mode) return;
+    const before = known.mode;
+    known.mode = mode;
+    this.sync();
+    const why = this.xdp.failureOf(device);
+    if (mode === "tc" || why === undefined) return;
+    known.mode = before;
+    this.sync();
+    throw xdpRefused(device, why);
+  }
+
+  modeOf(device: string): AttachMode | undefined {
+    return this.devices.get(device)?.mode;
+  }
+
+  /** Somebody removed the program from the XDP hook. */
+  rehookXdp(ifindex: number): void {
+    const link = this.context.native.linkAt(ifindex);
+    if (link !== undefined) this.xdp.rehook(link, () => this.rewriteRecords());
   }
 
   detach(device: string): void {
@@ -196,6 +233,7 @@ export class Underlays {
     const failed = new Set(this.list().filter(({ failure }) => failure !== ""));
     if (config.merge !== before.merge)
       for (const device of this.devices.values()) device.mergeIfindex = 0;
+    for (const [name, device] of this.devices) device.mode = this.events.modeOf(name);
     this.sync();
     for (const place of this.list()) {
       if (place.ifindex === 0) continue;
@@ -209,7 +247,7 @@ export class Underlays {
   /** Devices of the configuration that are to be attached from now on, whether they are there or not. */
   want(devices: readonly string[]): void {
     for (const device of devices)
-      if (!this.devices.has(device)) this.devices.set(device, newDevice());
+      if (!this.devices.has(device)) this.devices.set(device, this.newDevice(device));
   }
 
   private syncDevice(
@@ -271,6 +309,16 @@ export class Underlays {
   /** The daemon ends: sockets go, everything else stays and forwards. */
   close(): void {
     for (const place of this.list()) place.socket?.close();
+  }
+
+  private newDevice(device: string, mode = this.events.modeOf(device)): Device {
+    return {
+      places: new Map(),
+      hadIpv4: false,
+      merge: new MergePolicy(false),
+      mergeIfindex: 0,
+      mode,
+    };
   }
 
   private newPlace(device: string, family: Family, { merge }: Device): Underlay {
@@ -338,9 +386,14 @@ export class Underlays {
       this.membership.leaveOld(maps.underlays().find((record) => samePlace(record, state)));
     }
     const hook = { ifindex: state.ifindex, direction: "ingress" } as const;
+    if (underlay.ifindex === 0) this.xdp.prepare(state.ifindex);
     if (underlay.ifindex === 0 || !hooks.present(hook)) {
       hooks.ensure(hook, programOf(this.context, "vnetd_decap"));
     }
+    this.xdp.follow(this.devices.get(underlay.device)?.mode === "xdp", {
+      ...state,
+      name: underlay.device,
+    });
     underlay.ifindex = state.ifindex;
     this.writeRecord(underlay);
     maps.setUnderlayListed(this.indexOf(underlay), underlay);
@@ -377,6 +430,7 @@ export class Underlays {
       flags:
         up |
         (merge.merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0) |
+        this.xdp.flags(state.ifindex) |
         this.events.groupFlags(underlay),
       addr: state.address === null ? new Uint8Array(16) : parseAddress(state.address),
       group: parseAddress(this.membership.groupOf(family)),
@@ -455,6 +509,7 @@ export class Underlays {
     try {
       if (isLast) {
         maps.deleteDeviceStats(ifindex);
+        this.xdp.leave(ifindex);
         hooks.remove({ ifindex, direction: "ingress" });
       }
       this.membership.leaveOld(record);
@@ -473,13 +528,13 @@ export class Underlays {
   }
 }
 
-function newDevice(): Device {
-  return {
-    places: new Map(),
-    hadIpv4: false,
-    merge: new MergePolicy(false),
-    mergeIfindex: 0,
-  };
+function xdpRefused(device: string, why: unknown): VnetdError {
+  const { code, message, hint } = errorParts(why);
+  const known = code === "DEVICE_UNSUITABLE" ? code : "KERNEL";
+  return new VnetdError(known, `${device} cannot be attached with mode xdp: ${message}`, {
+    ...(hint === undefined ? {} : { hint: hint.replace("DEVICE", device) }),
+    cause: why,
+  });
 }
 
 function hasAddress({ addr }: VnetdUnderlay): boolean {

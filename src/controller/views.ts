@@ -174,6 +174,7 @@ export class Views {
       device,
       address: state.address,
       mode: hooks.mode,
+      xdp: this.parts.underlays.xdp.modeOf(state.ifindex),
       mtu: state.mtuBytes,
       up: isUsable(underlay),
       problem: problemOf(underlay),

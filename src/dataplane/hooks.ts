@@ -9,24 +9,32 @@
  * On egress, where vnetifs have their shortcut, a clsact filter is used on every kernel: it is lost
  * when somebody moves the device to another network namespace. A TCX link would stay (seen on
  * 6.18), and its program send frames to devices of that namespace that have the numbers of ours.
+ *
+ * A device may have a program on its XDP hook as well (xdp-hooks.ts), on every kernel by a pinned link.
  */
 import { existsSync, readdirSync, unlinkSync } from "node:fs";
 import path from "node:path";
 import type { Direction, FilterInfo, Native } from "../native/contract.js";
 import { errnoName } from "../host/errno.js";
+import { XdpHooks } from "./xdp-hooks.js";
 
 export type HookMode = "tcx" | "clsact";
 
 /** How our clsact filters are told from those of others. */
 const filterPriority = 1798;
 const filterHandle = 0x764e;
-const pinPattern = /^link-(\d+)-(ingress|egress)$/u;
+const pinPattern = /^link-(\d+)-(ingress|egress|xdp)$/u;
 /** no such device, or no such qdisc */
 const goneErrors = new Set(["ENODEV", "ENOENT", "EINVAL"]);
 const noTcx = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
 
 export interface Hook {
   ifindex: number;
+  direction: Direction | "xdp";
+}
+
+/** One of TC. */
+export interface TcHook extends Hook {
   direction: Direction;
 }
 
@@ -34,11 +42,11 @@ export interface Hook {
 export function hookOfPin(name: string): Hook | undefined {
   const match = pinPattern.exec(name);
   if (match === null) return undefined;
-  return { ifindex: Number(match[1]), direction: match[2] as Direction };
+  return { ifindex: Number(match[1]), direction: match[2] as Hook["direction"] };
 }
 
 /** Whether our filter was there. The qdisc stays: others may have filters in it. */
-export function removeOurFilter(native: Native, { ifindex, direction }: Hook): boolean {
+export function removeOurFilter(native: Native, { ifindex, direction }: TcHook): boolean {
   const isOurs = ({ priority, handle }: FilterInfo): boolean =>
     priority === filterPriority && handle === filterHandle;
   if (!native.clsactFilters(ifindex, direction).some(isOurs)) return false;
@@ -47,6 +55,7 @@ export function removeOurFilter(native: Native, { ifindex, direction }: Hook): b
 }
 
 export class Hooks {
+  readonly xdp: XdpHooks;
   private knownMode: HookMode | undefined;
 
   /** Without `mode` the kernel decides: TCX where it has it. */
@@ -56,6 +65,7 @@ export class Hooks {
     mode?: HookMode,
   ) {
     this.knownMode = mode;
+    this.xdp = new XdpHooks(native, linkDir);
   }
 
   /** How hooks are made on this kernel; known once one was made. */
@@ -64,7 +74,7 @@ export class Hooks {
   }
 
   /** Makes the hook run the program, whatever was there of ours before. */
-  ensure({ ifindex, direction }: Hook, programFd: number): void {
+  ensure({ ifindex, direction }: TcHook, programFd: number): void {
     if (this.mayBeTcx({ direction }) && this.ensureTcx({ ifindex, direction }, programFd)) {
       this.knownMode = "tcx";
       return;
@@ -76,6 +86,10 @@ export class Hooks {
   }
 
   remove({ ifindex, direction }: Hook): void {
+    if (direction === "xdp") {
+      this.xdp.remove(ifindex);
+      return;
+    }
     const pin = this.pinPath({ ifindex, direction });
     if (existsSync(pin)) unlinkSync(pin);
     if (this.mayBeTcx({ direction })) return;
@@ -94,6 +108,7 @@ export class Hooks {
 
   /** Whether the hook is there: its link holds on to the device, or its filter is not removed. */
   present(hook: Hook): boolean {
+    if (hook.direction === "xdp") return this.xdp.present(hook.ifindex);
     if (this.mayBeTcx(hook)) return existsSync(this.pinPath(hook)) && this.alive(hook);
     return this.hasFilter(hook);
   }
@@ -102,6 +117,7 @@ export class Hooks {
   runs(hook: Hook, programId: number): boolean {
     const { ifindex, direction } = hook;
     try {
+      if (direction === "xdp") return this.xdp.runs(ifindex, programId);
       if (this.mayBeTcx(hook))
         return this.native.tcxPrograms(ifindex, direction).includes(programId);
       return (
@@ -119,7 +135,7 @@ export class Hooks {
   }
 
   /** Programs and filters of others at the hook, for people. */
-  others(hook: Hook): string[] {
+  others(hook: TcHook): string[] {
     const own = this.mayBeTcx(hook) && existsSync(this.pinPath(hook));
     const ownId = own ? this.native.tcxInfo(this.pinPath(hook)).programId : 0;
     const { ifindex, direction } = hook;
@@ -142,6 +158,7 @@ export class Hooks {
   }
 
   private hasFilter({ ifindex, direction }: Hook): boolean {
+    if (direction === "xdp") return false;
     try {
       return this.native.clsactQuery(ifindex, direction, filterPriority, filterHandle) !== 0;
     } catch {
@@ -150,7 +167,7 @@ export class Hooks {
     }
   }
 
-  private ensureTcx(hook: Hook, programFd: number): boolean {
+  private ensureTcx(hook: TcHook, programFd: number): boolean {
     const pin = this.pinPath(hook);
     if (existsSync(pin)) {
       if (this.alive(hook)) {

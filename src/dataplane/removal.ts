@@ -120,6 +120,8 @@ class Remover {
         for (const name of readdirSync(dir)) {
           const hook = hookOfPin(name);
           if (hook === undefined) continue;
+          // XDP goes some time after its pin otherwise
+          if (hook.direction === "xdp") this.native.xdpDetach(path.join(dir, name));
           unlinkSync(path.join(dir, name));
           this.hookGone(hook.ifindex, hook.direction);
         }

@@ -112,8 +112,16 @@ export const vnetdUnderlayFlags = {
   UNDERLAY_RELAY: 256,
   UNDERLAY_NO_GROUP: 512,
   UNDERLAY_GROUP_WORKS: 1024,
+  UNDERLAY_XDP_STRIPS: 2048,
 } as const;
 export type VnetdUnderlayFlags = (typeof vnetdUnderlayFlags)[keyof typeof vnetdUnderlayFlags];
+
+/** enum vnetd_xdp_mark; VNETD_ left out of the names */
+export const vnetdXdpMark = {
+  XDP_MARK_0: 118,
+  XDP_MARK_1: 110,
+} as const;
+export type VnetdXdpMark = (typeof vnetdXdpMark)[keyof typeof vnetdXdpMark];
 
 /** enum vnetd_family; VNETD_ left out of the names */
 export const vnetdFamily = {
@@ -351,7 +359,8 @@ export const vnetdReason = {
   DROP_KEYS_NO_EXCHANGE: 67,
   DROP_KEYS_TOO_MANY: 68,
   DROP_HAIRPIN: 69,
-  REASON_COUNT: 70,
+  DROP_XDP_LOST: 70,
+  REASON_COUNT: 71,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -539,6 +548,7 @@ export const reasonNames: readonly string[] = [
   "keys_no_exchange",
   "keys_too_many",
   "hairpin",
+  "xdp_lost",
 ];
 
 /** enum vnetd_direction -> label */
@@ -929,6 +939,56 @@ export function decodeVnetdDirectPort(buf: Buffer, offset = 0): VnetdDirectPort 
     slot: buf.readUInt32LE(offset),
     handle: buf.readUInt32LE(offset + 4),
     flags: buf.readUInt32LE(offset + 8),
+  };
+}
+
+/** struct vnetd_xdp_meta */
+export interface VnetdXdpMeta {
+  ifindex: number;
+  handle: number;
+  slot: number;
+  family: number;
+  offset: number;
+  dst: Uint8Array;
+}
+
+export const VnetdXdpMeta = {
+  size: 20,
+  fields: {
+    ifindex: { offset: 0, size: 4, type: "u32" },
+    handle: { offset: 4, size: 4, type: "u32" },
+    slot: { offset: 8, size: 2, type: "u16" },
+    family: { offset: 10, size: 1, type: "u8" },
+    offset: { offset: 11, size: 1, type: "u8" },
+    dst: { offset: 12, size: 6, type: "u8", count: 6 },
+    pad: { offset: 18, size: 2, type: "u16" },
+  },
+} as const;
+
+export function writeVnetdXdpMeta(out: Buffer, value: VnetdXdpMeta, offset = 0): void {
+  out.writeUInt32LE(value.ifindex, offset);
+  out.writeUInt32LE(value.handle, offset + 4);
+  out.writeUInt16LE(value.slot, offset + 8);
+  out.writeUInt8(value.family, offset + 10);
+  out.writeUInt8(value.offset, offset + 11);
+  putBytes(out, value.dst, offset + 12, 6, "dst");
+}
+
+export function encodeVnetdXdpMeta(value: VnetdXdpMeta): Buffer {
+  const out = Buffer.alloc(20);
+  writeVnetdXdpMeta(out, value);
+  return out;
+}
+
+export function decodeVnetdXdpMeta(buf: Buffer, offset = 0): VnetdXdpMeta {
+  atLeast(buf, offset, 20, "vnetd_xdp_meta");
+  return {
+    ifindex: buf.readUInt32LE(offset),
+    handle: buf.readUInt32LE(offset + 4),
+    slot: buf.readUInt16LE(offset + 8),
+    family: buf.readUInt8(offset + 10),
+    offset: buf.readUInt8(offset + 11),
+    dst: Buffer.from(buf.subarray(offset + 12, offset + 18)),
   };
 }
 
@@ -1899,15 +1959,17 @@ export interface VnetdDeviceStats {
   bytes: bigint;
   largeFrames: bigint;
   superFrames: bigint;
+  xdpFrames: bigint;
 }
 
 export const VnetdDeviceStats = {
-  size: 32,
+  size: 40,
   fields: {
     frames: { offset: 0, size: 8, type: "u64" },
     bytes: { offset: 8, size: 8, type: "u64" },
     largeFrames: { offset: 16, size: 8, type: "u64" },
     superFrames: { offset: 24, size: 8, type: "u64" },
+    xdpFrames: { offset: 32, size: 8, type: "u64" },
   },
 } as const;
 
@@ -1916,21 +1978,23 @@ export function writeVnetdDeviceStats(out: Buffer, value: VnetdDeviceStats, offs
   out.writeBigUInt64LE(value.bytes, offset + 8);
   out.writeBigUInt64LE(value.largeFrames, offset + 16);
   out.writeBigUInt64LE(value.superFrames, offset + 24);
+  out.writeBigUInt64LE(value.xdpFrames, offset + 32);
 }
 
 export function encodeVnetdDeviceStats(value: VnetdDeviceStats): Buffer {
-  const out = Buffer.alloc(32);
+  const out = Buffer.alloc(40);
   writeVnetdDeviceStats(out, value);
   return out;
 }
 
 export function decodeVnetdDeviceStats(buf: Buffer, offset = 0): VnetdDeviceStats {
-  atLeast(buf, offset, 32, "vnetd_device_stats");
+  atLeast(buf, offset, 40, "vnetd_device_stats");
   return {
     frames: buf.readBigUInt64LE(offset),
     bytes: buf.readBigUInt64LE(offset + 8),
     largeFrames: buf.readBigUInt64LE(offset + 16),
     superFrames: buf.readBigUInt64LE(offset + 24),
+    xdpFrames: buf.readBigUInt64LE(offset + 32),
   };
 }
 

@@ -58,6 +58,10 @@ export const kernelMetrics = {
     "1 when what is for all goes to the multicast group, 0 when it goes to each host.",
     ...["device", "family"],
   ),
+  vnetd_underlay_xdp: gauge(
+    "2 when an attached device's driver runs the program on its XDP hook, 1 when the stack does, 0: there is none.",
+    ...["device", "family"],
+  ),
   vnetd_peer_reachable: gauge("1 when there is a way to a configured peer's address.", "peer"),
   vnetd_peer_last_heard_timestamp_seconds: gauge(
     "When a peer's address was heard last, by a hello or by what it forwards; not there: never.",

@@ -57,6 +57,8 @@ const fills: Record<KernelMetric, Fill> = {
     underlays.forEach(({ device, family: name, isUp }) => add(flag(isUp), device, name)),
   vnetd_underlay_mtu_bytes: ({ underlays }, add) =>
     underlays.forEach(({ device, family: name, mtuBytes }) => add(mtuBytes, device, name)),
+  vnetd_underlay_xdp: ({ underlays }, add) =>
+    underlays.forEach(({ device, family: name, xdp }) => add(xdp, device, name)),
   vnetd_underlay_multicast: ({ underlays }, add) =>
     underlays.forEach(({ device, family: name, isMulticast }) =>
       add(flag(isMulticast), device, name),

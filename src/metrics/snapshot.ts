@@ -64,6 +64,8 @@ export interface UnderlaySample {
   isUp: boolean;
   mtuBytes: number;
   isMulticast: boolean;
+  /** 2: native, 1: generic, 0: none */
+  xdp: 0 | 1 | 2;
 }
 
 export interface Tallied {

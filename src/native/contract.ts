@@ -71,6 +71,8 @@ export interface TestRunOptions {
   ingressIfindex?: number;
   gsoSize?: number;
   gsoSegs?: number;
+  /** of an XDP program: the device by which the packet comes, which must have a program on its XDP hook */
+  xdpIfindex?: number;
   /** room for the packet after the run; default: input length + 256 */
   outSize?: number;
 }
@@ -82,6 +84,8 @@ export interface TestRunResult {
   /** mean of one run, nanoseconds */
   durationNs: number;
   mark: number;
+  /** of an XDP program: as much metadata is in front of the packet in `data` */
+  metadataBytes: number;
 }
 
 export interface TcxLinkInfo {
@@ -89,6 +93,15 @@ export interface TcxLinkInfo {
   programId: number;
   /** 0 when the device is gone or moved away: the link is defunct */
   ifindex: number;
+}
+
+/** who runs the program: the device's driver, or the stack */
+export type XdpMode = "native" | "generic";
+
+export interface XdpInfo {
+  mode: XdpMode | "none" | "other";
+  /** 0: there is none */
+  programId: number;
 }
 
 export interface FilterInfo {
@@ -395,6 +408,13 @@ export interface Native {
   tcxAttach(progFd: number, ifindex: number, direction: Direction, pinPath: string): void;
   tcxInfo(pinPath: string): TcxLinkInfo;
   tcxUpdate(pinPath: string, progFd: number): void;
+  /** EOPNOTSUPP: the driver has no XDP; EBUSY, EEXIST: there is a program. Its link's pin is read and updated by
+   * tcxInfo and tcxUpdate. */
+  xdpAttach(progFd: number, ifindex: number, mode: XdpMode, pinPath: string): void;
+  /** the program of a pinned link is gone from its device when this returns; the pin stays */
+  xdpDetach(pinPath: string): void;
+  /** the device's program, whosever */
+  xdpQuery(ifindex: number): XdpInfo;
   /** makes the clsact qdisc where it is missing, and adds or replaces our filter in place */
   clsactAttach(
     progFd: number,

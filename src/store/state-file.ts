@@ -40,6 +40,8 @@ export interface DaemonState {
   deletedBuiltIns: VnetId[];
   /** underlay devices, in the order of their attaching */
   attached: string[];
+  /** those that were attached with mode xdp */
+  xdp: string[];
   /** MACs of this host that are configured */
   vifs: StoredVif[];
   /** MACs of other hosts that are configured */
@@ -57,6 +59,7 @@ export function emptyState(): DaemonState {
     vnets: [],
     deletedBuiltIns: [],
     attached: [],
+    xdp: [],
     vifs: [],
     remotes: [],
     peers: [],
@@ -99,6 +102,7 @@ export function printState(state: DaemonState): string {
     printList("vnets", state.vnets.map(printStoredVnet)),
     printList("deletedBuiltIns", state.deletedBuiltIns.map(quote)),
     printList("attached", state.attached.map(quote)),
+    printList("xdp", state.xdp.map(quote)),
     printList("vifs", state.vifs.map(printVif)),
     printList("remotes", state.remotes.map(printRemote)),
     printList("peers", state.peers.map(printPeer)),
@@ -197,7 +201,7 @@ export function parseState(text: string, source: string): DaemonState {
       text,
       source,
       ["vnets", "deletedBuiltIns", "attached"],
-      ["vifs", "remotes", "peers", "ports", "applied"],
+      ["xdp", "vifs", "remotes", "peers", "ports", "applied"],
     );
     const vnets = itemsOf(values.get("vnets")).flatMap(vnetsFromYaml);
     const ids = new Set<string>();
@@ -211,6 +215,7 @@ export function parseState(text: string, source: string): DaemonState {
       attached: texts(values.get("attached"), (name, place) =>
         checkDeviceName(name, "device", place),
       ),
+      xdp: texts(values.get("xdp"), (name, place) => checkDeviceName(name, "device", place)),
       vifs: readVifs(values.get("vifs")),
       remotes: readRemotes(values.get("remotes")),
       peers: readPeers(values.get("peers")),

@@ -140,6 +140,8 @@ const PROGRAM_DEVICES = {
   vnetd_encap_fast: "vn0",
   vnetd_oversize: "os1",
   vnetd_decap: "ul0",
+  vnetd_xdp: "ul0",
+  vnetd_xdp_generic: "ul0",
   vnetd_reassembled: "vx0",
   vnetd_relay: "rl1",
   vnetd_esp: "xf0",
@@ -180,6 +182,8 @@ export interface Run {
 export interface VnetOptions {
   id?: string;
   up?: boolean;
+  /** its frames are captured */
+  watched?: boolean;
   security?: number;
   maxEntries?: number;
   maxEntriesPerHost?: number;
@@ -217,6 +221,8 @@ export interface UnderlayOptions {
   /** nothing is sent to the group */
   noGroup?: boolean;
   groupWorks?: boolean;
+  /** XDP takes the headers off */
+  xdpStrips?: boolean;
   /** of the subnet; default 24 */
   prefixLength?: number;
   group?: string;
@@ -369,6 +375,7 @@ export class BpfLab {
       for (let id = 1; id <= (options.nexthops ?? 1000); id++) {
         native.mapUpdate(lab.map("nexthop_free"), Buffer.alloc(0), u32(id));
       }
+      lab.meta({});
       lab.underlay();
       return lab;
     } catch (error) {
@@ -433,7 +440,8 @@ export class BpfLab {
         (merge ? vnetdUnderlayFlags.UNDERLAY_MERGE : 0) |
         (relay ? UNDERLAY_RELAY : 0) |
         (noGroup ? UNDERLAY_NO_GROUP : 0) |
-        ((options.groupWorks ?? false) ? UNDERLAY_GROUP_WORKS : 0),
+        ((options.groupWorks ?? false) ? UNDERLAY_GROUP_WORKS : 0) |
+        ((options.xdpStrips ?? false) ? vnetdUnderlayFlags.UNDERLAY_XDP_STRIPS : 0),
       addr: at(options.address ?? (device === "ul0" ? "10.66.1.1" : "10.66.2.1")),
       group: at(options.group ?? VNETD_GROUP),
       mac: macBytes(options.mac ?? this.mac(device)),
@@ -616,7 +624,9 @@ export class BpfLab {
     return {
       id: vnetBytes(vnet.id),
       handle: vnet.handle,
-      flags: options.up === false ? 0 : vnetdVnetFlags.VNET_UP,
+      flags:
+        (options.up === false ? 0 : vnetdVnetFlags.VNET_UP) |
+        ((options.watched ?? false) ? vnetdVnetFlags.VNET_WATCHED : 0),
       security: options.security ?? vnetdSecurity.SECURITY_NONE,
       vnif: this.ifindex("vn0"),
       vnifPeer: this.ifindex("vn0p"),

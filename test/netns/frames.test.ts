@@ -17,6 +17,7 @@ import {
   VM_B,
   VmPair,
   WAYS,
+  XDP_WAYS,
   crossed,
   fromA,
   pattern,
@@ -94,7 +95,8 @@ const notIp: Record<string, Buffer> = {
     .build(),
 };
 
-describe.each(WAYS)("$name", ({ merge, wire }) => {
+describe.each([...WAYS, ...XDP_WAYS])("$name", ({ name: _name, ...way }) => {
+  const { wire } = way;
   let pair: VmPair;
   let arrived: Taken[];
   let raw: Buffer[];
@@ -102,7 +104,7 @@ describe.each(WAYS)("$name", ({ merge, wire }) => {
   let drops: StatusInfo["drops"];
 
   beforeAll(async () => {
-    pair = await VmPair.create({ merge, wire });
+    pair = await VmPair.create(way);
     const hosts = [pair.a, pair.b];
     // a bridge keeps LLDP to itself unless it is told otherwise
     for (const host of hosts)

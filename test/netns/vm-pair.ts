@@ -17,7 +17,7 @@ import {
   type TapResult,
 } from "../lib/tap.js";
 import type { WireFrame } from "../lib/wire.js";
-import { attachedHosts } from "./world.js";
+import { attachedDaemon } from "./world.js";
 
 export const VM_A = "52:54:00:00:00:0a";
 export const VM_B = "52:54:00:00:00:0b";
@@ -26,17 +26,58 @@ export const GSO_BYTES = 1300;
 /** of the LAN */
 export const MTU_BYTES = 1500;
 
+export interface Way {
+  merge: "on" | "off";
+  wire: boolean;
+  /** the hosts are attached with mode xdp, to a device whose driver runs the program or to one whose does not */
+  xdp?: "native" | "generic";
+}
+
 /** how packets cross the LAN, and whether the receiver merges them */
-export const WAYS = [
+export const WAYS: readonly (Way & { name: string })[] = [
   { name: "packets at MTU size, merged on receipt", merge: "on", wire: true },
   { name: "packets at MTU size, as they come", merge: "off", wire: true },
   { name: "super-frames on the LAN", merge: "off", wire: false },
   { name: "super-frames on the LAN, merged on receipt", merge: "on", wire: false },
-] as const;
+];
+
+/** the same by XDP, which segments what is sent to a veth whose driver runs it */
+export const XDP_WAYS: typeof WAYS = [
+  { name: "native XDP, and GRO behind it", merge: "off", wire: true, xdp: "native" },
+  { name: "native XDP, merged on receipt", merge: "on", wire: true, xdp: "native" },
+  { name: "generic XDP, super-frames on the LAN", merge: "off", wire: false, xdp: "generic" },
+  { name: "generic XDP, packets at MTU size", merge: "on", wire: true, xdp: "generic" },
+];
 
 /** differs with each seed */
 export const pattern = (length: number, seed = 0): Buffer =>
   Buffer.from(new Uint8Array(length).map((_, i) => (i * 7) ^ (i >> 8) ^ seed));
+
+/** Puts a macvlan in front of eth0, under its name: a driver that runs no XDP programs. */
+export async function withoutNativeXdp(host: Host): Promise<void> {
+  const [{ address, prefixlen }] = (
+    await host.ip<{ addr_info: { local: string; prefixlen: number }[] }[]>(
+      "-4",
+      "address",
+      "show",
+      "eth0",
+    )
+  )[0]!.addr_info.map(({ local, prefixlen }) => ({ address: local, prefixlen })) as [
+    { address: string; prefixlen: number },
+  ];
+  for (const command of [
+    "ip address flush dev eth0",
+    "ip link set eth0 down",
+    "ip link set eth0 name below",
+    // it would answer for the macvlan, with its own MAC
+    "sysctl -qw net.ipv4.conf.below.arp_ignore=1",
+    "ip link set below up",
+    "ip link add link below name eth0 type macvlan mode bridge",
+    `ip address add ${address}/${prefixlen} dev eth0`,
+    "ip link set eth0 up",
+  ])
+    await host.exec(command);
+}
 
 export class VmPair {
   private constructor(
@@ -45,14 +86,23 @@ export class VmPair {
     readonly b: Host,
   ) {}
 
-  static async create({ merge, wire }: { merge: "on" | "off"; wire: boolean }): Promise<VmPair> {
+  static async create({ merge, wire, xdp }: Way): Promise<VmPair> {
     const lab = await Lab.create();
     await lab.lan("lan0", { wire });
-    const config = `merge: ${merge}\n`;
-    const [a, b] = (await attachedHosts(lab, ["a", "b"], { config })) as [Host, Host];
-    for (const host of [a, b]) {
+    const config = `merge: ${merge}\n${xdp === undefined ? "" : "xdp: [eth0]\n"}`;
+    const hosts: Host[] = [];
+    for (const [at, name] of ["a", "b"].entries()) {
+      const host = await lab.host(name, { underlay: `10.66.1.${at + 1}/24` });
+      if (xdp === "generic") await withoutNativeXdp(host);
+      await attachedDaemon(host, { config });
+      if (xdp === "native") await host.exec("ethtool -K eth0 gro on");
+      hosts.push(host);
+    }
+    const [a, b] = hosts as [Host, Host];
+    for (const host of hosts) {
       // as on a NIC that offers nothing: what is captured is what would be on a wire
-      if (wire) await host.exec("ethtool -K eth0 tx off");
+      for (const device of wire ? (xdp === "generic" ? ["eth0", "below"] : ["eth0"]) : [])
+        await host.exec(`ethtool -K ${device} tx off`);
       await host.vnetd(["vnet-create", "-b", "vnet97", "97"]);
     }
     return new VmPair(lab, a, b);
@@ -74,7 +124,8 @@ export class VmPair {
         { netns: a.netns, bridge: "vnet97" },
         { netns: b.netns, bridge: "vnet97", offload },
       ],
-      watch: [{ netns: b.netns, device: "eth0" }],
+      // on b's device it would be seen without its headers, where XDP takes them off
+      watch: [{ netns: this.lab.switch, device: this.lab.switchPort(a) }],
       frames: all,
     });
   }

@@ -8,7 +8,17 @@ import {
   vnetdMark,
   vnetdSecurity,
 } from "../../src/generated/layouts.js";
-import { GUEST_A, GUEST_B, PEER, THIRD, US, fromPeer, innerFrame, type Row } from "./rows.js";
+import {
+  GUEST_A,
+  GUEST_B,
+  PEER,
+  THIRD,
+  US,
+  XDP_MARK,
+  fromPeer,
+  innerFrame,
+  type Row,
+} from "./rows.js";
 
 const vudp = (options: Parameters<typeof fromPeer>[0] = {}): PacketBuilder =>
   fromPeer(options).vudp({ vnet: "4" });
@@ -553,6 +563,25 @@ const moves: Row[] = [
   },
 ];
 
+const fromXdp: Row[] = [
+  {
+    description: "xdp_lost: a frame with XDP's mark that says nothing of itself",
+    program: "vnetd_decap",
+    forms: ["udp4"],
+    input: innerFrame({ dst: XDP_MARK }),
+    verdict: "drop",
+    reasons: ["xdp_lost"],
+    reasonsKnowVnet: false,
+  },
+  {
+    description: "a frame to a MAC that only begins like the mark is somebody's",
+    program: "vnetd_decap",
+    forms: ["udp4"],
+    input: innerFrame({ dst: "76:6e:00:00:00:01" }),
+    verdict: "pass",
+  },
+];
+
 export const DECAP_ROWS: Row[] = [
   ...innerRows,
   ...tinyRows,
@@ -564,4 +593,5 @@ export const DECAP_ROWS: Row[] = [
   ...vnetDrops,
   ...varp,
   ...moves,
+  ...fromXdp,
 ];

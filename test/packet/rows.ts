@@ -8,6 +8,7 @@
  */
 import { expect } from "vitest";
 import { expectBytes, ipv6Bytes, macText } from "../lib/bytes.js";
+import { REASSEMBLY_SECRET } from "../lib/bpf-lab.js";
 import type {
   BpfLab,
   LabEvent,
@@ -32,6 +33,8 @@ export const US = "10.66.1.1";
 /** another host on the LAN, and one more */
 export const PEER = "10.66.1.9";
 export const THIRD = "10.66.1.10";
+/** in place of the MAC of a frame that XDP hands over (struct vnetd_xdp_meta) */
+export const XDP_MARK = `76:6e:${macText(REASSEMBLY_SECRET.subarray(0, 6)).slice(0, 11)}`;
 export const GUEST_A = "aa:00:00:00:04:01";
 export const GUEST_B = "aa:00:00:00:04:02";
 

@@ -44,6 +44,7 @@ const eth0: AttachedDevice = {
   device: "eth0",
   address: "192.0.2.1",
   mode: "tcx",
+  xdp: null,
   mtu: 1500,
   up: true,
   problem: "",

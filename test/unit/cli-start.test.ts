@@ -170,6 +170,7 @@ describe("attach starts a daemon", () => {
         device: "eth7",
         address: null,
         mode: "clsact",
+        xdp: null,
         mtu: 1500,
         up: false,
         problem: "no address",

@@ -55,6 +55,7 @@ probeSeconds: 4
 multicast: off
 resolveSeconds: 7
 attach: [eth0, eth1]
+xdp: [eth1]
 hostName: host-a
 peers: [192.0.2.7, {peer: B.Example.org, port: 1799}]
 log:
@@ -144,6 +145,7 @@ describe("daemon configuration", () => {
       multicast: "off",
       resolveSeconds: 7,
       attach: ["eth0", "eth1"],
+      xdp: ["eth1"],
       hostName: "host-a",
       peers: [
         { peer: "192.0.2.7", port: null },
@@ -199,6 +201,7 @@ describe("daemon configuration", () => {
     ["metricsKeyFile: [/a]", "CONFIG", 1, 17],
     ['metricsCertificateFile: ""', "CONFIG", 1, 25],
     ["attach: eth0", "CONFIG", 1, 9],
+    ["xdp: eth0", "CONFIG", 1, 6],
     ["attach: [eth0, eth0]", "CONFIG", 1, 16],
     ["attach: [a, b, c, d, e, f, g, h, i]", "CONFIG", 1, 9],
     ["attach: ['a b']", "BAD_NAME", 1, 10],

@@ -126,6 +126,8 @@ describe("vnetd.schema.json and the daemon judge alike", () => {
     ["attach: [eth0, eth1]", true],
     ["attach: []", true],
     ["attach: eth0", false],
+    ["xdp: [eth0]", true],
+    ["xdp: eth0", false],
     ["attach: [eth0, eth0]", false],
     ["attach: ['a b']", false],
     ["attach: [a-name-that-is-long]", false],

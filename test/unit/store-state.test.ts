@@ -95,6 +95,7 @@ const states: fc.Arbitrary<DaemonState> = fc.record({
   ),
   deletedBuiltIns: ids,
   attached: names,
+  xdp: names,
   vifs: fc
     .tuple(ids, macs, fc.boolean())
     .map(([vnetIds, vmac, isStatic]) => vnetIds.map((vnet) => ({ vnet, vmac, static: isStatic }))),
@@ -139,6 +140,7 @@ describe("the files' text", () => {
       ...emptyState(),
       vnets: [vnet97],
       attached: ["eth0"],
+      xdp: ["eth0"],
       vifs: [vif],
       remotes: [remote],
       peers: [
@@ -159,6 +161,8 @@ describe("the files' text", () => {
         "    security: none",
         "deletedBuiltIns: []",
         "attached:",
+        '  - "eth0"',
+        "xdp:",
         '  - "eth0"',
         "vifs:",
         '  - vnet: "0000:0000:0000:0000:0000:0000:0000:0097"',

@@ -20,6 +20,7 @@ const device = {
   device: "eth7",
   address: "192.0.2.7",
   mode: "tcx",
+  xdp: null,
   mtu: 1500,
   up: true,
   problem: "",

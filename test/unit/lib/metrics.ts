@@ -43,7 +43,9 @@ function snapshotOf(frames: number): Snapshot {
     ],
     table: { learned: 10, moved: 2, aged: 3, static: 1, countersFull: 0 },
     maps: [{ map: "fdb", entries: 3, limit: 65536 }],
-    underlays: [{ device: "eth0", family: "ipv4", isUp: true, mtuBytes: 1500, isMulticast: true }],
+    underlays: [
+      { device: "eth0", family: "ipv4", isUp: true, mtuBytes: 1500, isMulticast: true, xdp: 2 },
+    ],
     peers: [
       { ...peer, address: "10.0.0.1", heardSeconds: 1_700_000_000 },
       { ...peer, address: "10.0.0.2", heardSeconds: undefined },
