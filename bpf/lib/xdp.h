@@ -101,6 +101,8 @@ SUBPROGRAM __u32 receive_from_xdp(struct __sk_buff *skb, struct received *r, str
 		return VNETD_DROP_XDP_LOST;
 	if (bpf_skb_store_bytes(skb, 0, m.dst, sizeof(m.dst), 0))
 		return VNETD_DROP_NO_MEMORY;
+	/* as packets to this host are; a port in another namespace would leave those for others alone */
+	bpf_skb_change_type(skb, PACKET_HOST);
 	/* whether it can be taken whole is known there */
 	if (m.offset && skb->gso_size)
 		return NOT_FROM_XDP;
