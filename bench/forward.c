@@ -223,7 +223,7 @@ static int frames(char **argv)
 	busy = busy_ns();
 	start = now_ns();
 	sent = inject(program_of(object, "inject"), from, frame, length,
-		      strtoul(argv[6], NULL, 10) * 1000);
+		      (uint64_t)(strtod(argv[6], NULL) * 1000));
 	end = now_ns();
 	busy = busy_ns() - busy;
 	after = arrived(counter);

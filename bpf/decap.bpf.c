@@ -402,20 +402,25 @@ SUBPROGRAM __u32 heard_on_group(struct __sk_buff *skb, const struct received *r)
 static __always_inline __u32 admit(const struct frame_start *in, struct received *r,
 				   struct verdict *v)
 {
-	__u32 id[VNETD_ID_LEN / 4], *slot;
+	__u32 id[VNETD_ID_LEN / 4], *slot, hinted = 0;
 
 	if (!version_right(in->etherip))
 		return VNETD_DROP_BAD_VERSION;
 	__builtin_memcpy(id, in->vnet, VNETD_ID_LEN);
 	if (!(id[0] | id[1] | id[2]) && (id[3] & bpf_htonl(0xfffffffe)) == 0)
 		return VNETD_DROP_BAD_VNET_ID;
-	slot = bpf_map_lookup_elem(&vnet_ids, id);
-	if (!slot)
-		return VNETD_DROP_UNKNOWN_VNET;
-	r->vnet = vnet_by_slot(*slot);
-	if (!r->vnet)
-		return VNETD_DROP_UNKNOWN_VNET;
-	count_begin(v, r->vnet->handle, *slot);
+	r->vnet = vnet_hinted(id, &hinted);
+	if (unlikely(!r->vnet)) {
+		slot = bpf_map_lookup_elem(&vnet_ids, id);
+		if (!slot)
+			return VNETD_DROP_UNKNOWN_VNET;
+		hinted = *slot;
+		r->vnet = vnet_by_slot(hinted);
+		if (!r->vnet)
+			return VNETD_DROP_UNKNOWN_VNET;
+		vnet_hint(id, hinted);
+	}
+	count_begin(v, r->vnet->handle, hinted);
 	if (!(r->vnet->flags & VNETD_VNET_UP))
 		return VNETD_DROP_VNET_DOWN;
 	/* a secure vnet's frames come through its security associations, never in clear */

@@ -9,6 +9,7 @@
 #define VNETD_NEXTHOP_H
 
 #include "count.h"
+#include "hint.h"
 
 /* how exact heard_ns and seen_ns are: written at most this often, to keep their cache line quiet */
 #define REFRESH_NS 100000000ULL
@@ -74,7 +75,6 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 
 	nexthop->key = *key;
 	nexthop->slot = slot;
-	nexthop->flags = VNETD_NEXTHOP_USED;
 	nexthop->encap = 0;
 	nexthop->entries = 0;
 	nexthop->capabilities = 0;
@@ -90,14 +90,17 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->sent_ns = 0;
 	nexthop->path_mtu = 0;
 	nexthop->path_news = 0;
+	/* last: by a hint it may be found from here on */
+	nexthop->flags = VNETD_NEXTHOP_USED;
 	if (bpf_map_update_elem(&nexthop_ids, key, &id, BPF_NOEXIST) == 0) {
 		made->id = id;
 		made->reason = VNETD_OK;
 		return 0;
 	}
 
-	/* another CPU was first, or the map is full */
+	/* another CPU was first, or the map is full; an entry that found it meanwhile is stale */
 	nexthop->flags = 0;
+	nexthop->gen += 1;
 	bpf_map_push_elem(&nexthop_free, &id, 0);
 	other = bpf_map_lookup_elem(&nexthop_ids, key);
 	if (other) {
@@ -124,6 +127,21 @@ static __always_inline __u32 nexthop_heard(const struct vnetd_nexthop_key *key, 
 	nexthop_make(key, slot, &made);
 	*reason = made.reason;
 	return made.id;
+}
+
+/* The same for what comes with every frame. */
+static __always_inline __u32 nexthop_heard_again(const struct vnetd_nexthop_key *key, __u32 slot,
+						 __u32 *reason)
+{
+	__u32 *hint = nexthop_hint(key), id = hint ? *hint : 0;
+	struct vnetd_nexthop *hop = nexthop_by_id(id);
+
+	if (likely(hop && nexthop_is(hop, key)))
+		return id;
+	id = nexthop_heard(key, slot, reason);
+	if (hint && id)
+		*hint = id;
+	return id;
 }
 
 /* ---- several paths to one host ------------------------------------------------------------ */

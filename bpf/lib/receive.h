@@ -90,7 +90,7 @@ static __always_inline __u32 learn_remote(struct __sk_buff *skb, const struct re
 	__u32 reason = VNETD_OK;
 
 	__builtin_memcpy(hop_key.addr, &r->source, sizeof(hop_key.addr));
-	news.nexthop = nexthop_heard(&hop_key, v->slot, &reason);
+	news.nexthop = nexthop_heard_again(&hop_key, v->slot, &reason);
 	if (!news.nexthop) {
 		if (reason == VNETD_DROP_OWN_ECHO)
 			return reason;

@@ -7,6 +7,7 @@
 #define VNETD_SEND_H
 
 #include "fdb.h"
+#include "flow.h"
 #include "forward.h"
 #include "frame.h"
 #include "path.h"
@@ -187,7 +188,7 @@ static __always_inline __u16 next_ip_id(const struct verdict *v)
 static __always_inline __u32 prepare(struct __sk_buff *skb, struct encap *e, struct verdict *v)
 {
 	/* the flow's hash, of the inner frame: before anything is moved */
-	e->spec.hash = bpf_get_hash_recalc(skb);
+	e->spec.hash = flow_hash(skb);
 	if (e->fast) {
 		if (bpf_skb_load_bytes(skb, 2 * ETH_ALEN, e->frame.tags.words, sizeof(__be16)))
 			return VNETD_DROP_ENCAP_FAILED;

@@ -3,7 +3,7 @@
  * Enters vnets into the maps and takes them out.
  *
  * The order is what makes a crash at any instant harmless: the record, then the ports that lead
- * to it, then the id that packets name; the other way round for deletion. Handles are never used
+ * to it, then the id that packets name; the other way round for deletion, but that its record is no longer up first. Handles are never used
  * twice while the maps live, so table entries of a vnet that is gone point to nothing. A slot is
  * used again, and not before its old entries were swept where there is another.
  */
@@ -142,11 +142,14 @@ export class VnetTable {
   }
 
   remove(id: VnetId, { slot, handle }: VnetSlot): void {
+    const record = this.maps.vnet(slot);
+    // the programs remember where it was (bpf/lib/hint.h), and believe it of a record that is up
+    if (record?.handle === handle) this.maps.setVnet(slot, { ...record, flags: 0 });
     this.maps.deleteVnetId(vnetIdToBytes(id));
     for (const [ifindex, port] of this.maps.ports()) {
       if (port.slot === slot && port.handle === handle) this.maps.deletePort(ifindex);
     }
-    if (this.maps.vnet(slot)?.handle === handle) this.maps.clearVnet(slot);
+    if (record?.handle === handle) this.maps.clearVnet(slot);
   }
 
   /** What was heard of other hosts' MACs in the vnet is forgotten, in one write. */

@@ -608,9 +608,18 @@ export class BpfLab {
       u32(vnet.slot),
       encodeVnetdVnet(this.record(vnet, options)),
     );
+    this.forgetVnet(vnet.id);
     this.native.mapUpdate(this.map("vnet_ids"), vnetBytes(vnet.id), u32(vnet.slot));
     this.port(vnet);
     return vnet;
+  }
+
+  /** As src/dataplane/vnet-table.ts takes a vnet out: its record is not up any more. */
+  private forgetVnet(id: string): void {
+    const vnets = this.map("vnets");
+    const slot = this.native.mapLookup(this.map("vnet_ids"), vnetBytes(id));
+    if (slot !== undefined)
+      this.native.mapUpdate(vnets, slot, Buffer.alloc(this.native.mapInfo(vnets).valueSize));
   }
 
   /** The vnetif and its peer are this vnet's from now on. */
