@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/if.h>
 #include <linux/if_link.h>
+#include <linux/ip.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 
@@ -119,6 +120,7 @@ struct LinkChange {
   std::optional<uint32_t> gsoMaxSizeBytes;
   std::optional<bool> noIpv6LinkLocal;
   std::optional<uint32_t> maxLearned;
+  std::optional<bool> forwardsIpv4;
   uint32_t flags = 0;
   uint32_t flagsMask = 0;
 
@@ -148,6 +150,9 @@ LinkChange readLinkChange(const Napi::Object& options) {
   if (const auto value = optionalProperty(options, "noIpv6LinkLocal")) {
     change.noIpv6LinkLocal = toBoolean(*value, "noIpv6LinkLocal");
   }
+  if (const auto value = optionalProperty(options, "forwardsIpv4")) {
+    change.forwardsIpv4 = toBoolean(*value, "forwardsIpv4");
+  }
   if (const auto up = optionalProperty(options, "up")) {
     change.setFlag(IFF_UP, toBoolean(*up, "up"));
   }
@@ -164,6 +169,15 @@ void putAttributes(NetlinkRequest& request, const LinkChange& change) {
   if (change.mac) request.put(IFLA_ADDRESS, change.mac->data(), change.mac->size());
   if (change.alias) request.putText(IFLA_IFALIAS, *change.alias);
   if (change.gsoMaxSizeBytes) request.putU32(IFLA_GSO_MAX_SIZE, *change.gsoMaxSizeBytes);
+  if (change.forwardsIpv4) {
+    request.nest(IFLA_AF_SPEC, [&] {
+      request.nest(AF_INET, [&] {
+        request.nest(IFLA_INET_CONF, [&] {
+          request.putU32(IPV4_DEVCONF_FORWARDING, *change.forwardsIpv4 ? 1 : 0);
+        });
+      });
+    });
+  }
   if (!change.maxLearned) return;
   request.nest(IFLA_LINKINFO, [&] {
     request.putText(IFLA_INFO_KIND, "bridge");

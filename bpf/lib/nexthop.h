@@ -90,6 +90,7 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->sent_ns = 0;
 	nexthop->path_mtu = 0;
 	nexthop->path_news = 0;
+	nexthop->route = 0;
 	/* last: by a hint it may be found from here on */
 	nexthop->flags = VNETD_NEXTHOP_USED;
 	if (bpf_map_update_elem(&nexthop_ids, key, &id, BPF_NOEXIST) == 0) {

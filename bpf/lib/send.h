@@ -11,6 +11,7 @@
 #include "forward.h"
 #include "frame.h"
 #include "path.h"
+#include "route.h"
 
 /* The vnet whose frames enter by a device, or NULL. */
 static __always_inline struct vnetd_vnet *vnet_of_port(__u32 ifindex)
@@ -300,6 +301,19 @@ static __always_inline int write_headers(struct __sk_buff *skb, const struct enc
 	return bpf_skb_store_bytes(skb, 0, outer, OUTER_MAX + ETH_HLEN, 0);
 }
 
+/* To the neighbour that the kernel's route to the host names. */
+static __always_inline int to_neighbour(struct __sk_buff *skb, const struct encap *e)
+{
+	struct bpf_redir_neigh host = {
+		.nh_family = ROUTE_FAMILY_INET,
+		.ipv4_nh = e->to.host.words[3],
+	};
+
+	if (likely(route_on_link(skb, e->to.nexthop, e->to.underlay)))
+		return bpf_redirect_neigh(e->to.underlay->ifindex, &host, sizeof(host), 0);
+	return bpf_redirect_neigh(e->to.underlay->ifindex, NULL, 0, 0);
+}
+
 /* Encapsulates a frame and sends it to the host that it is for. */
 static __always_inline __u32 to_host(struct __sk_buff *skb, struct encap *e, int *action)
 {
@@ -317,7 +331,7 @@ static __always_inline __u32 to_host(struct __sk_buff *skb, struct encap *e, int
 		return VNETD_DROP_ENCAP_FAILED;
 	skb->mark = VNETD_MARK_NONE;
 	if (likely(is_outer_ip)) {
-		*action = bpf_redirect_neigh(e->to.underlay->ifindex, NULL, 0, 0);
+		*action = to_neighbour(skb, e);
 		return VNETD_OK;
 	}
 	skb->mark = VNETD_MARK_SECOND_PASS | (e->to.underlay->index & VNETD_MARK_VALUE);

@@ -495,7 +495,8 @@ struct vnetd_nexthop {
 	/* its budget of group frames, as in struct vnetd_floods */
 	__u64 flood_ns;
 	__u32 path_news;
-	__u32 reserved;
+	/* what its route said last, and when (bpf/lib/route.h) */
+	__u32 route;
 	/* of a secure vnet: its budget of VARP in clear */
 	__u64 varp_ns;
 };

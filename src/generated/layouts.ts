@@ -1508,6 +1508,7 @@ export interface VnetdNexthop {
   sentNs: bigint;
   floodNs: bigint;
   pathNews: number;
+  route: number;
   varpNs: bigint;
 }
 
@@ -1534,7 +1535,7 @@ export const VnetdNexthop = {
     sentNs: { offset: 96, size: 8, type: "u64" },
     floodNs: { offset: 104, size: 8, type: "u64" },
     pathNews: { offset: 112, size: 4, type: "u32" },
-    reserved: { offset: 116, size: 4, type: "u32" },
+    route: { offset: 116, size: 4, type: "u32" },
     varpNs: { offset: 120, size: 8, type: "u64" },
   },
 } as const;
@@ -1559,6 +1560,7 @@ export function writeVnetdNexthop(out: Buffer, value: VnetdNexthop, offset = 0):
   out.writeBigUInt64LE(value.sentNs, offset + 96);
   out.writeBigUInt64LE(value.floodNs, offset + 104);
   out.writeUInt32LE(value.pathNews, offset + 112);
+  out.writeUInt32LE(value.route, offset + 116);
   out.writeBigUInt64LE(value.varpNs, offset + 120);
 }
 
@@ -1590,6 +1592,7 @@ export function decodeVnetdNexthop(buf: Buffer, offset = 0): VnetdNexthop {
     sentNs: buf.readBigUInt64LE(offset + 96),
     floodNs: buf.readBigUInt64LE(offset + 104),
     pathNews: buf.readUInt32LE(offset + 112),
+    route: buf.readUInt32LE(offset + 116),
     varpNs: buf.readBigUInt64LE(offset + 120),
   };
 }

@@ -55,6 +55,9 @@ export function ensureHelperPair(native: Native, kind: HelperKind): HelperPair {
   return kernel(`setting up ${names.out}`, () => {
     for (const name of [names.out, names.in]) quiet(native, mustGet(native, name), names.alias);
     setFeatures(native, names.out, featuresOf[kind]);
+    // nothing comes by this end; the programs ask for routes as if something did (bpf/lib/route.h)
+    if (kind === "segment")
+      native.linkSet(mustGet(native, names.out).ifindex, { forwardsIpv4: true });
     return { out: mustGet(native, names.out), in: mustGet(native, names.in) };
   });
 }

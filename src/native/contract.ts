@@ -183,6 +183,8 @@ export interface LinkChange {
   noArp?: boolean;
   /** of a bridge: MACs that it learns at most; skipped before Linux 6.7 */
   maxLearned?: number;
+  /** what comes by it is forwarded by the kernel: IPV4_DEVCONF_FORWARDING */
+  forwardsIpv4?: boolean;
 }
 
 export interface AddressInfo {

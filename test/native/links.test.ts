@@ -257,6 +257,11 @@ describe("links", () => {
     });
     expect(ipLink("a-near").gso_max_size).toBe(50000);
     expect(ipLink("a-near").flags).toContain("NOARP");
+    const forwards = () => ns.exec("sysctl", "-n", "net.ipv4.conf.a-near.forwarding").trim();
+    for (const on of [true, false]) {
+      await ns.run.linkSet(ifindex, { forwardsIpv4: on });
+      expect(forwards()).toBe(on ? "1" : "0");
+    }
     await ns.run.linkSet(ifindex, { noArp: false, alias: "", up: true });
     await ns.run.linkSet((await link("a-peer")).ifindex, { up: true });
     expect(ipLink("a-near").flags).not.toContain("NOARP");

@@ -6,7 +6,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HostInfo, StatusInfo } from "../../src/api/contract.js";
-import { Lab, eventually, type Host } from "../lib/lab.js";
+import { Lab, eventually, run, type Host } from "../lib/lab.js";
 import { transfer } from "../lib/transfer.js";
 import { attachedHosts, quickHello, startDaemon } from "./world.js";
 
@@ -127,6 +127,26 @@ describe("policy routing", () => {
     expect(await way()).toEqual(["r2"]);
     await a.exec("ip rule del from 10.66.1.1 lookup 100");
     expect(await way()).toEqual(["r1"]);
+  });
+
+  /** what a's programs remember of its hosts' routes while frames go there (bpf/lib/route.h) */
+  async function onLink(): Promise<boolean> {
+    expect((await a.ping("10.4.0.2", { count: 40, intervalMs: 5 })).lost).toBe(0);
+    const nexthops = `bpftool -j map dump pinned ${a.bpffs}/layout-1/nexthops`;
+    const entries = JSON.parse((await run(nexthops)).stdout) as {
+      formatted: { value: { route: number } };
+    }[];
+    return entries.some(({ formatted }) => formatted.value.route % 2 === 1);
+  }
+
+  it("the host itself where no router is named, and a router again at once", async () => {
+    expect(await onLink()).toBe(false);
+    await a.exec("ip route del 10.66.1.2 via 10.66.1.251");
+    await eventually(onLink);
+    expect(await way()).toEqual([]);
+    await a.exec("ip route add 10.66.1.2 via 10.66.1.251");
+    expect(await way()).toEqual(["r1"]);
+    expect(await onLink()).toBe(false);
   });
 });
 

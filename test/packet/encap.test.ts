@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
 import { macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab } from "../lib/bpf-lab.js";
-import { BROADCAST_MAC, packet } from "../lib/packet.js";
+import { BROADCAST_MAC, fragmentIpv4, packet } from "../lib/packet.js";
 import { parseFrame } from "../lib/packet-parse.js";
 import { ENCAP_ROWS } from "./encap-rows.js";
 import { GUEST_A, GUEST_B, PEER, runRow } from "./rows.js";
@@ -41,6 +41,49 @@ describe("what differs from packet to packet", () => {
     expect(again).toEqual(ports);
     expect(new Set(ports).size).toBeGreaterThan(55);
     expect(Math.min(...ports)).toBeGreaterThanOrEqual(49152);
+  });
+
+  it.each([
+    [
+      "TCP",
+      (port: number) =>
+        packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().tcp({ src: port, dst: 80 }),
+    ],
+    [
+      "IPv6",
+      (port: number) =>
+        packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv6().udp({ src: port, dst: 53 }),
+    ],
+    // what the kernel is asked for
+    [
+      "a header with options",
+      (port: number) =>
+        packet()
+          .eth({ src: GUEST_A, dst: GUEST_B })
+          .ipv4({ options: Buffer.alloc(4, 1) })
+          .udp({ src: port, dst: 53 }),
+    ],
+  ])("so it is of %s", (_kind, flow) => {
+    lab!.underlay();
+    const say = { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) };
+    lab!.control(vnetdControlOp.CTL_LEARN, lab!.vnet(), say);
+    const port = (n: number): number =>
+      parseFrame(lab!.run("vnetd_encap", flow(n).payload(20).build()).output).udp!.src;
+    const ports = Array.from({ length: 32 }, (_, i) => port(10_000 + i));
+    expect(Array.from({ length: 32 }, (_, i) => port(10_000 + i))).toEqual(ports);
+    expect(new Set(ports).size).toBeGreaterThan(25);
+  });
+
+  it("fragments of one packet have one", () => {
+    lab!.underlay();
+    const say = { mac: macBytes(GUEST_B), addr: mappedBytes(PEER) };
+    lab!.control(vnetdControlOp.CTL_LEARN, lab!.vnet(), say);
+    const whole = packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp({ src: 7, dst: 53 });
+    const ports = fragmentIpv4(whole.payload(2500).build(), 1000).map(
+      (piece) => parseFrame(lab!.run("vnetd_encap", piece).output).udp!.src,
+    );
+    expect(ports.length).toBeGreaterThan(2);
+    expect(new Set(ports).size).toBe(1);
   });
 
   it("the IPv4 id changes, since the packets may be fragmented on their way", () => {
