@@ -116,6 +116,94 @@ static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd
 	return reason;
 }
 
+/* ---- many at once ---------------------------------------------------------------------------- */
+
+/* The calls below it leave no room for this on the stack. */
+VNETD_MAP(many_news, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct fdb_news, 1, 0);
+
+static __always_inline struct fdb_news *many_news_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&many_news, &zero);
+}
+
+struct many {
+	struct __sk_buff *skb;
+	__u32 taken;
+	__u32 reason;
+};
+
+/* bpf_loop's, so that the verifier looks at it once */
+static long learn_next(__u32 at, struct many *many)
+{
+	struct fdb_news *news = many_news_get();
+	struct vnetd_control_mac mac;
+	struct vnetd_vnet *vnet;
+	__u32 reason;
+
+	vnet = news ? vnet_by_slot(news->slot) : NULL;
+	if (!vnet || bpf_skb_load_bytes(many->skb, sizeof(struct vnetd_control) + at * sizeof(mac),
+					&mac, sizeof(mac))) {
+		many->reason = VNETD_DROP_TRUNCATED;
+		return 1;
+	}
+	__builtin_memcpy(news->key.mac, mac.mac, VNETD_MAC_LEN);
+	news->now = mac.seen_ns;
+	reason = is_group_mac(mac.mac) ? VNETD_REFUSED_GROUP_MAC : fdb_learn(news, vnet);
+	if (reason) {
+		many->reason = reason;
+		return 0;
+	}
+	if (news->flags & VNETD_FDB_STATIC)
+		control_mark(news);
+	many->taken += 1;
+	return 0;
+}
+
+/* Whose the MACs are; by itself, since what it takes of the stack is given back then. */
+SUBPROGRAM __u32 control_many_host(struct vnetd_control *c, struct fdb_news *news)
+{
+	struct vnetd_nexthop *hop;
+	__u32 reason;
+
+	if (!c || !news)
+		return VNETD_DROP_TRUNCATED;
+	__builtin_memset(news, 0, sizeof(*news));
+	news->key.handle = c->handle;
+	news->slot = c->slot;
+	news->flags = c->fdb_flags;
+	news->gen = c->gen;
+	if (!c->ifindex)
+		return VNETD_OK;
+	reason = control_nexthop(c);
+	if (reason)
+		return reason;
+	c->nexthop = nexthop_primary(c->nexthop);
+	hop = nexthop_by_id(c->nexthop);
+	if (!hop)
+		return VNETD_REFUSED_HOSTS_FULL;
+	news->nexthop = c->nexthop;
+	news->gen = hop->gen;
+	return VNETD_OK;
+}
+
+SUBPROGRAM __u32 control_learn_many(struct __sk_buff *skb, struct vnetd_control *c)
+{
+	struct many many = { .skb = skb };
+	struct fdb_news *news = many_news_get();
+	__u32 reason;
+
+	if (!c || !news || c->capabilities > VNETD_CONTROL_MACS)
+		return VNETD_DROP_TRUNCATED;
+	reason = control_many_host(c, news);
+	if (reason)
+		return reason;
+	bpf_loop(c->capabilities, learn_next, &many, 0);
+	c->gen = many.taken;
+	return many.reason;
+}
+
 static __always_inline __u32 control_forget(struct vnetd_control *c)
 {
 	struct vnetd_fdb_key key = { .handle = c->handle };
@@ -214,6 +302,8 @@ static __always_inline __u32 control_run(struct __sk_buff *skb, struct vnetd_con
 	case VNETD_CTL_LEARN:
 	case VNETD_CTL_LEARN_LOCAL:
 		return control_learn(c, vnet);
+	case VNETD_CTL_LEARN_MANY:
+		return control_learn_many(skb, c);
 	case VNETD_CTL_FORGET:
 	case VNETD_CTL_FORGET_LOCAL:
 		return control_forget(c);

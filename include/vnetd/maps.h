@@ -811,6 +811,22 @@ enum vnetd_control_op {
 	/* find or make the next hop (vnet, addr, ifindex) and set the SPI that is sent by (0: none);
 	 * says its number and generation */
 	VNETD_CTL_KEYS = 10,
+	/* LEARN or, with ifindex 0, LEARN_LOCAL of many MACs: so many of struct vnetd_control_mac as
+	 * `capabilities` says follow the request. Answers how many were taken in `gen`, and in `result` why
+	 * the last that was not */
+	VNETD_CTL_LEARN_MANY = 11,
+};
+
+enum vnetd_control_many {
+	/* what a test run's packet has room for, which is less than a page */
+	VNETD_CONTROL_MACS = 200,
+};
+
+/* and when it was heard */
+struct vnetd_control_mac {
+	__u8 mac[VNETD_MAC_LEN];
+	__u16 pad;
+	__u64 seen_ns;
 };
 
 /*
@@ -873,6 +889,7 @@ VNETD_SIZE(vnetd_fdb_entry, 48);
 VNETD_SIZE(vnetd_event_varp, 48 + VNETD_VARP_MAX_LEN);
 VNETD_SIZE(vnetd_event_mac, 40);
 VNETD_SIZE(vnetd_control, 120);
+VNETD_SIZE(vnetd_control_mac, 16);
 VNETD_SIZE(vnetd_spi, 52);
 VNETD_SIZE(vnetd_secure_member, 8);
 VNETD_SIZE(vnetd_event_peer, 24);

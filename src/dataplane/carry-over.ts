@@ -7,10 +7,10 @@
  * Until the daemon moves the hooks, the old programs go on with the old maps; what they learn in
  * between is learned again by the next frame.
  */
-import { vnetdControlOp, type VnetdNexthop } from "../generated/layouts.js";
+import type { VnetdNexthop, VnetdVnet } from "../generated/layouts.js";
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
-import { nexthopRequest, type Control } from "./control.js";
+import { MacBatch, nexthopRequest, type Control, type ManyRequest } from "./control.js";
 import { nexthopsInUse, openOther, type Generation } from "./generation.js";
 import { DirectMaps } from "./direct-maps.js";
 import { isFresh, isLocal, nowNs } from "./tables.js";
@@ -112,28 +112,68 @@ function carryConfiguration(transfer: Transfer): number {
 
 /** Through the control program, so that counts and the sweeper's tokens come out right. */
 function carryTable(transfer: Transfer): number {
-  const { from, to, control } = transfer;
+  const { from, control } = transfer;
   if (!same(transfer, "fdb") || !same(transfer, "nexthops") || !same(transfer, "nexthop_ids"))
     return 0;
   const nexthops = carryNexthops(transfer);
+  const vnets = vnetsBySlot(from);
   const now = nowNs();
-  let count = 0;
-  for (const { key, entry } of from.fdb()) {
-    const vnet = from.vnet(entry.slot);
+  const loader = new TableLoader(control);
+  for (const { key, entry } of from.eachEntry()) {
+    const vnet = vnets.get(entry.slot);
     const nexthop = nexthops.get(entry.nexthop);
     const alive = vnet?.handle === key.handle && isFresh(entry, vnet, now);
     if (!alive || (!isLocal(entry) && nexthop?.gen !== entry.gen)) continue;
-    const common = { slot: entry.slot, handle: key.handle, mac: key.mac, fdbFlags: entry.flags };
-    const reason =
-      nexthop === undefined || isLocal(entry)
-        ? control.run({ ...common, op: vnetdControlOp.CTL_LEARN_LOCAL, gen: entry.gen })
-        : control.run({ ...common, ...pathOf(nexthop), op: vnetdControlOp.CTL_LEARN });
-    if (reason !== "ok") continue;
-    count += 1;
-    const entered = to.fdbEntry(key);
-    if (entered !== undefined) to.setFdbEntry(key, { ...entered, seenNs: entry.seenNs });
+    const at = { slot: entry.slot, handle: key.handle, fdbFlags: entry.flags };
+    const isHere = isLocal(entry) || nexthop === undefined;
+    loader.add(
+      isHere ? { ...at, ifindex: 0, gen: entry.gen } : { ...at, ...pathOf(nexthop) },
+      entry.nexthop,
+      key.mac,
+      entry.seenNs,
+    );
   }
-  return count;
+  return loader.end();
+}
+
+/** Enters MACs in batches: those of one vnet, host and kind together. */
+class TableLoader {
+  private readonly batches = new Map<string, { request: ManyRequest; batch: MacBatch }>();
+  private entered = 0;
+
+  constructor(private readonly control: Control) {}
+
+  add(request: ManyRequest, nexthop: number, mac: Uint8Array, seenNs: bigint): void {
+    const { handle, fdbFlags, gen = 0 } = request;
+    const key = [handle, nexthop, fdbFlags, gen].map(String).join(" ");
+    let waiting = this.batches.get(key);
+    if (waiting === undefined) {
+      waiting = { request, batch: new MacBatch() };
+      this.batches.set(key, waiting);
+    }
+    waiting.batch.add(mac, seenNs);
+    if (waiting.batch.isFull) this.enter(waiting);
+  }
+
+  /** How many were entered. */
+  end(): number {
+    for (const waiting of this.batches.values()) if (waiting.batch.count > 0) this.enter(waiting);
+    return this.entered;
+  }
+
+  private enter({ request, batch }: { request: ManyRequest; batch: MacBatch }): void {
+    this.entered += this.control.learnMany(request, batch).entered;
+  }
+}
+
+function vnetsBySlot(maps: Maps): Map<number, VnetdVnet> {
+  const slots = [...maps.vnetSlots().values()];
+  return new Map(
+    slots.flatMap((slot) => {
+      const record = maps.vnet(slot);
+      return record === undefined ? [] : [[slot, record] as const];
+    }),
+  );
 }
 
 /** With their keys, where they have the same numbers again: what the SAs are named by. */

@@ -10,9 +10,12 @@ import {
   decodeVnetdControl,
   encodeVnetdControl,
   reasonNames,
+  VnetdControlMac,
+  vnetdControlMany,
   vnetdControlOp,
   vnetdNexthopFlags,
   vnetdProbeWire,
+  writeVnetdControlMac,
 } from "../generated/layouts.js";
 import { errnoName } from "../host/errno.js";
 import type { Native } from "../native/contract.js";
@@ -48,6 +51,36 @@ export interface KeysAnswer {
   reason: string;
   nexthop: number;
   gen: number;
+}
+
+/** MACs that live behind one host, or on this one. */
+export interface ManyRequest {
+  slot: number;
+  handle: number;
+  /** of the underlay device, and the host's address; 0: they live here */
+  ifindex: number;
+  addr?: Uint8Array;
+  /** of those that live here: as CTL_LEARN_LOCAL takes it */
+  gen?: number;
+  /** vnetdFdbFlags, of all */
+  fdbFlags: number;
+}
+
+/** At most maxAtOnce MACs, each with when it was heard, on the kernel's monotonic clock. */
+export class MacBatch {
+  static readonly maxAtOnce = vnetdControlMany.CONTROL_MACS;
+  readonly bytes = Buffer.alloc(MacBatch.maxAtOnce * VnetdControlMac.size);
+  count = 0;
+
+  get isFull(): boolean {
+    return this.count === MacBatch.maxAtOnce;
+  }
+
+  add(mac: Uint8Array, seenNs: bigint): void {
+    const at = this.count * VnetdControlMac.size;
+    writeVnetdControlMac(this.bytes, { mac, seenNs }, at);
+    this.count += 1;
+  }
 }
 
 export class Control {
@@ -107,6 +140,24 @@ export class Control {
       if (errnoName(error) === "ENODEV") return false;
       throw error;
     }
+  }
+
+  /** Says how many were entered, and why the last that was not; "ok": all were. The batch is empty then. */
+  learnMany(request: ManyRequest, batch: MacBatch): { entered: number; reason: string } {
+    const { ifindex } = request;
+    const op = vnetdControlOp.CTL_LEARN_MANY;
+    const head = encodeVnetdControl({
+      ...{ ...emptyRequest(), ...request, op },
+      capabilities: batch.count,
+      addr: ifindex === 0 ? new Uint8Array(16) : (request.addr ?? new Uint8Array(16)),
+    });
+    const packet = Buffer.concat([
+      head,
+      batch.bytes.subarray(0, batch.count * VnetdControlMac.size),
+    ]);
+    const { data } = this.native.progTestRun(this.programFd, packet, { outSize: packet.length });
+    batch.count = 0;
+    return { entered: decodeVnetdControl(data).gen, reason: resultOf(data) };
   }
 
   startSweeper(): string {

@@ -26,7 +26,6 @@ import {
   decodeVnetdVarpStats,
   decodeVnetdVnet,
   decodeVnetdVnetCounts,
-  encodeVnetdFdbEntry,
   encodeVnetdFdbKey,
   encodeVnetdHostPathKey,
   encodeVnetdNexthopKey,
@@ -328,9 +327,15 @@ export class Maps {
     return value === undefined ? undefined : decodeVnetdFdbEntry(value);
   }
 
-  /** Only for entries that the control program entered. */
-  setFdbEntry(key: VnetdFdbKey, entry: VnetdFdbEntry): void {
-    this.native.mapUpdate(this.fd("fdb"), encodeVnetdFdbKey(key), encodeVnetdFdbEntry(entry), 2);
+  /** One after another: a table may have a million. */
+  *eachEntry(): Generator<{ key: VnetdFdbKey; entry: VnetdFdbEntry }> {
+    const { count, keys, values } = this.dump("fdb");
+    for (let at = 0; at < count; at += 1) {
+      yield {
+        key: decodeVnetdFdbKey(keys, at * VnetdFdbKey.size),
+        entry: decodeVnetdFdbEntry(values, at * VnetdFdbEntry.size),
+      };
+    }
   }
 
   fdb(): { key: VnetdFdbKey; entry: VnetdFdbEntry }[] {

@@ -248,8 +248,15 @@ export const vnetdControlOp = {
   CTL_PROBE: 8,
   CTL_COUNT: 9,
   CTL_KEYS: 10,
+  CTL_LEARN_MANY: 11,
 } as const;
 export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
+
+/** enum vnetd_control_many; VNETD_ left out of the names */
+export const vnetdControlMany = {
+  CONTROL_MACS: 200,
+} as const;
+export type VnetdControlMany = (typeof vnetdControlMany)[keyof typeof vnetdControlMany];
 
 /** enum vnetd_mark; VNETD_ left out of the names */
 export const vnetdMark = {
@@ -2431,6 +2438,40 @@ export function decodeVnetdDryCopies(buf: Buffer, offset = 0): VnetdDryCopies {
   return {
     count: buf.readUInt32LE(offset),
     copy: Array.from({ length: 64 }, (_, i) => decodeVnetdDryCopy(buf, offset + 4 + i * 80)),
+  };
+}
+
+/** struct vnetd_control_mac */
+export interface VnetdControlMac {
+  mac: Uint8Array;
+  seenNs: bigint;
+}
+
+export const VnetdControlMac = {
+  size: 16,
+  fields: {
+    mac: { offset: 0, size: 6, type: "u8", count: 6 },
+    pad: { offset: 6, size: 2, type: "u16" },
+    seenNs: { offset: 8, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdControlMac(out: Buffer, value: VnetdControlMac, offset = 0): void {
+  putBytes(out, value.mac, offset, 6, "mac");
+  out.writeBigUInt64LE(value.seenNs, offset + 8);
+}
+
+export function encodeVnetdControlMac(value: VnetdControlMac): Buffer {
+  const out = Buffer.alloc(16);
+  writeVnetdControlMac(out, value);
+  return out;
+}
+
+export function decodeVnetdControlMac(buf: Buffer, offset = 0): VnetdControlMac {
+  atLeast(buf, offset, 16, "vnetd_control_mac");
+  return {
+    mac: Buffer.from(buf.subarray(offset, offset + 6)),
+    seenNs: buf.readBigUInt64LE(offset + 8),
   };
 }
 
