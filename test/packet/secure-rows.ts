@@ -447,8 +447,6 @@ const passes: Row[] = [
     mark: MARK_SECURE_WHOLE,
     verdict: "drop",
     reasons: ["stale_pass"],
-    learned,
-    events: localNew,
   },
   {
     ...secure,
@@ -539,8 +537,6 @@ const large: Row[] = [
     input: sized(LARGEST + 1, false),
     mark: MARK_SECURE_WHOLE,
     verdict: "redirect",
-    learned,
-    events: localNew,
     check: (context) => {
       const frame = sized(LARGEST + 1, false);
       expectSecure(context.lab, context.output, { nexthop: hopOf(context), frame });
@@ -559,7 +555,6 @@ const large: Row[] = [
     mark: MARK_SECURE_WHOLE,
     verdict: "drop",
     reasons: ["too_big"],
-    learned,
     anyEvents: true,
   })),
   {
