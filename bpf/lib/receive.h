@@ -127,6 +127,9 @@ static __always_inline __u32 learn_remote(struct __sk_buff *skb, const struct re
 	return VNETD_OK;
 }
 
+/* not on the stack, where the chain of calls has no room for it */
+const struct vnetd_device_stats no_device_stats __weak = {};
+
 static __always_inline struct vnetd_device_stats *count_device(const struct received *r,
 							       struct __sk_buff *skb)
 {
@@ -134,9 +137,7 @@ static __always_inline struct vnetd_device_stats *count_device(const struct rece
 	struct vnetd_device_stats *stats = bpf_map_lookup_elem(&device_stats, &ifindex);
 
 	if (!stats) {
-		struct vnetd_device_stats none = {};
-
-		bpf_map_update_elem(&device_stats, &ifindex, &none, BPF_NOEXIST);
+		bpf_map_update_elem(&device_stats, &ifindex, &no_device_stats, BPF_NOEXIST);
 		return NULL;
 	}
 	stats->frames += 1;
