@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Many hosts with real daemons on one LAN, which is a bridge in a namespace of its own, and each a namespace:
+ *
+ *   cold start      all daemons and vnets are made, one after the other; from the last one until each host knows all others
+ *   at rest         bytes and frames that a host sends and hears when nothing happens
+ *   a rack reboots  40 of 64 hosts lose daemon, programs and maps at once, and come back with another boot
+ *   a guest moves   a MAC that was on one host appears on another: until no host has it at the old one
+ *   loss            the last two once more while one packet in a hundred is lost at each port of the switch
+ *
+ * The machine runs all of the daemons, so what takes their CPU (64 Nodes that start on two cores) is not a property of the
+ * protocol: times are given from the moment at which the last daemon has made its vnets. The model is beside each figure.
+ * Run by bench/run-fleet.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus, loadavg, release } from "node:os";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { ApiClient } from "../dist/src/api/client.js";
+import { version } from "../dist/src/base/version.js";
+import { encodeHello } from "../dist/src/wire/hello.js";
+import { encodeVarp } from "../dist/src/wire/varp.js";
+import { appear, helloFrameBytes, steady } from "./fleet-model.mjs";
+import { Lab, run } from "./lab.mjs";
+
+const { values } = parseArgs({
+  options: {
+    hosts: { type: "string", default: "64" },
+    vnets: { type: "string", default: "4" },
+    hello: { type: "string", default: "30" },
+    seconds: { type: "string", default: "60" },
+    model: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
+  },
+});
+const hosts = Number(values.hosts);
+const vnetCount = Number(values.vnets);
+const helloSeconds = Number(values.hello);
+const seconds = Number(values.seconds);
+for (const [name, value] of Object.entries({
+  hosts,
+  vnets: vnetCount,
+  hello: helloSeconds,
+  seconds,
+}))
+  if (!Number.isInteger(value) || value < 1) {
+    console.error(`bench: --${name} wants a number`);
+    process.exit(2);
+  }
+const repository = resolve(import.meta.dirname, "..");
+const lossObject = join(repository, "build/bench/loss.bpf.o");
+const page = join(repository, "docs/scaling.md");
+const rack = Math.round((hosts * 40) / 64);
+const say = (text) => process.stderr.write(`${text}\n`);
+const idOf = (n) => (0x100 + n).toString(16).padStart(4, "0");
+const nameOf = (n) => `host-${String(n)}`;
+
+// ---- the model's numbers, from the code that makes the messages
+
+const messageBytes = (hostName) =>
+  encodeVarp(
+    {
+      opcode: "announce",
+      vnet: Buffer.alloc(16),
+      vmac: Buffer.alloc(6),
+      address: Buffer.alloc(16, 1),
+    },
+    encodeHello({
+      ...{
+        hostId: "0".repeat(32),
+        bootNonce: "0".repeat(16),
+        capabilities: 1,
+        underlayMtuBytes: 1500,
+      },
+      ...{ hostName, software: `vnetd ${version}`, solicit: false, goodbye: false },
+    }),
+  ).length;
+
+/** measured below where real hosts run: a probe's frame, all headers included */
+const probeFrameBytes = 14 + 20 + 8 + 22 + 60;
+const shape = (count, hostName) => ({
+  ...{ hosts: count, vnets: vnetCount, helloSeconds },
+  probeSeconds: Math.max(10, helloSeconds),
+  helloBytes: helloFrameBytes(messageBytes(hostName)),
+  probeBytes: probeFrameBytes,
+});
+
+// ---- real hosts
+
+class Fleet extends Lab {
+  constructor() {
+    super();
+    this.switch = this.place("switch");
+    this.switch.ip("link add lan type bridge forward_delay 0 stp_state 0 mcast_snooping 0");
+    this.switch.ip("link set lan up");
+    this.members = [];
+  }
+
+  add(n) {
+    const host = this.place(`h${n}`);
+    // no neighbour or router discovery of the kernel's on what is measured
+    host.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6"]);
+    host.ip(`link add eth0 type veth peer name p${n} netns ${this.switch.netns}`);
+    this.switch.ip(`link set p${n} master lan up`);
+    host.ip(`address add 10.64.${n >> 8}.${(n & 255) + 1}/16 dev eth0`);
+    host.ip("link set eth0 up");
+    host.n = n;
+    host.runDir = join(this.directory, `r${n}`);
+    host.arguments = [
+      ...["run", "--run-dir", host.runDir, "--state-dir", join(this.directory, `s${n}`)],
+      ...["--bpffs", join("/sys/fs/bpf", host.netns), "--metrics-listen", "off", "--config"],
+      this.file(
+        `c${n}.yaml`,
+        `attach: [eth0]\ndefaultVnets: false\nhelloSeconds: ${helloSeconds}\n`,
+      ),
+    ];
+    this.members.push(host);
+    return host;
+  }
+
+  async start(host) {
+    const argv = host.argv([join(repository, "bin/vnetd"), ...host.arguments]);
+    // the host's name is what hellos say
+    host.daemon = spawn(
+      "unshare",
+      ["--uts", "sh", "-c", `hostname ${nameOf(host.n)}; exec "$@"`, "sh", ...argv],
+      {
+        stdio: ["ignore", "ignore", "pipe"],
+      },
+    );
+    let said = "";
+    host.daemon.stderr
+      .setEncoding("utf8")
+      .on("data", (text) => (said = (said + text).slice(-4096)));
+    const deadline = Date.now() + 120_000;
+    for (;;) {
+      if (host.daemon.exitCode !== null) throw new Error(`a daemon ended:\n${said}`);
+      try {
+        host.client = await ApiClient.connect({ runDir: host.runDir, answerTimeoutMs: 120_000 });
+        // it answers when it stands
+        await host.client.request("vnets", {});
+        break;
+      } catch (error) {
+        if (Date.now() > deadline) throw new Error(`no daemon answers: ${said}`, { cause: error });
+        await sleep(100);
+      }
+    }
+  }
+
+  async makeVnets(host) {
+    const vnets = Array.from({ length: vnetCount }, (_, at) => `- {id: ${idOf(at)}, bridge: none}`);
+    const text = `vnets:\n${vnets.join("\n")}\n`;
+    await host.client.request("vnetCreate", { text, source: "fleet" });
+  }
+
+  /** As a machine that loses its power: nobody says goodbye, nothing in the kernel stays. */
+  async crash(host) {
+    const gone = new Promise((done) => host.daemon.once("exit", done));
+    host.client.close();
+    host.daemon.kill("SIGKILL");
+    await gone;
+    const { argv } = host;
+    const vnetd = (...words) => run(argv.call(host, [join(repository, "bin/vnetd"), ...words]));
+    host.ip("link set eth0 down");
+    vnetd("detach", "--all", ...host.arguments.slice(1, 7));
+    host.ip("link set eth0 up");
+  }
+
+  counters(host) {
+    const [line] = host
+      .run(["cat", "/proc/net/dev"])
+      .split("\n")
+      .filter((each) => each.includes("eth0:"));
+    const n = line.split(":")[1].trim().split(/\s+/).map(Number);
+    return { heardBytes: n[0], heardFrames: n[1], sentBytes: n[8], sentFrames: n[9] };
+  }
+
+  /** Each of `whom` knows each of `of`, in all vnets, by its boot that runs now. Returns how many pairs are missing. */
+  async missing(whom, of) {
+    const names = of.map(({ n }) => nameOf(n));
+    let missing = 0;
+    for (const host of whom) {
+      const list = await host.client.request("hosts", {});
+      const vnets = new Map(list.map((each) => [each.name, each.vnets.length]));
+      for (const name of names)
+        if (name !== nameOf(host.n)) missing += vnetCount - (vnets.get(name) ?? 0);
+    }
+    return missing;
+  }
+
+  /** Seconds until nothing is missing. Who has all is not asked again, since that takes CPU. */
+  async converged(whom, of, since) {
+    let rest = whom;
+    for (;;) {
+      const left = [];
+      for (const host of rest) if ((await this.missing([host], of)) > 0) left.push(host);
+      rest = left;
+      if (rest.length === 0) return (Date.now() - since) / 1000;
+      if (Date.now() - since > 600_000)
+        throw new Error(`${rest.length} hosts do not know all others`);
+      await sleep(50);
+    }
+  }
+
+  lose(on) {
+    for (const { n } of this.members) {
+      if (on) {
+        this.switch.run(["tc", "qdisc", "add", "dev", `p${n}`, "clsact"]);
+        // out of the port: each host by itself
+        this.switch.run([
+          "tc",
+          "filter",
+          "add",
+          "dev",
+          `p${n}`,
+          "egress",
+          "bpf",
+          "da",
+          "obj",
+          lossObject,
+          "sec",
+          "tc",
+        ]);
+      } else this.switch.run(["tc", "qdisc", "del", "dev", `p${n}`, "clsact"]);
+    }
+  }
+
+  async rest() {
+    const looked = this.members.filter((_, at) => at % Math.ceil(this.members.length / 8) === 0);
+    const before = looked.map((host) => this.counters(host));
+    const began = Date.now();
+    await sleep(seconds * 1000);
+    const took = (Date.now() - began) / 1000;
+    const after = looked.map((host) => this.counters(host));
+    const mean = (key) =>
+      after.reduce((sum, each, at) => sum + each[key] - before[at][key], 0) / looked.length / took;
+    return {
+      sentBytes: mean("sentBytes"),
+      heardBytes: mean("heardBytes"),
+      heardMessages: mean("heardFrames"),
+    };
+  }
+
+  async reboot() {
+    const lost = this.members.slice(0, rack);
+    const stay = this.members.slice(rack);
+    await Promise.all(stay.map((host) => host.client.request("varpFlush", {})));
+    for (const host of lost) await this.crash(host);
+    // longer than three hellos: nobody believes in them any more
+    const boots = async () => {
+      const left = await Promise.all(stay.map((host) => host.client.request("hosts", {})));
+      return left.flat().filter(({ name }) => lost.some(({ n }) => nameOf(n) === name)).length;
+    };
+    while ((await boots()) > 0) await sleep(500);
+    for (const host of lost) await this.start(host);
+    const since = Date.now();
+    return this.converged(this.members, this.members, since);
+  }
+
+  /** On all hosts but the two: where is it? */
+  async moved(mac) {
+    const [from, to, ...others] = this.members;
+    const vnet = idOf(0);
+    await from.client.request("vifAdd", { vnet, vmac: mac });
+    const where = async (host) =>
+      (await host.client.request("varp", {})).find((each) => each.vmac === mac)?.address;
+    const all = async (address) => {
+      const since = Date.now();
+      let rest = others;
+      for (;;) {
+        const left = [];
+        for (const host of rest) if ((await where(host)) !== address) left.push(host);
+        rest = left;
+        const took = (Date.now() - since) / 1000;
+        if (rest.length === 0 || took > 20) return { took, without: rest.length };
+        await sleep(20);
+      }
+    };
+    const address = (host) => `10.64.${host.n >> 8}.${(host.n & 255) + 1}`;
+    await all(address(from));
+    await from.client.request("vifDelete", { vnet, vmac: mac });
+    const since = Date.now();
+    await to.client.request("vifAdd", { vnet, vmac: mac });
+    const answered = (Date.now() - since) / 1000;
+    return { ...(await all(address(to))), answered };
+  }
+}
+
+// ---- what is printed
+
+const rows = [];
+const row = (what, real, model) => {
+  rows.push(`| ${what} | ${real} | ${model} |`);
+  say(`  ${what}: ${real} (model: ${model})`);
+};
+const s = (value) => `${value.toFixed(value < 10 ? 2 : 0)} s`;
+const rate = ({ sentBytes, heardBytes, heardMessages }) =>
+  `sends ${sentBytes.toFixed(0)} bytes/s, hears ${(heardBytes / 1000).toFixed(1)} kB/s in ${heardMessages.toFixed(1)} frames/s`;
+const capacity = { perSecond: 5000, ring: 4096 };
+
+async function measure() {
+  const fleet = new Fleet();
+  try {
+    say(`starting ${hosts} daemons`);
+    for (let n = 0; n < hosts; n += 1) await fleet.start(fleet.add(n));
+    const began = Date.now();
+    for (const host of fleet.members) await fleet.makeVnets(host);
+    const madeIn = (Date.now() - began) / 1000;
+    const cold = await fleet.converged(fleet.members, fleet.members, Date.now());
+    const options = { hosts, vnets: vnetCount, helloSeconds, ...capacity };
+    const model = appear({ ...options, newcomers: hosts, withinSeconds: madeIn });
+    row(`cold start, vnets made within ${s(madeIn)}: all know all`, s(cold), s(model.seconds[1]));
+    row("at rest, each host", rate(await fleet.rest()), rate(steady(shape(hosts, nameOf(10)))));
+    const memory = Number(
+      execFileSync("ps", ["-o", "rss=", "-p", String(fleet.members[0].daemon.pid)], {
+        encoding: "utf8",
+      }),
+    );
+    say(`  a daemon: ${(memory / 1024).toFixed(0)} MiB resident`);
+    const move = await fleet.moved("02:00:00:00:64:01");
+    row("a guest moves: no host has it at the old place", s(move.took), "one message");
+    fleet.lose(true);
+    const lossy = await fleet.moved("02:00:00:00:64:02");
+    row(
+      "the same with 1 % loss: hosts that did not hear of it",
+      `${lossy.without} of ${hosts - 2}`,
+      `${((hosts - 2) / 100).toFixed(1)} of ${hosts - 2}`,
+    );
+    say(`crashing ${rack} hosts`);
+    const back = await fleet.reboot();
+    const again = appear({ ...options, newcomers: rack, withinSeconds: rack * 0.5, loss: 0.01 });
+    row(`${rack} of ${hosts} hosts reboot, 1 % loss: all know all`, s(back), s(again.seconds[1]));
+    fleet.lose(false);
+  } finally {
+    fleet.close();
+  }
+}
+
+function predict() {
+  const out = [];
+  for (const count of [64, 1000, 10_000]) {
+    const rest = steady(shape(count, nameOf(1000)));
+    const options = { hosts: count, vnets: vnetCount, helloSeconds, ...capacity };
+    const cold = appear({ ...options, newcomers: count, withinSeconds: 10 });
+    const lossy = appear({ ...options, newcomers: count, withinSeconds: 10, loss: 0.01 });
+    const reboot = appear({ ...options, newcomers: 40, withinSeconds: 10, loss: 0.01 });
+    out.push(
+      `| ${count.toLocaleString("en")} | ${rest.sentBytes.toFixed(0)} | ${(rest.heardBytes / 1000).toFixed(0)} | ` +
+        `${s(cold.seconds[0])}, ${s(cold.seconds[1])} | ${s(lossy.seconds[0])}, ${s(lossy.seconds[1])} | ` +
+        `${s(reboot.seconds[0])}, ${s(reboot.seconds[1])} | ${cold.busiestPerSecond} |`,
+    );
+  }
+  return out;
+}
+
+const machine = `Linux ${release()}, ${cpus().length} × ${cpus()[0].model.trim()}`;
+const date = new Date().toISOString().slice(0, 10);
+const load = loadavg()[0].toFixed(1);
+if (!values.model) await measure();
+const predicted = predict();
+const text = [
+  ...(values.model
+    ? []
+    : [
+        `${date}, ${machine}, load average ${load} when it began; ${hosts} hosts, ${vnetCount} vnets on each, a hello every ${helloSeconds} s:`,
+        "",
+        `| ${hosts} real daemons | measured | the model says |`,
+        "|---|---|---|",
+        ...rows,
+        "",
+      ]),
+  `The model alone, ${vnetCount} vnets on each host, hosts appearing within 10 s:`,
+  "",
+  "| hosts | sends at rest, bytes/s | hears, kB/s | cold start: 99 %, all | with 1 % loss | 40 reboot, 1 % loss | busiest second, messages |",
+  "|---:|---:|---:|---:|---:|---:|---:|",
+  ...predicted,
+].join("\n");
+console.log(text);
+if (values.write) {
+  const [begin, end] = ["<!-- fleet:begin -->", "<!-- fleet:end -->"];
+  const before = readFileSync(page, "utf8");
+  if (!before.includes(begin) || !before.includes(end)) throw new Error(`${page} has no ${begin}`);
+  const after =
+    before.slice(0, before.indexOf(begin) + begin.length) +
+    `\n${text}\n` +
+    before.slice(before.indexOf(end));
+  writeFileSync(page, after);
+  execFileSync("npx", ["--no-install", "prettier", "--write", page], { stdio: "ignore" });
+}
+process.exit(0);
