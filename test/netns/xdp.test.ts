@@ -87,6 +87,21 @@ describe("what guests send", () => {
     expect(await device(b)).toMatchObject({ xdp: "native", up: true, problem: "" });
   });
 
+  it("arrives at a direct port, too", async () => {
+    const p = await b.guest("p", { address: "10.0.0.3/24", mtuBytes: JUMBO_GUEST_BYTES });
+    await b.vnetd(["port-add", "97", p.port]);
+    await eventually(async () => (await g.ping("10.0.0.3", { count: 1 })).received === 1);
+    const before = await xdpFrames(b);
+    for (const sizeBytes of [0, 1372, 8000, 20_000])
+      expect(await g.ping("10.0.0.3", { count: 2, intervalMs: 10, sizeBytes })).toMatchObject({
+        received: 2,
+      });
+    await transfer(g, p, "10.0.0.3");
+    await transfer(p, g, "10.0.0.1");
+    expect(await xdpFrames(b)).toBeGreaterThan(before + 100);
+    await b.vnetd(["port-delete", "97", p.port]);
+  });
+
   it("arrives while somebody looks at the device's packets", async () => {
     const capture = await b.capture("eth0");
     const got = await g.ping("10.0.0.2", { count: 20, intervalMs: 10 });
