@@ -57,7 +57,7 @@ const project = (name, { needsRoot = true, wrapper = [], again = false } = {}) =
   return {
     name,
     root: needsRoot,
-    minutes: 20,
+    minutes: 25,
     argv: argv(json()),
     count: () => countVitest(json()),
     ...(again && {

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo, VarpEntry, VifInfo, HostInfo } from "../../src/api/contract.js";
 import { Lab, eventually, run, type Guest, type Host } from "../lib/lab.js";
 import { parseFrame } from "../lib/packet-parse.js";
+import { timeFactor } from "../lib/processes.js";
 import { attachedHosts, longId, startDaemon } from "./world.js";
 
 let lab: Lab;
@@ -245,14 +246,13 @@ describe("guests on bridges", () => {
 
   it("are found where they are after a move, at once", async () => {
     await gb.ping("10.0.0.1", { count: 2, intervalMs: 20 });
-    const pinging = ga.startPing("10.0.0.2", { intervalMs: 10 });
-    await eventually(() => pinging.answers > 10);
-    await gb.moveTo(a, "vnet97");
-    await eventually(() => pinging.answers > 150, { what: "answers at the new place" });
-    const result = await pinging.stop();
-    // it was unplugged for some milliseconds
-    expect(result.lost).toBeLessThan(30);
-    await gb.moveTo(b, "vnet97");
-    expect((await ga.ping("10.0.0.2", { count: 3, intervalMs: 50 })).lost).toBeLessThanOrEqual(1);
+    for (const to of [a, b]) {
+      const pinging = ga.startPing("10.0.0.2", { intervalMs: 10 });
+      await eventually(() => pinging.answers > 10);
+      await gb.moveTo(to, "vnet97");
+      await eventually(() => pinging.answers > 100, { what: "answers at the new place" });
+      // it was unplugged for some milliseconds, and was announced as soon as the daemon saw it: 2 or 3 on a quiet machine
+      expect((await pinging.stop()).lost).toBeLessThan(30 * timeFactor);
+    }
   });
 });
