@@ -178,7 +178,7 @@ class Fleet extends Lab {
   }
 
   /** Each of `whom` knows each of `of`, in all vnets, by its boot that runs now. Returns how many pairs are missing. */
-  async missing(whom, of) {
+  async unknownPairs(whom, of) {
     const names = of.map(({ n }) => nameOf(n));
     let missing = 0;
     for (const host of whom) {
@@ -195,7 +195,7 @@ class Fleet extends Lab {
     let rest = whom;
     for (;;) {
       const left = [];
-      for (const host of rest) if ((await this.missing([host], of)) > 0) left.push(host);
+      for (const host of rest) if ((await this.unknownPairs([host], of)) > 0) left.push(host);
       rest = left;
       if (rest.length === 0) return (Date.now() - since) / 1000;
       if (Date.now() - since > 600_000)
