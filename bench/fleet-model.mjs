@@ -10,9 +10,9 @@
  * `ring` of them, and loses the rest. Not: MACs, keys, peers, several LANs.
  */
 
-/** as in src/varp/hello-schedule.ts and src/controller/hellos.ts */
-const earlySeconds = [1, 3];
-const answersAskedAgain = 512;
+import { answersAskedAgain, earlyMs } from "../dist/src/varp/hello-schedule.js";
+
+const earlySeconds = earlyMs.map((ms) => ms / 1000);
 
 /** bytes on the wire of a hello: Ethernet, IPv4, UDP, and what the encoder makes */
 export const helloFrameBytes = (messageBytes) => 14 + 20 + 8 + messageBytes;
@@ -98,8 +98,10 @@ export function appear(options) {
   let lost = 0;
   const watched = Math.min(observed, hosts);
   for (let w = 0; w < watched; w += 1) {
-    // newcomers and old ones alike
-    const i = Math.floor((w * hosts) / watched);
+    // newcomers and old ones by turns, however few there are of either
+    const ofNew = old === 0 || (w % 2 === 0 && newcomers > 0);
+    const among = ofNew ? newcomers : old;
+    const i = (ofNew ? old : 0) + Math.floor((w * among) / watched);
     const isNew = start[i] >= 0;
     const heard = [];
     const own = isNew ? hellos(i) : [];

@@ -78,7 +78,7 @@ const messageBytes = (hostName) =>
     }),
   ).length;
 
-/** measured below where real hosts run: a probe's frame, all headers included */
+/** about what a probe for loops takes, all headers included; the model has no closer number */
 const probeFrameBytes = 14 + 20 + 8 + 22 + 60;
 const shape = (count, hostName) => ({
   ...{ hosts: count, vnets: vnetCount, helloSeconds },

@@ -14,7 +14,7 @@ import { macToBytes } from "../base/mac.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
 import { vnetdCapability, vnetdControlOp, vnetdNexthopFlags } from "../generated/layouts.js";
 import { nexthopRequest } from "../dataplane/control.js";
-import { HelloSchedule } from "../varp/hello-schedule.js";
+import { answersAskedAgain, HelloSchedule } from "../varp/hello-schedule.js";
 import {
   Members,
   membersDefaults,
@@ -39,8 +39,6 @@ const repliesPerSecond = { perSecond: 500, burst: 1000 };
 const hellosPerTick = 200;
 const probesPerTick = 500;
 const vnetsPerAsk = 8;
-/** hosts times vnets: where more would answer, those that were lost are not worth it */
-const answersAskedAgain = 512;
 /** how long a duplicate host id is held against its owner, in hello intervals */
 const duplicateIntervals = 3;
 

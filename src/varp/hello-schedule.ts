@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-const earlyMs = [1000, 3000];
+/** after a vnet appeared, one after the other */
+export const earlyMs: readonly number[] = [1000, 3000];
+/** an early one asks while no more would answer (hosts times vnets): of more, those that get lost are not worth it */
+export const answersAskedAgain = 512;
 
 /**
  * When each vnet's next hello is due: every interval, give or take a fifth, so that the hosts of
