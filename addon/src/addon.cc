@@ -82,6 +82,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<clsactFilters>(exports, "clsactFilters");
   publish<clsactDetach>(exports, "clsactDetach");
   publish<programId>(exports, "programId");
+  publish<programInfo>(exports, "programInfo");
   publish<linkList>(exports, "linkList");
   publish<linkGet>(exports, "linkGet");
   publish<linkAt>(exports, "linkAt");

@@ -24,6 +24,9 @@ size_t possibleCpus() {
   return static_cast<size_t>(cpus);
 }
 
+// MAX_USED_MAPS of the kernel
+constexpr uint32_t kMostMaps = 64;
+
 size_t roundUp8(size_t bytes) { return (bytes + 7) & ~size_t{7}; }
 
 }  // namespace
@@ -53,14 +56,21 @@ bpf_map_info mapInfoOf(int fd) {
   return info;
 }
 
-uint32_t programIdOf(int fd) {
+uint32_t programIdOf(int fd) { return programInfoOf(fd).id; }
+
+ProgramInfo programInfoOf(int fd) {
   if (bpfKind(fd) != BpfKind::kProgram) failSystem(EINVAL, fdSubject(fd), "not a BPF program");
+  std::vector<uint32_t> mapIds(kMostMaps);
   bpf_prog_info info;
   memset(&info, 0, sizeof info);
+  info.map_ids = reinterpret_cast<uintptr_t>(mapIds.data());
+  info.nr_map_ids = kMostMaps;
   uint32_t length = sizeof info;
   const int error = bpf_obj_get_info_by_fd(fd, &info, &length);
   if (error != 0) failSystem(error, fdSubject(fd));
-  return info.id;
+  mapIds.resize(info.nr_map_ids < kMostMaps ? info.nr_map_ids : kMostMaps);
+  const std::string name(info.name, strnlen(info.name, sizeof info.name));
+  return ProgramInfo{info.id, name, mapIds, info.jited_prog_len > 0};
 }
 
 bool isPerCpu(uint32_t mapType) {

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace vnetd {
 
@@ -21,6 +22,16 @@ BpfKind bpfKind(int fd);
 
 /** info of a map; EBADF or EINVAL when fd is none */
 bpf_map_info mapInfoOf(int fd);
+
+struct ProgramInfo {
+  uint32_t id;
+  // as much of it as the kernel keeps
+  std::string name;
+  std::vector<uint32_t> mapIds;
+  bool jited;
+};
+/** info of a program; EBADF or EINVAL when fd is none */
+ProgramInfo programInfoOf(int fd);
 uint32_t programIdOf(int fd);
 
 /** maps with one value for each CPU */

@@ -283,4 +283,18 @@ Napi::Value objectPin(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value programInfo(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const ProgramInfo program = programInfoOf(toFd(info[0], "progFd"));
+  Napi::Array mapIds = Napi::Array::New(env, program.mapIds.size());
+  uint32_t at = 0;
+  for (const uint32_t id : program.mapIds) mapIds.Set(at++, Napi::Number::New(env, id));
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("id", Napi::Number::New(env, program.id));
+  result.Set("name", Napi::String::New(env, program.name));
+  result.Set("mapIds", mapIds);
+  result.Set("jited", Napi::Boolean::New(env, program.jited));
+  return result;
+}
+
 }  // namespace vnetd

@@ -32,6 +32,7 @@ Napi::Value tcxInfo(const Napi::CallbackInfo& info);
 Napi::Value tcxUpdate(const Napi::CallbackInfo& info);
 Napi::Value tcxPrograms(const Napi::CallbackInfo& info);
 Napi::Value programId(const Napi::CallbackInfo& info);
+Napi::Value programInfo(const Napi::CallbackInfo& info);
 // hook_xdp.cc
 Napi::Value xdpAttach(const Napi::CallbackInfo& info);
 Napi::Value xdpDetach(const Napi::CallbackInfo& info);

@@ -4,9 +4,10 @@
  *
  *   <bpffs>/layout-<N>/<map>                  maps
  *   <bpffs>/layout-<N>/link-<ifindex>-<dir>   hooks (TCX)
+ *   <bpffs>/layout-<N>/programs-…/            programs (pinned-programs.ts)
  *
- * The programs are loaded fresh at every start, so a new release takes effect; the maps stay. A
- * directory whose maps were not finished (`meta` still empty: the daemon died while it made them,
+ * The maps stay. The programs are those that are pinned where they are of this very object, else they are
+ * loaded, so a new release takes effect. A directory whose maps were not finished (`meta` still empty: the daemon died while it made them,
  * before anything was hooked) is made anew. Directories of other layouts are reported; the daemon
  * carries over what they hold (carry-over.ts), moves the hooks, and then removes them.
  */
@@ -31,9 +32,16 @@ import {
   type VnetdMeta,
 } from "../generated/layouts.js";
 import { errnoName, kernel } from "../host/errno.js";
-import type { LoadedObject, Native } from "../native/contract.js";
+import type { LoadedObject, LoadOptions, Native } from "../native/contract.js";
 import { elfConstant } from "./elf.js";
 import { Maps, u32 } from "./maps.js";
+import {
+  identityOf,
+  isProgramsPin,
+  pinPrograms,
+  removePrograms,
+  takePrograms,
+} from "./pinned-programs.js";
 
 export interface GenerationOptions {
   bpffs: string;
@@ -103,23 +111,39 @@ function checkOwner(dir: string): void {
 }
 
 export function openGeneration(native: Native, options: GenerationOptions): Generation {
-  const layout = layoutOf(options.objectPath);
-  const dir = path.join(options.bpffs, `layout-${String(layout)}`);
+  const { objectPath, bpffs } = options;
+  const file = readObject(objectPath);
+  const layout = layoutIn(file);
+  const dir = path.join(bpffs, `layout-${String(layout)}`);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  let loaded = load(native, dir, options);
+  const olds = others(bpffs, layout);
+  const opened = { layout, objectPath, dir, others: olds };
+  let sizes = sizesOf(native, dir, options);
+  let identity = identityOf(file, sizes.rodata);
+  const taken = takePrograms(native, dir, identity);
+  if (taken !== undefined) {
+    const maps = new Maps(native, taken.maps);
+    if (readMeta(native, maps).nextHandle !== 0)
+      return { ...opened, maps, programs: taken.programs, fresh: false };
+    closeAll(native, taken);
+  }
+  let loaded = load(native, dir, objectPath, sizes);
   const meta = readMeta(native, new Maps(native, loaded.maps));
   if (meta.nextHandle === 0 && Object.values(loaded.reused).some(Boolean)) {
     closeAll(native, loaded);
     removeGeneration(dir);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
-    loaded = load(native, dir, options);
+    sizes = sizesOf(native, dir, options);
+    identity = identityOf(file, sizes.rodata);
+    loaded = load(native, dir, objectPath, sizes);
   }
   const maps = new Maps(native, loaded.maps);
   const fresh = meta.nextHandle === 0;
-  const olds = others(options.bpffs, layout);
   if (fresh) fillNexthops(native, maps, numbersBefore(native, olds));
-  const { objectPath } = options;
-  return { layout, objectPath, dir, maps, programs: loaded.programs, fresh, others: olds };
+  // one that was replaced while it was loaded is loaded anew by the next start
+  if (identityOf(readObject(objectPath), sizes.rodata) === identity)
+    pinPrograms(native, dir, identity, loaded.programs);
+  return { ...opened, maps, programs: loaded.programs, fresh };
 }
 
 /** The maps are complete from now on. */
@@ -157,7 +181,10 @@ export function adoptLinks({ dir, others: olds }: Generation): void {
 
 /** Unpins everything of a generation; what is still hooked goes away with its link. */
 export function removeGeneration(dir: string): void {
-  for (const name of readdirSync(dir)) unlinkSync(path.join(dir, name));
+  for (const name of readdirSync(dir)) {
+    if (isProgramsPin(name)) removePrograms(path.join(dir, name));
+    else unlinkSync(path.join(dir, name));
+  }
   rmdirSync(dir);
 }
 
@@ -165,7 +192,8 @@ export function removeGeneration(dir: string): void {
 export function openOther(native: Native, dir: string): { maps: Maps; close: () => void } {
   const fds: Record<string, number> = {};
   for (const name of readdirSync(dir)) {
-    if (!name.startsWith("link-")) fds[name] = native.objectGet(path.join(dir, name));
+    if (!name.startsWith("link-") && !isProgramsPin(name))
+      fds[name] = native.objectGet(path.join(dir, name));
   }
   const close = (): void => {
     for (const fd of Object.values(fds)) native.close(fd);
@@ -173,7 +201,10 @@ export function openOther(native: Native, dir: string): { maps: Maps; close: () 
   return { maps: new Maps(native, fds), close };
 }
 
-function load(native: Native, dir: string, options: GenerationOptions): LoadedObject {
+type Sizes = Required<Pick<LoadOptions, "maxEntries" | "rodata">>;
+
+/** Maps that are pinned keep theirs. */
+function sizesOf(native: Native, dir: string, options: GenerationOptions): Sizes {
   const fdb = pinnedSize(native, path.join(dir, "fdb")) ?? options.fdbEntries;
   const nexthops = pinnedSize(native, path.join(dir, "nexthops")) ?? options.nexthops;
   const maxEntries = {
@@ -183,9 +214,12 @@ function load(native: Native, dir: string, options: GenerationOptions): LoadedOb
     nexthop_ids: nexthops,
     nexthop_free: nexthops,
   };
-  const rodata = { fdb_capacity: u32(fdb), nexthop_capacity: u32(nexthops) };
-  return kernel(`loading ${options.objectPath}`, () =>
-    native.objectLoad(options.objectPath, { pinDir: dir, maxEntries, rodata }),
+  return { maxEntries, rodata: { fdb_capacity: u32(fdb), nexthop_capacity: u32(nexthops) } };
+}
+
+function load(native: Native, dir: string, objectPath: string, sizes: Sizes): LoadedObject {
+  return kernel(`loading ${objectPath}`, () =>
+    native.objectLoad(objectPath, { pinDir: dir, ...sizes }),
   );
 }
 
@@ -201,19 +235,28 @@ function pinnedSize(native: Native, pin: string): number | undefined {
 }
 
 export function layoutOf(objectPath: string): number {
-  let file: Buffer;
+  return layoutIn(readObject(objectPath));
+}
+
+function layoutIn(file: Buffer): number {
+  return elfConstant(file, "vnetd_layout") ?? vnetdLimits.LAYOUT;
+}
+
+function readObject(objectPath: string): Buffer {
   try {
-    file = readFileSync(objectPath);
+    return readFileSync(objectPath);
   } catch (error) {
     throw new VnetdError("FILE_UNREADABLE", `the BPF object ${objectPath}: ${errnoName(error)}`, {
       hint: "Build it with `make`.",
       cause: error,
     });
   }
-  return elfConstant(file, "vnetd_layout") ?? vnetdLimits.LAYOUT;
 }
 
-function closeAll(native: Native, { programs, maps }: LoadedObject): void {
+function closeAll(
+  native: Native,
+  { programs, maps }: Pick<LoadedObject, "programs" | "maps">,
+): void {
   for (const fd of [...Object.values(programs), ...Object.values(maps)]) native.close(fd);
 }
 

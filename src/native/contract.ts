@@ -55,6 +55,16 @@ export interface MapInfo {
   name: string;
 }
 
+export interface ProgramInfo {
+  id: number;
+  /** its first 15 bytes */
+  name: string;
+  /** of all maps that it uses, .rodata among them */
+  mapIds: number[];
+  /** it runs as the CPU's own instructions, and is not interpreted */
+  jited: boolean;
+}
+
 export interface MapDump {
   count: number;
   /** count * keySize bytes */
@@ -429,6 +439,7 @@ export interface Native {
   clsactQuery(ifindex: number, direction: Direction, priority: number, handle: number): number;
   clsactDetach(ifindex: number, direction: Direction, priority: number, handle: number): void;
   programId(progFd: number): number;
+  programInfo(progFd: number): ProgramInfo;
   /** ids of all programs at the hook, whosever, in their order; [] before Linux 6.6 */
   tcxPrograms(ifindex: number, direction: Direction): number[];
   /** all filters at the hook, whosever; [] where there is no clsact qdisc */

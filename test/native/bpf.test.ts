@@ -238,6 +238,21 @@ describe("pins", () => {
     expect(errorOf(() => native.mapInfo(again)).detail).toBe("not a BPF map");
     expect(errorOf(() => native.programId(fdOf(object.maps, "table"))).code).toBe("EINVAL");
   });
+
+  test("of programs tell their names, and the maps that they use", () => {
+    const { maps, programs } = load();
+    const { id, name, mapIds, jited } = native.programInfo(fdOf(programs, "probe_count"));
+    expect({ id, name, jited }).toEqual({
+      id: native.programId(fdOf(programs, "probe_count")),
+      name: "probe_count",
+      jited: true,
+    });
+    expect(mapIds).toContain(native.mapInfo(fdOf(maps, "table")).id);
+    expect(native.programInfo(fdOf(programs, "probe_drop")).mapIds).not.toContain(
+      native.mapInfo(fdOf(maps, "table")).id,
+    );
+    expect(errorOf(() => native.programInfo(fdOf(maps, "table"))).code).toBe("EINVAL");
+  });
 });
 
 describe("maps", () => {
