@@ -6,7 +6,7 @@
 # The order of a build: headers -> BPF objects -> build/bpf/vnetd.bpf.o (one object)
 #                       headers -> src/generated/layouts.ts (checked in; `make layouts`)
 #                       addon/  -> build/addon/vnetd.node
-#                       src/, cli/ -> dist/
+#                       src/, cli/ -> dist/; of the command line one file more, dist/cli/vnetd.cjs
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
@@ -139,9 +139,10 @@ build/addon/vnetd.node: $(ADDON_SOURCES)
 # -- TypeScript. Output whose source is gone would still be imported: removed.
 TS_SOURCES := $(shell find src cli -name '*.ts' 2>/dev/null)
 ts: dist/.stamp
-dist/.stamp: $(TS_SOURCES) tsconfig.json package.json
+dist/.stamp: $(TS_SOURCES) tsconfig.json package.json scripts/bundle.mjs
 	@echo "  TSC    dist/"
 	@npx --no-install tsc -p tsconfig.json
 	@find dist -name '*.js' | while read -r f; do \
 		source=$${f#dist/}; [ -e "$${source%.js}.ts" ] || rm -f "$$f" "$$f.map"; done
+	@node scripts/bundle.mjs
 	@touch $@

@@ -109,6 +109,7 @@ mkdirSync(join(to, "doc"), { recursive: true });
 for (const path of [
   "bin/vnetd",
   "bin/vn",
+  "bin/package.json",
   "build/addon/vnetd.node",
   "build/bpf/vnetd.bpf.o",
   "wireshark/vnetd.lua",

@@ -103,6 +103,11 @@ export class VnetdError extends Error {
     this.hint = details.hint;
     this.place = details.place;
   }
+
+  /** By name: the command line's one file has this class once, and what it imports later has it again. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return value instanceof Error && value.name === "VnetdError";
+  }
 }
 
 /** "file:3:5", "file:3" or "file" */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The command line as a process of its own: exit codes, closed pipes, completions in a real bash. */
-import { spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -44,6 +44,7 @@ beforeAll(async () => {
   transpile("cli/main.ts", join(output, "dist"));
   // main imports it only for what it cannot read by itself
   transpile("cli/program.ts", join(output, "dist"));
+  execFileSync(process.execPath, [join(root, "scripts/bundle.mjs"), join(output, "dist")]);
   cpSync(join(root, "bin"), join(output, "bin"), { recursive: true });
   daemon = await FakeDaemon.start({
     varp: entries,
@@ -95,6 +96,16 @@ describe("bin/vnetd and bin/vn", () => {
     const alone = await run("vn", ["vnets"], { ...environment, VNETD_RUN_DIR: "/nonexistent" });
     expect(alone).toMatchObject({ code: 3, stdout: "" });
     expect(alone.stderr).toMatch(/^vn: no daemon/);
+  });
+
+  it("load one file for a command that only asks the daemon", async () => {
+    const lone = join(output, "lone");
+    cpSync(join(root, "bin"), join(lone, "bin"), { recursive: true });
+    mkdirSync(join(lone, "dist/cli"), { recursive: true });
+    cpSync(join(output, "dist/cli/vnetd.cjs"), join(lone, "dist/cli/vnetd.cjs"));
+    const listed = await run(join(lone, "bin/vnetd"), ["vnet-list"]);
+    expect(listed).toMatchObject({ code: 0, stderr: "" });
+    expect(listed.stdout).toContain(longId);
   });
 
   it("say that a checkout is not built", async () => {
