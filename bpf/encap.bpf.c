@@ -76,7 +76,7 @@ static long copy_to_device(__u32 index, void *context)
 		return 1;
 	if (!underlay)
 		return 0;
-	outer_write(&e->frame.outer, &e->spec, underlay, NULL);
+	write_outer_headers(&e->frame.outer, &e->spec, underlay, NULL);
 	if (write_outer(walk->skb, &e->frame, e->spec.form)) {
 		walk->failed = 1;
 		return 1;
@@ -126,7 +126,7 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 	if (e->walk.failed)
 		return VNETD_DROP_ENCAP_FAILED;
 	count_missed(&e->walk, v);
-	outer_write(&e->frame.outer, &e->spec, underlay, NULL);
+	write_outer_headers(&e->frame.outer, &e->spec, underlay, NULL);
 	if (write_outer(skb, &e->frame, e->spec.form))
 		return VNETD_DROP_ENCAP_FAILED;
 	sends = (e->walk.family == VNETD_FAMILY_IPV6 ? e->places.best6 : e->places.best4) &
@@ -292,11 +292,6 @@ static __always_inline __u32 may_leave(struct __sk_buff *skb, struct encap *e, s
 	if (is_ip(skb) && carries_itself(skb, v->handle, e->vnet->security))
 		return VNETD_DROP_CARRIES_ITSELF;
 	return e->probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
-}
-
-CHECKED_ONCE __u32 any_value(__u32 value)
-{
-	return value;
 }
 
 /*

@@ -287,7 +287,7 @@ static __always_inline __u32 split(struct __sk_buff *skb, struct encap *e,
 
 	if (!fragments_fit(mtu, payload))
 		return VNETD_DROP_TOO_BIG;
-	outer_write(&e->frame.outer, &e->spec, underlay, to);
+	write_outer_headers(&e->frame.outer, &e->spec, underlay, to);
 	if (underlay->family == VNETD_FAMILY_IPV6) {
 		struct cut_note note = { .id = bpf_get_prandom_u32() };
 
@@ -346,7 +346,7 @@ static __always_inline bool split_for_peers(struct __sk_buff *skb, struct encap 
 		return false;
 	/* else it is there, but for what tells the size of a fragment */
 	if (!(place & PLACE_SENDS)) {
-		outer_write(&e->frame.outer, &e->spec, underlay, NULL);
+		write_outer_headers(&e->frame.outer, &e->spec, underlay, NULL);
 		if (write_outer(skb, &e->frame, e->spec.form))
 			return false;
 	}
@@ -388,6 +388,14 @@ static __always_inline __u32 split_for_group(struct __sk_buff *skb, struct encap
 	return VNETD_OK;
 }
 
+/* The host may be an original, which takes no more than VNETD_ORIGINAL_MAX_PACKET in all. */
+static __always_inline bool to_original(const struct encap *e)
+{
+	struct vnetd_nexthop *hop = e->to.underlay ? nexthop_by_id(e->to.nexthop) : NULL;
+
+	return hop && path_to_original(hop);
+}
+
 static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, struct verdict *v,
 				      int *action)
 {
@@ -414,7 +422,7 @@ static __always_inline __u32 oversize(struct __sk_buff *skb, struct encap *e, st
 		if (reason)
 			return reason;
 		/* in fragments it would arrive, and be too long */
-		if (e->to.original &&
+		if (to_original(e) &&
 		    skb->len + skb->vlan_present * TAG_LEN + VNETD_VUDP_IPV4_OVERHEAD >
 			    VNETD_ORIGINAL_MAX_PACKET)
 			return VNETD_DROP_TOO_BIG;

@@ -30,7 +30,7 @@ static __always_inline void count_table(size_t offset)
 
 #define COUNT_TABLE(field) count_table(offsetof(struct vnetd_table_stats, field))
 
-SUBPROGRAM int count_drop(__u32 handle, __u32 direction, __u32 reason, __u32 len)
+CHECKED_ONCE int count_drop(__u32 handle, __u32 direction, __u32 reason, __u32 len)
 {
 	struct vnetd_drop_key key = {
 		.handle = handle,

@@ -69,20 +69,23 @@ static __always_inline __u32 dedupe_lower(__u32 counts)
 }
 
 /* Enters that a frame came by a way; true if it is a copy of one that came by another. */
-SUBPROGRAM bool dedupe_is_copy(const struct dedupe_key *key, __u32 way)
+CHECKED_ONCE __u32 dedupe_is_copy(const struct dedupe_key *wanted, __u32 way)
 {
 	__u64 now = now_ns() >> DEDUPE_TICK_SHIFT, *entry, first;
 	__u32 shift = 4 * (way & (DEDUPE_WAYS - 1));
+	struct dedupe_key key;
 
-	if (!key)
+	if (!wanted)
 		return false;
-	entry = bpf_map_lookup_elem(&dedupe, key);
+	/* of what a caller hands over Linux 6.1 makes no map's key */
+	key = *wanted;
+	entry = bpf_map_lookup_elem(&dedupe, &key);
 	if (!entry) {
 		first = now << 32 | 1U << shift;
-		if (!bpf_map_update_elem(&dedupe, key, &first, BPF_NOEXIST))
+		if (!bpf_map_update_elem(&dedupe, &key, &first, BPF_NOEXIST))
 			return false;
 		/* another CPU was first */
-		entry = bpf_map_lookup_elem(&dedupe, key);
+		entry = bpf_map_lookup_elem(&dedupe, &key);
 		if (!entry)
 			return false;
 	}

@@ -64,7 +64,7 @@ static __always_inline void event_fill(struct vnetd_event_mac *event, __u32 type
 }
 
 /* A MAC appeared on this host: the daemon announces it. */
-SUBPROGRAM int event_local_new(const struct vnetd_fdb_key *key, __u32 slot, __u32 from)
+CHECKED_ONCE int event_local_new(const struct vnetd_fdb_key *key, __u32 slot, __u32 from)
 {
 	struct vnetd_event_mac *event;
 
@@ -78,7 +78,7 @@ SUBPROGRAM int event_local_new(const struct vnetd_fdb_key *key, __u32 slot, __u3
 	return 0;
 }
 
-SUBPROGRAM int event_unknown_unicast(const struct vnetd_fdb_key *key, __u32 slot)
+CHECKED_ONCE int event_unknown_unicast(const struct vnetd_fdb_key *key, __u32 slot)
 {
 	struct vnetd_event_mac *event;
 
@@ -93,8 +93,8 @@ SUBPROGRAM int event_unknown_unicast(const struct vnetd_fdb_key *key, __u32 slot
 }
 
 /* VNETD_EVENT_MOVED or VNETD_EVENT_HELD */
-SUBPROGRAM int event_moved(const struct vnetd_fdb_key *key, __u32 type, __u32 slot, __u32 from,
-			   __u32 to)
+CHECKED_ONCE int event_moved(const struct vnetd_fdb_key *key, __u32 type, __u32 slot, __u32 from,
+			     __u32 to)
 {
 	struct vnetd_event_mac *event;
 

@@ -25,7 +25,7 @@ struct piece {
 VNETD_MAP(piece, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct piece, 1, 0);
 
 /* Takes bytes away behind an IP header without options. */
-static __always_inline long shrink(struct __sk_buff *skb, __u32 bytes)
+CHECKED_ONCE int shrink(struct __sk_buff *skb, __u32 bytes)
 {
 	for (int i = 0; i < 0xffff / MAX_SHRINK + 1; i++) {
 		__u32 now = bytes > MAX_SHRINK ? MAX_SHRINK : bytes;
@@ -51,7 +51,7 @@ static __always_inline long shorten(struct __sk_buff *skb, __u32 len)
 }
 
 /* Leaves `len` bytes from `start` on of what is behind the headers, as shorten() would. */
-SUBPROGRAM long keep_piece(struct __sk_buff *skb, __u32 headers, __u32 start, __u32 len)
+CHECKED_ONCE int keep_piece(struct __sk_buff *skb, __u32 headers, __u32 start, __u32 len)
 {
 	__u32 zero = 0, offset = headers + start, last = (len - 1) & (sizeof(struct piece) - 1);
 	struct piece *room = bpf_map_lookup_elem(&piece, &zero);

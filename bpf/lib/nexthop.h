@@ -43,19 +43,22 @@ struct nexthop_made {
 };
 
 /* Makes a record for a key that has none. The slot's vnet must be the key's. */
-SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
-			    struct nexthop_made *made)
+CHECKED_ONCE int nexthop_make(const struct vnetd_nexthop_key *wanted, __u32 slot,
+			      struct nexthop_made *made)
 {
 	struct vnetd_vnet_counts *counts;
 	struct vnetd_nexthop *nexthop;
 	struct vnetd_vnet *vnet;
+	struct vnetd_nexthop_key key;
 	__u32 id = 0, *other;
 
-	if (!key || !made)
+	if (!wanted || !made)
 		return 0;
+	/* of what a caller hands over Linux 6.1 makes no map's key */
+	key = *wanted;
 	made->id = 0;
 	made->reason = VNETD_DROP_OWN_ECHO;
-	if (is_own_address(key->addr))
+	if (is_own_address(key.addr))
 		return 0;
 
 	vnet = vnet_by_slot(slot);
@@ -73,7 +76,7 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	if (!nexthop)
 		goto refuse;
 
-	nexthop->key = *key;
+	nexthop->key = key;
 	nexthop->slot = slot;
 	nexthop->encap = 0;
 	nexthop->entries = 0;
@@ -93,7 +96,7 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->route = 0;
 	/* last: by a hint it may be found from here on */
 	nexthop->flags = VNETD_NEXTHOP_USED;
-	if (bpf_map_update_elem(&nexthop_ids, key, &id, BPF_NOEXIST) == 0) {
+	if (bpf_map_update_elem(&nexthop_ids, &key, &id, BPF_NOEXIST) == 0) {
 		made->id = id;
 		made->reason = VNETD_OK;
 		return 0;
@@ -103,7 +106,7 @@ SUBPROGRAM int nexthop_make(const struct vnetd_nexthop_key *key, __u32 slot,
 	nexthop->flags = 0;
 	nexthop->gen += 1;
 	bpf_map_push_elem(&nexthop_free, &id, 0);
-	other = bpf_map_lookup_elem(&nexthop_ids, key);
+	other = bpf_map_lookup_elem(&nexthop_ids, &key);
 	if (other) {
 		made->id = *other;
 		made->reason = VNETD_OK;
@@ -162,7 +165,7 @@ static __always_inline struct vnetd_nexthop *nexthop_other(const struct vnetd_ne
  * The record that MACs behind this host point to, whichever path they were heard by: its primary
  * path's. So what comes by one path and then by another moves nothing.
  */
-SUBPROGRAM __u32 nexthop_primary(__u32 id)
+CHECKED_ONCE __u32 nexthop_primary(__u32 id)
 {
 	struct vnetd_nexthop *hop = nexthop_by_id(id), *other;
 
@@ -220,7 +223,7 @@ static __always_inline __u32 nexthop_choose(__u32 id)
 	return (__s64)(other->heard_ns - hop->heard_ns) > (__s64)PATH_SILENT_NS ? hop->other : id;
 }
 
-SUBPROGRAM __u32 nexthop_in_use(__u32 id)
+CHECKED_ONCE __u32 nexthop_in_use(__u32 id)
 {
 	return nexthop_choose(id);
 }

@@ -246,7 +246,8 @@ struct outer_spec {
 	/* enum outer_form */
 	__u8 form;
 	/* UDP over IPv4: hosts of ours listen to what routers say then */
-	bool dont_fragment;
+	/* 0 or 1 */
+	__u8 dont_fragment;
 	/* what is not IP is left to the other hook */
 	bool ip_only;
 };
@@ -317,8 +318,8 @@ static __always_inline void outer_udp(struct udphdr *udp, struct vnetd_msg_hdr *
 	msg->id = bpf_htons(VNETD_MSG_VUDP);
 }
 
-SUBPROGRAM int outer_etherip(struct outer *out, const struct outer_spec *s,
-			     const struct vnetd_underlay *underlay, const union address *to)
+CHECKED_ONCE int outer_etherip(struct outer *out, const struct outer_spec *s,
+			       const struct vnetd_underlay *underlay, const union address *to)
 {
 	if (!out || !s || !underlay)
 		return -1;
@@ -347,7 +348,7 @@ static __always_inline void outer_write(struct outer *out, const struct outer_sp
 {
 	if (likely(s->form == FORM_UDP4)) {
 		out->udp4.ip.protocol = IPPROTO_UDP;
-		out->udp4.ip.frag_off = s->dont_fragment ? bpf_htons(IPV4_DF) : 0;
+		out->udp4.ip.frag_off = s->dont_fragment * bpf_htons(IPV4_DF);
 		outer_ipv4(&out->udp4.eth, &out->udp4.ip, s, underlay, to);
 		outer_udp(&out->udp4.udp, &out->udp4.msg, s, underlay);
 	} else if (likely(s->form == FORM_UDP6)) {
@@ -357,6 +358,16 @@ static __always_inline void outer_write(struct outer *out, const struct outer_sp
 	} else {
 		outer_etherip(out, s, underlay, to);
 	}
+}
+
+/* The same where it is not known frames to one host that wait for it. */
+CHECKED_ONCE int write_outer_headers(struct outer *out, const struct outer_spec *s,
+				     const struct vnetd_underlay *underlay, const union address *to)
+{
+	if (!out || !s || !underlay)
+		return -1;
+	outer_write(out, s, underlay, to);
+	return 0;
 }
 
 #endif

@@ -32,7 +32,7 @@ static __always_inline void path_known(__u32 ifindex, const __u8 *addr)
 		bpf_map_update_elem(&host_paths, &key, &none, BPF_NOEXIST);
 }
 
-SUBPROGRAM int path_take_over(struct vnetd_nexthop *hop, __u32 news)
+CHECKED_ONCE int path_take_over(struct vnetd_nexthop *hop, __u32 news)
 {
 	struct vnetd_host_path_key key;
 	struct vnetd_host_path *path;

@@ -38,7 +38,6 @@ static __always_inline bool probe_read(struct __sk_buff *skb, __u32 offset,
 }
 
 struct probe_found {
-	const struct vnetd_vnet *vnet;
 	__u32 slot;
 	__u32 direction;
 	/* of the probe in the packet */
@@ -48,7 +47,8 @@ struct probe_found {
 };
 
 /* A probe came back: the vnet's budget shrinks, and the daemon is told. */
-static __always_inline __u32 probe_back(struct __sk_buff *skb, const struct probe_found *found)
+static __always_inline __u32 probe_back(struct __sk_buff *skb, const struct probe_found *found,
+					__u32 handle)
 {
 	struct vnetd_floods *f = floods_of(found->slot);
 	struct vnetd_event_loop *event;
@@ -64,7 +64,7 @@ static __always_inline __u32 probe_back(struct __sk_buff *skb, const struct prob
 		return VNETD_DROP_LOOP;
 	event->type = VNETD_EVENT_LOOP;
 	event->slot = found->slot;
-	event->handle = found->vnet->handle;
+	event->handle = handle;
 	event->direction = found->direction;
 	__builtin_memcpy(event->source, &found->source, sizeof(event->source));
 	if (bpf_skb_load_bytes(skb, found->offset, &event->probe, sizeof(event->probe)))
@@ -81,7 +81,6 @@ static __always_inline __u32 probe_back(struct __sk_buff *skb, const struct prob
 CHECKED_ONCE __u32 probe_leaves(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot)
 {
 	struct probe_found found = {
-		.vnet = vnet,
 		.slot = slot,
 		.direction = VNETD_DIR_ENCAP,
 		.offset = ETH_HLEN,
@@ -94,28 +93,29 @@ CHECKED_ONCE __u32 probe_leaves(struct __sk_buff *skb, const struct vnetd_vnet *
 	if (!vnet || !f || !probe_read(skb, ETH_HLEN, &start))
 		return VNETD_OK;
 	if (start.nonce == vnet->probe_nonce && start.nonce)
-		return sent ? PROBE_SENT : probe_back(skb, &found);
+		return sent ? PROBE_SENT : probe_back(skb, &found, vnet->handle);
 	if (!budget_take(&f->probes_ns, now, VNETD_PROBES_PER_SECOND, VNETD_PROBES_PER_SECOND, 1))
 		return VNETD_DROP_STORM;
 	return PROBE_PASSES;
 }
 
 /* The same for a frame from the underlay; VNETD_OK lets it in. */
-SUBPROGRAM __u32 probe_arrives(struct __sk_buff *skb, const struct probe_found *found,
-			       const struct vnetd_underlay *underlay)
+CHECKED_ONCE __u32 probe_arrives(struct __sk_buff *skb, const struct probe_found *found,
+				 const struct vnetd_underlay *underlay)
 {
+	struct vnetd_vnet *vnet = found ? vnet_by_slot(found->slot) : NULL;
 	struct vnetd_probe_hop hop;
 	struct probe_start start;
 	__u8 hops;
 	__u32 at;
 
-	if (!found || !underlay || !probe_read(skb, found->offset, &start))
+	if (!vnet || !underlay || !probe_read(skb, found->offset, &start))
 		return VNETD_OK;
-	if (start.nonce == found->vnet->probe_nonce && start.nonce)
-		return probe_back(skb, found);
+	if (start.nonce == vnet->probe_nonce && start.nonce)
+		return probe_back(skb, found, vnet->handle);
 	if (start.hops >= VNETD_PROBE_HOPS)
 		return VNETD_DROP_LOOP;
-	__builtin_memcpy(hop.vnet, found->vnet->id, VNETD_ID_LEN);
+	__builtin_memcpy(hop.vnet, vnet->id, VNETD_ID_LEN);
 	__builtin_memcpy(hop.from, &found->source, sizeof(hop.from));
 	__builtin_memcpy(hop.to, underlay->addr, sizeof(hop.to));
 	at = found->offset + offsetof(struct vnetd_probe, hop) + start.hops * sizeof(hop);

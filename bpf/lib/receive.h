@@ -236,7 +236,6 @@ static __always_inline __u32 inner_take_out(struct __sk_buff *skb, const struct 
 	if (unlikely(eth[12] == VNETD_PROBE_ETHERTYPE >> 8 &&
 		     eth[13] == (VNETD_PROBE_ETHERTYPE & 0xff))) {
 		struct probe_found found = {
-			.vnet = r->vnet,
 			.slot = v->slot,
 			.direction = VNETD_DIR_DECAP,
 			.offset = in->offset + ETH_HLEN,

@@ -67,6 +67,10 @@ static __always_inline __u32 copy_to_members(struct __sk_buff *skb, struct encap
 	struct member_walk *walk = &e->members;
 
 	walk->skb = skb;
+	walk->pending = any_value(0);
+	walk->missed = (__u8)any_value(0);
+	walk->too_big = (__u8)any_value(0);
+	walk->failed = (__u8)any_value(0);
 	skb->mark = VNETD_MARK_ESP;
 	bpf_loop(VNETD_MAX_VNET_MEMBERS, copy_to_secure_member, walk, 0);
 	if (walk->missed)
@@ -183,7 +187,7 @@ SUBPROGRAM __u32 secure(struct __sk_buff *skb, struct encap *e, struct verdict *
 		return reason;
 	e->spec.form = form_of(underlay, VNETD_ENCAP_UDP);
 	e->spec.port = e->to.port;
-	e->spec.dont_fragment = false;
+	e->spec.dont_fragment = 0;
 	e->spec.ip_only = e->fast;
 	made = make_secure(skb, &e->frame, &e->spec, underlay, e->to.nexthop);
 	if (e->fast && made == LEFT_ALONE)

@@ -32,9 +32,8 @@ struct destination {
 	/* of a packet to this host; and that routers must not fragment it, as hosts of ours listen
 	 * to what they say then */
 	__u16 mtu;
-	bool dont_fragment;
-	/* it may be an original, which takes no more than VNETD_ORIGINAL_MAX_PACKET in all */
-	bool original;
+	/* 0 or 1 */
+	__u8 dont_fragment;
 	/* the longest frame that fits one packet on the way there */
 	__u32 largest;
 };
@@ -124,6 +123,14 @@ static __always_inline struct encap *encap_of(struct device_walk *walk)
 #define FAST_NOT_MINE ((__u32)VNETD_REASON_COUNT)
 #define TOO_BIG ((__u32)VNETD_REASON_COUNT + 1)
 
+_Static_assert(VNETD_NEXTHOP_MEMBER == 1 << 1, "may_not_fragment");
+
+/* A member, by a path that carries more than the least. Computed, since the verifier walks what follows once for each branch. */
+static __always_inline __u32 may_not_fragment(const struct vnetd_nexthop *hop, __u32 mtu)
+{
+	return hop->flags >> 1 & (VNETD_PATH_MTU_MIN - mtu) >> 31;
+}
+
 /*
  * Fills in e->to. A destination that the table says is on this host goes to the group like an
  * unknown one: the bridge would have delivered it if it were, so it may have moved away unheard.
@@ -166,8 +173,7 @@ static __always_inline void destination_of(struct encap *e, struct verdict *v)
 	e->to.nexthop = path;
 	e->to.port = hop->port;
 	e->to.mtu = path_mtu(hop, underlay);
-	e->to.dont_fragment = hop->flags & VNETD_NEXTHOP_MEMBER && e->to.mtu > VNETD_PATH_MTU_MIN;
-	e->to.original = path_to_original(hop);
+	e->to.dont_fragment = may_not_fragment(hop, e->to.mtu);
 	e->to.largest = e->to.mtu - overhead_of(form_of(underlay, e->vnet->encap));
 	v->flooded = false;
 	return;

@@ -59,7 +59,8 @@ static __always_inline struct vnetd_watch_stats *watch_allowed(__u32 kind, __u64
 }
 
 /* why: enum vnetd_direction << 16 | enum vnetd_reason. keep: bytes. */
-SUBPROGRAM int watch_packet(struct __sk_buff *skb, __u32 type, __u32 handle, __u32 why, __u32 keep)
+CHECKED_ONCE int watch_packet(struct __sk_buff *skb, __u32 type, __u32 handle, __u32 why,
+			      __u32 keep)
 {
 	bool captured = keep > VNETD_WATCH_HEAD;
 	__u32 zero = 0, kept = skb->len;
@@ -97,7 +98,7 @@ SUBPROGRAM int watch_packet(struct __sk_buff *skb, __u32 type, __u32 handle, __u
 }
 
 /* A frame that went no further, or whose source was not learned. */
-SUBPROGRAM int watch_drop(struct __sk_buff *skb, __u32 handle, __u32 direction, __u32 reason)
+CHECKED_ONCE int watch_drop(struct __sk_buff *skb, __u32 handle, __u32 direction, __u32 reason)
 {
 	struct vnetd_watch *w = watch_now();
 	__u32 keep = 0;
@@ -117,7 +118,7 @@ SUBPROGRAM int watch_drop(struct __sk_buff *skb, __u32 handle, __u32 direction, 
 }
 
 /* A frame of a vnet with VNETD_VNET_WATCHED. */
-SUBPROGRAM int watch_frame(struct __sk_buff *skb, __u32 handle, __u32 direction)
+CHECKED_ONCE int watch_frame(struct __sk_buff *skb, __u32 handle, __u32 direction)
 {
 	struct vnetd_watch *w = watch_now();
 
@@ -127,7 +128,7 @@ SUBPROGRAM int watch_frame(struct __sk_buff *skb, __u32 handle, __u32 direction)
 }
 
 /* type: VNETD_EVENT_LEARNED or VNETD_EVENT_AGED */
-SUBPROGRAM int watch_mac(const struct vnetd_fdb_key *key, __u32 type, __u32 slot, __u32 nexthop)
+CHECKED_ONCE int watch_mac(const struct vnetd_fdb_key *key, __u32 type, __u32 slot, __u32 nexthop)
 {
 	struct vnetd_watch *w = watch_now();
 	struct vnetd_watch_stats *stats;
