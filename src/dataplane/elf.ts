@@ -35,19 +35,26 @@ function findConstant(file: Buffer, name: string): number | undefined {
   const symbols = sections.find((section) => section.type === sectionTypeSymbols);
   const strings = symbols === undefined ? undefined : sections[symbols.link];
   if (symbols === undefined || strings === undefined) return undefined;
-  const wanted = Buffer.from(`${name}\0`);
+  const names = file.subarray(strings.offset, strings.offset + strings.size);
+  const places = placesOf(names, `${name}\0`);
   for (
     let at = symbols.offset;
     at + symbolBytes <= symbols.offset + symbols.size;
     at += symbolBytes
   ) {
-    const nameAt = strings.offset + file.readUInt32LE(at);
-    if (!file.subarray(nameAt, nameAt + wanted.length).equals(wanted)) continue;
+    if (!places.has(file.readUInt32LE(at))) continue;
     const section = sections[file.readUInt16LE(at + 6)];
     const value = Number(file.readBigUInt64LE(at + 8));
     return section === undefined ? undefined : file.readUInt32LE(section.offset + value);
   }
   return undefined;
+}
+
+/** Names that end alike may lie in one another. */
+function placesOf(names: Buffer, name: string): Set<number> {
+  const places = new Set<number>();
+  for (let at = names.indexOf(name); at >= 0; at = names.indexOf(name, at + 1)) places.add(at);
+  return places;
 }
 
 function readSections(file: Buffer): Section[] {
