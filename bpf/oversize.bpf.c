@@ -179,7 +179,7 @@ static __always_inline __u32 answered(struct __sk_buff *skb, struct encap *e, in
 		return VNETD_DROP_TOO_BIG;
 	skb->mark = VNETD_MARK_NONE;
 	if (unlikely(e->vnet->flags & VNETD_VNET_PORTS)) {
-		*action = deliver_to_ports(skb, e->vnet);
+		*action = deliver_to_ports(skb, e->vnet, 0);
 		if (*action != NOT_TAKEN)
 			return VNETD_DROP_TOO_BIG;
 	}

@@ -12,6 +12,9 @@
  * MAC that nobody knows, pays from the vnet's budget here, goes to the other ports and the vnetif, and from
  * there on is vnetd_encap's, as are frames that are not IP, carry tags, or are too large.
  * A secure vnet's frames leave by secure() alone, here as there.
+ *
+ * And vnetd_merged, on the first end of the segmenting veth pair: TCP from other hosts that GRO has merged there on its
+ * way to a port (bpf/lib/ports.h).
  */
 #include "lib/flood.h"
 #include "lib/ports.h"
@@ -275,6 +278,21 @@ int vnetd_port(struct __sk_buff *skb)
 	else
 		action = run_port_clear(skb, vnet, &from);
 	return action == NOT_TAKEN ? stays_here(skb, vnet, &from) : action;
+}
+
+/* What is not as merge_to_port() made it is no frame of a vnet: another port has the number by now, or none. */
+SEC("tc")
+int vnetd_merged(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->mark, slot = skb->vlan_tci & VLAN_ID;
+	struct vnetd_direct_port *port = bpf_map_lookup_elem(&direct_ports, &ifindex);
+
+	if (unlikely(!skb->vlan_present || !port || port->slot != slot || bpf_skb_vlan_pop(skb))) {
+		count_drop(0, VNETD_DIR_DECAP, VNETD_DROP_STALE_PASS, skb->len);
+		watch_drop(skb, 0, VNETD_DIR_DECAP, VNETD_DROP_STALE_PASS);
+		return TC_ACT_SHOT;
+	}
+	return give_to_port(skb, ifindex, port->flags);
 }
 
 char LICENSE[] SEC("license") = "GPL";

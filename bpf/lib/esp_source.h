@@ -13,8 +13,6 @@
 #include "outer.h"
 #include "watch.h"
 
-/* in skb->vlan_tci */
-#define VLAN_ID 0x0fff
 /* more than anything sends (RFC 8200 section 4.1); more tags than that, likewise */
 #define ESP_MAX_HEADERS 10
 

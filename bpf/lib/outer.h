@@ -27,6 +27,8 @@ struct ipv6_fragment {
 #define IPV6_MORE 0x0001
 
 /* up to this many VLAN tags are written in front of a frame's own type */
+/* in skb->vlan_tci */
+#define VLAN_ID 0x0fff
 #define MAX_TAGS 3
 #define TAG_LEN 4
 

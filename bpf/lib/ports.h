@@ -6,6 +6,11 @@
  * Whose port a device is stands in direct_ports, which of a vnet's there are in direct_list. Behind which port a MAC of
  * this host is stands in its entry's `gen`, so it moves from port to port as it moves from host to host. An
  * entry whose port is gone points to nothing: the MAC is looked for at all ports.
+ *
+ * TCP that comes at wire size is merged on its way to a port (where the underlay device merges, as for the vnetif): it passes the
+ * segmenting veth pair the other way round, in by its second end and out by its first, which has GRO. There is one
+ * pair for all vnets, and two of them may have the same flow. GRO keeps apart what has different VLAN tags, so meanwhile
+ * a frame bears its vnet's slot as one; the mark says which port it is for (vnetd_merged in bpf/port.bpf.c).
  */
 #ifndef VNETD_PORTS_H
 #define VNETD_PORTS_H
@@ -33,9 +38,10 @@ enum here {
 struct here_found {
 	/* enum here */
 	__u32 where;
-	/* HERE_PORT: which, and enum vnetd_direct_flags */
+	/* HERE_PORT: which, enum vnetd_direct_flags, and its vnet */
 	__u32 ifindex;
 	__u32 flags;
+	__u32 slot;
 };
 
 /* A port of the vnet, or NULL. */
@@ -72,6 +78,7 @@ static __always_inline void find_here(const struct vnetd_fdb_key *key,
 		return;
 	found->where = HERE_PORT;
 	found->flags = port->flags;
+	found->slot = port->slot;
 }
 
 /*
@@ -91,6 +98,38 @@ static __always_inline int give_to_port(struct __sk_buff *skb, __u32 ifindex, __
 		return bpf_redirect_peer(ifindex, 0);
 	}
 	return bpf_redirect(ifindex, 0);
+}
+
+/* Of a flow all go one way: what is asked for is the same for each of its frames. */
+static __always_inline bool is_tcp(struct __sk_buff *skb)
+{
+	__be16 type;
+	__u8 protocol;
+
+	if (skb->vlan_present || bpf_skb_load_bytes(skb, 2 * ETH_ALEN, &type, sizeof(type)))
+		return false;
+	if (type == bpf_htons(ETH_P_IP))
+		return !bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, protocol),
+					   &protocol, sizeof(protocol)) &&
+		       protocol == IPPROTO_TCP;
+	return type == bpf_htons(ETH_P_IPV6) &&
+	       !bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, nexthdr), &protocol,
+				   sizeof(protocol)) &&
+	       protocol == IPPROTO_TCP;
+}
+
+/* A frame from another host to a port, by way of GRO if it may be merged. */
+static __always_inline int merge_to_port(struct __sk_buff *skb, const struct here_found *found)
+{
+	__u32 zero = 0;
+	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
+
+	if (m && m->segment_in && is_tcp(skb) &&
+	    !bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), found->slot & VLAN_ID)) {
+		skb->mark = found->ifindex;
+		return bpf_redirect(m->segment_in, 0);
+	}
+	return give_to_port(skb, found->ifindex, found->flags);
 }
 
 struct port_walk {
@@ -137,10 +176,11 @@ static __always_inline bool read_destination(struct __sk_buff *skb, struct vnetd
 }
 
 /*
- * A frame that came to a vnet with ports from another host, as its guests have it. Gives the program's return
- * value, or NOT_TAKEN: the vnetif is to have it, and nobody else or all ports had a copy.
+ * A frame that came to a vnet with ports from another host, as its guests have it. merge: the device that it came by
+ * delivers at wire size. Gives the program's return value, or NOT_TAKEN: the vnetif is to have it, and nobody
+ * else or all ports had a copy.
  */
-CHECKED_ONCE int deliver_to_ports(struct __sk_buff *skb, const struct vnetd_vnet *vnet)
+CHECKED_ONCE int deliver_to_ports(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 merge)
 {
 	struct here_found found = {};
 	struct vnetd_fdb_key key = {};
@@ -151,7 +191,8 @@ CHECKED_ONCE int deliver_to_ports(struct __sk_buff *skb, const struct vnetd_vnet
 	if (read_destination(skb, &key)) {
 		find_here(&key, vnet, &found);
 		if (likely(found.where == HERE_PORT))
-			return give_to_port(skb, found.ifindex, found.flags);
+			return merge ? merge_to_port(skb, &found)
+				     : give_to_port(skb, found.ifindex, found.flags);
 		if (found.where == HERE_VNETIF || found.where == HERE_NOT)
 			return NOT_TAKEN;
 	}

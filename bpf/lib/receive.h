@@ -287,7 +287,7 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct received 
 		watch_frame(skb, r->vnet->handle, VNETD_DIR_DECAP);
 	skb->mark = VNETD_MARK_NONE;
 	if (unlikely(r->vnet->flags & VNETD_VNET_PORTS)) {
-		action = deliver_to_ports(skb, r->vnet);
+		action = deliver_to_ports(skb, r->vnet, merge);
 		if (action != NOT_TAKEN)
 			return action;
 	}

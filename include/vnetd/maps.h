@@ -77,7 +77,8 @@ struct vnetd_meta {
 	__u32 next_handle;
 	/* a veth pair of ours: super-frames that cannot be decapsulated whole are sent out of the
 	 * first, whose segmentation offloads are off, and come in by the second as single packets.
-	 * bpf/decap.bpf.c is attached to the second. 0: there is none. */
+	 * bpf/decap.bpf.c is attached to the second. The other way round TCP for direct ports passes it and is
+	 * merged; vnetd_merged (bpf/port.bpf.c) is attached to the first. 0: there is none. */
 	__u32 segment_out;
 	__u32 segment_in;
 	/* another: frames that are too large for the underlay pass it, single and with their

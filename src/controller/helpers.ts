@@ -40,6 +40,7 @@ export class Helpers {
     const reassembly = this.reassemblyDevice();
     const wanted: [number, string, string][] = [
       [segment.in.ifindex, helperPairs.segment.in, "vnetd_decap"],
+      [segment.out.ifindex, helperPairs.segment.out, "vnetd_merged"],
       [oversize.in.ifindex, helperPairs.oversize.in, "vnetd_oversize"],
       [relay.in.ifindex, helperPairs.relay.in, "vnetd_relay"],
       [reassembly, reassemblyDevice.name, "vnetd_reassembled"],

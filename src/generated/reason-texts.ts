@@ -38,7 +38,7 @@ export const reasonTexts: Readonly<Record<string, string>> = {
   encap_failed: "The kernel refused to make room for the outer headers: a super-frame that is not IP or is encapsulated already, or more than three VLAN tags.",
   copy_failed: "The frame went to the group, but not by one of several attached devices, or not to one of the peers and members that get it by unicast: no memory, or the device is down or gone. The frame itself counts as forwarded.",
   carries_itself: "A packet of vnet hosts (from an attached device's subnet, to vnetd's port or by EtherIP, or, in a secure vnet, by ESP, or, a later fragment, to the group; or to the group from a host elsewhere that is known) in a vnet: the vnet is bridged to the LAN that carries it.",
-  stale_pass: "A packet with the mark of the second pass that is not what was sent there: its device was detached meanwhile, or somebody sets our marks.",
+  stale_pass: "encap: a packet with the mark of the second pass that is not what was sent there: its device was detached meanwhile, or somebody sets our marks. decap: a frame that was on its way to a direct port, which is gone by now, or that somebody sent out of vn-segment1.",
   no_memory: "The kernel refused to change the packet: no memory for it or for its fragments, or a merged packet of a kind it cannot shorten.",
   storm: "More broadcast, multicast and unknown unicast than a vnet may send to the group (encap, limits.floodPerSecond, 10,000 a second; 100 while there is a loop), or than one host may send to us (decap, twice as much).",
   loop: "A probe of this host came back to it, so there is a loop; or a probe of another host went through more hosts than it can name.",

@@ -3,7 +3,8 @@
  * The devices through which frames pass on their way between two of our programs. Of a pair the
  * sending end has its offloads off, so that the kernel makes single packets of super-frames there:
  *
- *   segment   outer super-frames that cannot be decapsulated whole   (bpf/decap.bpf.c)
+ *   segment   outer super-frames that cannot be decapsulated whole   (bpf/decap.bpf.c); and the other way round, TCP that
+ *             GRO merges on its way to a direct port (bpf/port.bpf.c)
  *   relay     what is forwarded to peers, and what comes from them (bpf/relay.bpf.c)
  *   oversize  inner frames too large for the underlay, whose checksums must be filled in as well
  *             (bpf/oversize.bpf.c)
@@ -55,9 +56,13 @@ export function ensureHelperPair(native: Native, kind: HelperKind): HelperPair {
   return kernel(`setting up ${names.out}`, () => {
     for (const name of [names.out, names.in]) quiet(native, mustGet(native, name), names.alias);
     setFeatures(native, names.out, featuresOf[kind]);
-    // nothing comes by this end; the programs ask for routes as if something did (bpf/lib/route.h)
-    if (kind === "segment")
+    if (kind === "segment") {
+      // the other way round it merges (bpf/lib/ports.h); veth leaves that out where the sending end has TSO
+      setFeatures(native, names.in, tsoOff);
+      setFeatures(native, names.out, { "rx-gro": true });
+      // the stack has nothing that comes by this end; programs ask for routes as if it had (bpf/lib/route.h)
       native.linkSet(mustGet(native, names.out).ifindex, { forwardsIpv4: true });
+    }
     return { out: mustGet(native, names.out), in: mustGet(native, names.in) };
   });
 }

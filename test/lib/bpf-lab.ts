@@ -146,6 +146,7 @@ const PROGRAM_DEVICES = {
   vnetd_relay: "rl1",
   vnetd_esp: "xf0",
   vnetd_port: "dp0",
+  vnetd_merged: "sg0",
   vnetd_control: "vn0",
 } as const;
 export type ProgramName = keyof typeof PROGRAM_DEVICES;

@@ -131,6 +131,51 @@ describe("frames for ports", () => {
     }, {});
   });
 
+  it("from another host, where merging is on: TCP by way of GRO", () => {
+    lab!.underlay({ merge: true });
+    vnet = lab!.vnet();
+    both({ lab: lab!, vnet });
+    at("dp1", GUEST_A);
+    const cases = {
+      tcp4: [packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv4().tcp().payload(9), true],
+      tcp6: [packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv6().tcp().payload(9), true],
+      udp4: [innerFrame(), false],
+      udp6: [packet().eth({ src: GUEST_B, dst: GUEST_A }).ipv6().udp().payload(9), false],
+      arp: [packet().eth({ src: GUEST_B, dst: GUEST_A }).arp(), false],
+      tagged: [packet().eth({ src: GUEST_B, dst: GUEST_A }).vlan({ id: 5 }).ipv4().tcp(), false],
+    } as const;
+    const marks = (): Record<string, boolean> =>
+      Object.fromEntries(
+        Object.entries(cases).map(([name, [inner]]) => {
+          const outer = fromPeer().vudp({ vnet: "4" }).payload(inner.build()).build();
+          const run = lab!.run("vnetd_decap", outer);
+          expect(run, name).toMatchObject({ verdict: "redirect", drops: [] });
+          expectBytes(run.output.subarray(0, inner.build().length), inner.build(), { what: name });
+          expect([0, lab!.ifindex("dp1")]).toContain(run.mark);
+          return [name, run.mark !== 0];
+        }),
+      );
+    const none = Object.fromEntries(Object.keys(cases).map((name) => [name, false]));
+    // without the pair it goes as ever
+    expect(marks()).toEqual(none);
+    lab!.forwarding(true);
+    expect(marks()).toEqual(
+      Object.fromEntries(Object.entries(cases).map(([k, [, tcp]]) => [k, tcp])),
+    );
+    lab!.underlay();
+    expect(marks()).toEqual(none);
+    lab!.forwarding(false);
+  });
+
+  it("stale_pass: at the merging end, what was not sent there", () => {
+    open();
+    for (const mark of [0, lab!.ifindex("dp1"), 4711]) {
+      const run = lab!.run("vnetd_merged", innerFrame().build(), { mark });
+      expect(run.verdict).toBe("drop");
+      expect(run.drops).toMatchObject([{ reason: "stale_pass", direction: "decap", handle: 0 }]);
+    }
+  });
+
   it("a MAC that is configured to be here and was not heard: at all ports, or the vnetif", async () => {
     open();
     const { FDB_STATIC, FDB_PINNED } = vnetdFdbFlags;
