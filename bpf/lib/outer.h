@@ -26,9 +26,9 @@ struct ipv6_fragment {
 #define IPV6_OFFSET 0xfff8
 #define IPV6_MORE 0x0001
 
-/* up to this many VLAN tags are written in front of a frame's own type */
 /* in skb->vlan_tci */
 #define VLAN_ID 0x0fff
+/* up to this many VLAN tags are written in front of a frame's own type */
 #define MAX_TAGS 3
 #define TAG_LEN 4
 
