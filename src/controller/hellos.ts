@@ -28,6 +28,8 @@ import { TokenBucket } from "../varp/token-bucket.js";
 import { decodeHello, encodeHello, type Hello, type HelloReason } from "../wire/hello.js";
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
 import { nowMs, type Context } from "./context.js";
+import { HelloLists } from "./hello-lists.js";
+import { ListReaders } from "./list-readers.js";
 import { refuse } from "./refusals.js";
 import type { HeardHost, UnicastMember } from "./peer-places.js";
 import type { Peers } from "./peers.js";
@@ -61,12 +63,15 @@ const malformed: ReadonlySet<HelloReason> = new Set([
   "auth_not_last",
 ]);
 
-type HelloKind = "plain" | "solicit" | "goodbye";
+export type HelloKind = "plain" | "solicit" | "goodbye";
 
 export class Hellos {
   private readonly members: Members;
   private readonly schedule: HelloSchedule;
   private readonly replies = new TokenBucket(repliesPerSecond);
+  private readonly lists: HelloLists;
+  /** to whom lists may be sent */
+  readonly readers: ListReaders;
   private duplicate: { own: string; address: string; atMs: number } | undefined;
   private readonly probe = new PathProbe();
   private helloMs: number;
@@ -81,6 +86,16 @@ export class Hellos {
     this.helloMs = context.config.helloSeconds * 1000;
     this.members = new Members({ ...membersDefaults, helloMs: this.helloMs });
     this.schedule = new HelloSchedule(this.helloMs);
+    const { vnets, underlays, peers } = parts;
+    this.lists = new HelloLists({
+      ...{ vnets, peers },
+      hello: (vnet, kind, underlay) => this.helloOf(vnet, kind, underlay),
+    });
+    this.readers = new ListReaders(context, {
+      ...{ vnets, underlays, peers },
+      members: () => this.list(),
+      membersOf: (handle) => this.membersOf(handle),
+    });
   }
 
   /**
@@ -173,14 +188,20 @@ export class Hellos {
     this.apply(this.members.carrierGone(carrier));
   }
 
+  close(): void {
+    this.lists.close();
+  }
+
   tick(): void {
     const now = nowMs();
     this.apply(this.members.tick(now));
     const vnets = this.parts.vnets.byHandle();
-    for (const handle of this.schedule.due(now, hellosPerTick)) {
+    const share = this.schedule.share();
+    for (const handle of this.handlesDue(now)) {
       const answers = this.hostsOf(handle) * vnets.size;
       const asks = this.schedule.isEarly(handle) && answers <= answersAskedAgain;
-      this.schedule.said(handle, now);
+      if (this.isListed(handle)) this.schedule.said(handle, now, share);
+      else this.schedule.said(handle, now);
       const vnet = vnets.get(handle);
       if (vnet === undefined) this.schedule.vnetGone(handle);
       else this.sayToGroup(vnet, asks ? "solicit" : "plain", this.parts.underlays.usable());
@@ -190,6 +211,21 @@ export class Hellos {
     const forgiven =
       duplicate !== undefined && now - duplicate.atMs > duplicateIntervals * this.helloMs;
     if (forgiven) this.duplicate = undefined;
+  }
+
+  /** With those that are due, the others that go into the same messages. */
+  private handlesDue(now: number): number[] {
+    const due = this.schedule.due(now, hellosPerTick);
+    const isRegular = (handle: number): boolean =>
+      !this.schedule.isEarly(handle) && this.isListed(handle);
+    if (!due.some(isRegular)) return due;
+    const along = this.schedule.along(now, hellosPerTick - due.length);
+    return [...due, ...along.filter((handle) => this.isListed(handle))];
+  }
+
+  private isListed(handle: number): boolean {
+    const vnet = this.parts.vnets.byHandle().get(handle);
+    return vnet !== undefined && this.readers.reads(vnet);
   }
 
   // ---- what others say
@@ -206,7 +242,7 @@ export class Hellos {
       if (malformed.has(decoded.reason)) refuse(this.context, vnet, "varp_bad_tlv", message);
       const { reason } = decoded;
       const fields = { vnet: vnet.id, host: source, reason };
-      if (reason !== "absent")
+      if (reason !== "absent" && reason !== "mac_list")
         this.context.log.say("hello_bad", `hello from ${source}: ${reason}`, fields);
       return;
     }
@@ -249,8 +285,20 @@ export class Hellos {
       this.context.news.tell(() => ({ kind: "member", handle: vnet.handle, text }));
     }
     if (!result.isNew && !hello.solicit) return;
-    if (this.replies.take(nowMs())) this.say(vnet, "plain", underlay, source);
-    else refuse(this.context, vnet, "varp_rate", message);
+    if (!this.reply(vnet, hello, underlay, source))
+      refuse(this.context, vnet, "varp_rate", message);
+  }
+
+  /** Who reads lists is answered for all vnets at once that it asks about within a moment: one message of the rate. */
+  private reply(vnet: RunningVnet, hello: Hello, underlay: Underlay, to: string): boolean {
+    const readsLists = (hello.capabilities & vnetdCapability.CAP_LISTS) !== 0;
+    const isListed = readsLists && vnet.secure === undefined && !this.lists.isFull;
+    const saying = { kind: "plain", underlay, to } as const;
+    const waits = isListed && this.lists.has(saying);
+    if (!waits && !this.replies.take(nowMs())) return false;
+    if (isListed) this.lists.add(saying, vnet);
+    else this.say(vnet, "plain", underlay, to);
+    return true;
   }
 
   /** The address in the maps' form, from which a message leaves by this device. */
@@ -299,6 +347,7 @@ export class Hellos {
       this.context.log.say("hop_refused", `next hop ${change.address}: ${reason}`, fields);
     }
     if (changes.length === 0) return;
+    this.readers.membersChanged();
     this.parts.peers.membersChanged();
     this.parts.security.membersChanged();
   }
@@ -331,6 +380,7 @@ export class Hellos {
 
   /** Multicast is used no longer, or again: said at once, and the next hops are put right. */
   waysChanged(): void {
+    this.readers.membersChanged();
     this.apply(this.members.records());
     this.sayAll();
   }
@@ -429,6 +479,12 @@ export class Hellos {
   }
 
   private sayToGroup(vnet: RunningVnet, kind: HelloKind, underlays: readonly Underlay[]): void {
+    // nothing that waits may come behind it
+    if (kind === "goodbye") this.lists.flush();
+    else if (this.readers.reads(vnet)) {
+      for (const underlay of underlays) this.lists.add({ kind, underlay }, vnet);
+      return;
+    }
     for (const underlay of underlays) {
       const message = this.helloOf(vnet, kind, underlay);
       if (message === undefined) continue;
@@ -464,7 +520,7 @@ export class Hellos {
     const extension = encodeHello({
       hostId,
       bootNonce,
-      capabilities: vnetdCapability.CAP_HELLO | unicast,
+      capabilities: vnetdCapability.CAP_HELLO | vnetdCapability.CAP_LISTS | unicast,
       underlayMtuBytes: underlay.state.mtuBytes,
       hostName,
       software: `vnetd ${version}`,

@@ -88,3 +88,10 @@ export function numbered(
     return { ...member, number };
   });
 }
+
+export function isAnyUnknown(placed: readonly Placed[], heardHosts: () => HeardHost[]): boolean {
+  const forwarded = placed.filter(({ way }) => way === "vfwd");
+  if (forwarded.length === 0) return false;
+  const known = byAddress(heardHosts());
+  return forwarded.some(({ address }) => !known.has(address));
+}

@@ -37,6 +37,7 @@ import {
   byAddress,
   familiesOf,
   forwardingBy,
+  isAnyUnknown,
   isForwardedTo,
   isLinkLocal,
   notCarried,
@@ -468,6 +469,11 @@ export class Peers {
     const target = { group: parseAddress(underlay.family === 4 ? group : group6), port };
     const packet = peer.way === "unicast" ? message : encodeVfwd(message, target);
     underlay.socket?.send(packet, peer.address, peer.port ?? port);
+  }
+
+  /** A peer that group traffic is forwarded to never said hello: it may be an original. */
+  hasUnknown(): boolean {
+    return isAnyUnknown(this.placed, this.parts.heardHosts);
   }
 
   /** What a hello by this device and family says of this host's peers: those of that family. */

@@ -15,7 +15,7 @@ import { isFresh, isLocal, localEntries, nowNs } from "../dataplane/tables.js";
 import { vnetdControlOp, vnetdFdbFlags, type VnetdFdbEntry } from "../generated/layouts.js";
 import { guestMacOf } from "../host/guest-mac.js";
 import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
-import type { LocalMac } from "../varp/announcer.js";
+import type { LocalMac } from "../varp/mac-queue.js";
 import { Claims, type DueClaim } from "../varp/claims.js";
 import { nowMs, type Context } from "./context.js";
 import type { DirectPorts } from "./direct-ports.js";

@@ -5,7 +5,8 @@
  *
  *   ring `control` -> onControl() -> request: answer | announce: LEARN, hello -> Hellos
  *                                 -> an announce that BPF has entered: Resolver, Ports
- *                                 -> LOCAL_NEW: announcer -> drain()
+ *                                 -> a list (src/wire/varp-list.ts): VarpLists, as so many of them
+ *                                 -> LOCAL_NEW: MacSender -> announce to the group
  *                                       an announce of a MAC that stays here -> Troubles
  *   ring `events`  -> onEvent()   -> UNKNOWN_UNICAST: resolver -> request to the group
  *
@@ -34,21 +35,24 @@ import {
   type VnetdEventVarp as VarpEvent,
 } from "../generated/layouts.js";
 import type { BridgeFdbEntry } from "../native/contract.js";
-import { Announcer, type LocalMac } from "../varp/announcer.js";
+import type { LocalMac } from "../varp/mac-queue.js";
 import { Resolver } from "../varp/resolver.js";
 import { SenderLimits } from "../varp/sender-limits.js";
 import { TokenBucket } from "../varp/token-bucket.js";
 import { varpKindOf } from "../wire/hello.js";
 import { decodeVarp, encodeVarp, type VarpMessage, type VarpOpcode } from "../wire/varp.js";
+import { encodeMacs, listOf } from "../wire/varp-list.js";
 import type { Asks } from "./asks.js";
 import type { Hellos } from "./hellos.js";
 import { nowMs, type Context } from "./context.js";
+import { MacSender, type VnetAndMac } from "./mac-sender.js";
 import type { Ports } from "./ports.js";
 import type { Troubles } from "./troubles.js";
-import { notSent, refuse } from "./refusals.js";
+import { refuse } from "./refusals.js";
 import type { Peers } from "./peers.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { Security } from "./security.js";
+import { VarpLists } from "./varp-lists.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
 /** A local MAC that was heard less than this ago stays, whoever announces it. */
@@ -75,10 +79,11 @@ export interface VarpParts {
 
 export class VarpService {
   private readonly resolver = new Resolver();
-  private readonly announcer = new Announcer();
+  private readonly announces: MacSender;
+  private readonly requests: MacSender;
+  private readonly lists: VarpLists;
   private readonly senders = new SenderLimits();
   private readonly answers = new TokenBucket(answersPerSecond);
-  private drainTimer: NodeJS.Timeout | undefined;
   /** handle and MAC -> when an announce was not believed, for later */
   private readonly disputes = new Map<string, LocalMac & { atMs: number }>();
   private bridgeFdb: { atMs: number; entries: BridgeFdbEntry[] } | undefined;
@@ -86,7 +91,27 @@ export class VarpService {
   constructor(
     private readonly context: Context,
     private readonly parts: VarpParts,
-  ) {}
+  ) {
+    const { vnets, hellos, underlays, ports } = parts;
+    const sender = (opcode: VarpOpcode): MacSender =>
+      new MacSender(context, {
+        vnets,
+        isListed: (vnet) => hellos.readers.reads(vnet),
+        send: (about) => this.sendToGroup(opcode, about),
+      });
+    this.announces = sender("announce");
+    this.requests = sender("request");
+    this.lists = new VarpLists(context, {
+      ...{ vnets, hellos, underlays, ports },
+      resolved: (handle, mac) => this.resolver.resolved(handle, mac),
+      isLocal: (vnet, mac) => this.localEntry(vnet, mac) !== undefined,
+      livesHere: (vnet, mac) => this.livesHere(vnet, mac),
+      mayAnswer: () => this.answers.take(nowMs()),
+      message: (opcode, about, underlay) => this.messageOf(opcode, about, underlay),
+      one: (vnet, underlay, message, from) => this.onAnnounce(vnet, underlay, message, from),
+      whyNotAt: (underlay, care) => this.whyNotAt(underlay, care),
+    });
+  }
 
   /** A record of the ring `control`. */
   onControl(record: Buffer): void {
@@ -120,26 +145,24 @@ export class VarpService {
     const vnet = this.vnetOf(event);
     const mac = macFromBytes(event.mac);
     if (vnet === undefined || isGroupMac(mac)) return;
-    if (this.resolver.wanted(vnet.handle, mac, nowMs())) this.sendToGroup("request", vnet, mac);
+    if (this.resolver.wanted(vnet.handle, mac, nowMs())) this.ask(vnet, mac);
   }
 
   /** Everything that lives here is announced again: an address of ours changed. */
   announceAll(): void {
     const vnets = this.parts.vnets.byHandle();
     for (const { handle, vmac } of localEntries(this.context.maps, vnets)) {
-      this.queue(handle, vmac);
+      this.announces.say(handle, vmac);
     }
-    this.drain();
   }
 
   /** Asks the group where a MAC lives. */
   ask(vnet: RunningVnet, mac: Mac): void {
-    this.sendToGroup("request", vnet, mac);
+    this.requests.say(vnet.handle, mac);
   }
 
   announce(handle: number, mac: Mac): void {
-    this.queue(handle, mac);
-    this.drain();
+    this.announces.say(handle, mac);
   }
 
   /** Whether a MAC lives here and was heard since, or is configured to live here. */
@@ -157,7 +180,8 @@ export class VarpService {
 
   vnetGone(handle: number): void {
     this.resolver.vnetGone(handle);
-    this.announcer.vnetGone(handle);
+    this.announces.vnetGone(handle);
+    this.requests.vnetGone(handle);
   }
 
   /** Ports came or went: the bridges' tables are read again. */
@@ -166,7 +190,9 @@ export class VarpService {
   }
 
   close(): void {
-    clearTimeout(this.drainTimer);
+    this.announces.close();
+    this.requests.close();
+    this.parts.hellos.close();
   }
 
   // ---- local MACs
@@ -180,23 +206,6 @@ export class VarpService {
     this.announce(vnet.handle, mac);
   }
 
-  private queue(handle: number, mac: Mac): void {
-    if (!this.announcer.push({ handle, mac })) notSent(this.context, { handle }, "varp_rate");
-  }
-
-  private drain(): void {
-    const vnets = this.parts.vnets.byHandle();
-    for (const { handle, mac } of this.announcer.drain(nowMs())) {
-      const vnet = vnets.get(handle);
-      if (vnet !== undefined) this.sendToGroup("announce", vnet, mac);
-    }
-    if (this.announcer.queued === 0 || this.drainTimer !== undefined) return;
-    this.drainTimer = setTimeout(() => {
-      this.drainTimer = undefined;
-      this.drain();
-    }, 20);
-  }
-
   // ---- messages
 
   private onVarp(event: VarpEvent): void {
@@ -206,9 +215,14 @@ export class VarpService {
     if (!decoded.ok || underlay === undefined) return;
     const { message } = decoded;
     if (event.way === vnetdVarpWay.WAY_LEARNED) return this.onLearned(message);
-    this.context.counts.message(varpKindOf(message.opcode, message.trailing), () =>
-      this.onMessage(event, underlay, message),
-    );
+    // an SA speaks for its own vnet alone
+    const list = event.way === vnetdVarpWay.WAY_SECURE ? undefined : listOf(message.trailing);
+    const source = addressToText(event.source);
+    const from = { source, onGroup: isToGroup(event) };
+    this.context.counts.message(varpKindOf(message.opcode, message.trailing), () => {
+      if (list === undefined) this.onMessage(event, underlay, message);
+      else this.lists.onList(underlay, message, list, from);
+    });
   }
 
   /** BPF has entered it and counted it: what waits for an answer waits no longer. */
@@ -249,7 +263,7 @@ export class VarpService {
     const mac = macFromBytes(message.vmac);
     if (!this.livesHere(vnet, mac)) return this.context.counts.judged("not_here");
     if (!this.answers.take(nowMs())) return this.refused(vnet, "varp_rate", message);
-    const answer = this.messageOf("announce", vnet, mac, underlay);
+    const answer = this.messageOf("announce", [{ vnet, mac }], underlay);
     if (answer === undefined) return;
     this.context.counts.judged("answered");
     if (vnet.secure === undefined) underlay.socket?.send(answer, source);
@@ -309,11 +323,14 @@ export class VarpService {
   ): string | undefined {
     if (isGroupMac(mac)) return "refused_group_mac";
     if (isZeroMac(mac)) return "varp_bad_address";
+    return this.whyNotAt(underlay, care) ?? (mac === vnet.vmac ? "varp_local" : undefined);
+  }
+
+  private whyNotAt(underlay: Underlay, care: Uint8Array): string | undefined {
     if (!isHostAddress(care) || this.isOwnAddress(addressToText(care))) return "varp_bad_address";
     // Of the other family only where the device carries that as well: there is no way to it else.
-    if (this.parts.underlays.at(underlay.ifindex, familyOf(care)) === undefined)
-      return "varp_bad_address";
-    return mac === vnet.vmac ? "varp_local" : undefined;
+    const isCarried = this.parts.underlays.at(underlay.ifindex, familyOf(care)) !== undefined;
+    return isCarried ? undefined : "varp_bad_address";
   }
 
   private refused(vnet: { handle: number }, reason: string, message: VarpMessage): void {
@@ -351,7 +368,7 @@ export class VarpService {
       const vnet = vnets.get(handle);
       const entry = vnet === undefined ? undefined : this.localEntry(vnet, mac);
       if (vnet === undefined || entry === undefined || this.staysHere(vnet, mac)) continue;
-      if (this.resolver.wanted(handle, mac, nowMs())) this.sendToGroup("request", vnet, mac);
+      if (this.resolver.wanted(handle, mac, nowMs())) this.ask(vnet, mac);
     }
   }
 
@@ -380,9 +397,12 @@ export class VarpService {
     return this.parts.underlays.list().some(({ state }) => state.address === address);
   }
 
-  private sendToGroup(opcode: VarpOpcode, vnet: RunningVnet, mac: Mac): void {
+  /** About several only what may be said in a list; of a secure vnet it is one. */
+  private sendToGroup(opcode: VarpOpcode, about: readonly VnetAndMac[]): void {
+    const vnet = about[0]?.vnet;
+    if (vnet === undefined) return;
     for (const underlay of this.parts.underlays.usable()) {
-      const message = this.messageOf(opcode, vnet, mac, underlay);
+      const message = this.messageOf(opcode, about, underlay);
       if (message === undefined) continue;
       if (vnet.secure !== undefined) this.parts.security.sendToAll(vnet, underlay, message);
       else this.parts.peers.toAll(underlay, message, { handle: vnet.handle, isHello: false });
@@ -391,14 +411,18 @@ export class VarpService {
 
   private messageOf(
     opcode: VarpOpcode,
-    vnet: RunningVnet,
-    mac: Mac,
+    about: readonly VnetAndMac[],
     underlay: Underlay,
   ): Buffer | undefined {
     const address = this.parts.hellos.careOf(underlay);
-    if (address === undefined) return undefined;
+    const [head, ...others] = about.map(({ vnet, mac }) => ({
+      vnet: vnetIdToBytes(vnet.id),
+      vmac: macToBytes(mac),
+    }));
+    if (address === undefined || head === undefined) return undefined;
     this.context.counts.sent.add(opcode);
-    return encodeVarp({ opcode, vnet: vnetIdToBytes(vnet.id), vmac: macToBytes(mac), address });
+    const list = others.length === 0 ? undefined : encodeMacs(others);
+    return encodeVarp({ opcode, ...head, address }, list);
   }
 
   /** An event may be older than the vnet that has the slot now. */

@@ -430,6 +430,7 @@ export const vnetdExt = {
   EXT_HDR_LEN: 8,
   TLV_HDR_LEN: 4,
   VARP_MAX_LEN: 512,
+  EXT_LIST: 1,
 } as const;
 export type VnetdExt = (typeof vnetdExt)[keyof typeof vnetdExt];
 
@@ -443,6 +444,8 @@ export const vnetdTlvType = {
   TLV_SOFTWARE: 6,
   TLV_SOLICIT: 7,
   TLV_GOODBYE: 8,
+  TLV_VNETS: 16,
+  TLV_MACS: 17,
   TLV_PEERS: 32,
   TLV_KEYS: 48,
   TLV_AUTH: 49,
@@ -479,6 +482,7 @@ export type VnetdProbeWire = (typeof vnetdProbeWire)[keyof typeof vnetdProbeWire
 /** enum vnetd_capability; VNETD_ left out of the names */
 export const vnetdCapability = {
   CAP_HELLO: 1,
+  CAP_LISTS: 2,
   CAP_UNICAST: 256,
 } as const;
 export type VnetdCapability = (typeof vnetdCapability)[keyof typeof vnetdCapability];
@@ -2770,6 +2774,7 @@ export function decodeVnetdVfwdIpv6Hdr(buf: Buffer, offset = 0): VnetdVfwdIpv6Hd
 export interface VnetdExtHdr {
   magic: number;
   version: number;
+  flags: number;
   len: number;
 }
 
@@ -2778,7 +2783,7 @@ export const VnetdExtHdr = {
   fields: {
     magic: { offset: 0, size: 4, type: "u32", endian: "be" },
     version: { offset: 4, size: 1, type: "u8" },
-    reserved: { offset: 5, size: 1, type: "u8" },
+    flags: { offset: 5, size: 1, type: "u8" },
     len: { offset: 6, size: 2, type: "u16", endian: "be" },
   },
 } as const;
@@ -2786,6 +2791,7 @@ export const VnetdExtHdr = {
 export function writeVnetdExtHdr(out: Buffer, value: VnetdExtHdr, offset = 0): void {
   out.writeUInt32BE(value.magic, offset);
   out.writeUInt8(value.version, offset + 4);
+  out.writeUInt8(value.flags, offset + 5);
   out.writeUInt16BE(value.len, offset + 6);
 }
 
@@ -2800,6 +2806,7 @@ export function decodeVnetdExtHdr(buf: Buffer, offset = 0): VnetdExtHdr {
   return {
     magic: buf.readUInt32BE(offset),
     version: buf.readUInt8(offset + 4),
+    flags: buf.readUInt8(offset + 5),
     len: buf.readUInt16BE(offset + 6),
   };
 }

@@ -9,7 +9,7 @@
  * Who is contradicted, in time or too late, asks again later, since the guest may have moved in the
  * meantime, and then waits longer: the other host may be far away.
  */
-import type { LocalMac } from "./announcer.js";
+import type { LocalMac } from "./mac-queue.js";
 import { TokenBucket, type RateLimit } from "./token-bucket.js";
 
 export interface ClaimsOptions {

@@ -8,6 +8,7 @@ export const answersAskedAgain = 512;
  * When each vnet's next hello is due: every interval, give or take a fifth, so that the hosts of
  * a LAN do not all speak at the same time and one host's vnets are spread out as well. A vnet that has just
  * appeared says hello twice more before that: what was lost is made good in seconds, and not after an interval.
+ * Vnets whose hellos go in one message are said together, from the first time on.
  */
 export class HelloSchedule {
   private readonly dueMs = new Map<number, number>();
@@ -34,11 +35,26 @@ export class HelloSchedule {
     this.plan(handle, nowMs);
   }
 
-  /** The vnet said hello now: the next one is an interval away. */
-  said(handle: number, nowMs: number): void {
+  /** The vnet said hello now: the next one is an interval away. `share`: the same for those that were said together. */
+  said(handle: number, nowMs: number, share = this.random()): void {
     const early = this.early.get(handle);
     if (early !== undefined) this.early.set(handle, early + 1);
-    this.plan(handle, nowMs);
+    this.plan(handle, nowMs, share);
+  }
+
+  /** Who shares it is due at the same time again. */
+  share(): number {
+    return this.random();
+  }
+
+  /** Vnets that may as well be said now, at most `max`: their regular hello is due within half an interval. */
+  along(nowMs: number, max: number): number[] {
+    const within = ([handle, at]: [number, number]): boolean =>
+      at > nowMs && at - nowMs <= this.helloMs / 2 && !this.early.has(handle);
+    return [...this.dueMs]
+      .filter(within)
+      .slice(0, max)
+      .map(([handle]) => handle);
   }
 
   /** One of the early ones is next. */
@@ -51,11 +67,11 @@ export class HelloSchedule {
     this.early.delete(handle);
   }
 
-  private plan(handle: number, nowMs: number): void {
+  private plan(handle: number, nowMs: number, share = this.random()): void {
     const early = earlyMs[this.early.get(handle) ?? earlyMs.length];
     if (early === undefined || early >= this.helloMs) this.early.delete(handle);
     const delayMs = this.early.has(handle) ? (early ?? this.helloMs) : this.helloMs;
-    this.dueMs.set(handle, nowMs + Math.round(delayMs * (0.8 + 0.4 * this.random())));
+    this.dueMs.set(handle, nowMs + Math.round(delayMs * (0.8 + 0.4 * share)));
   }
 
   /** The vnets that are due, at most `max`, the longest waiting first. */

@@ -70,7 +70,9 @@ export type HelloReason =
   /** something stands behind what vouches for the hello */
   | "auth_not_last"
   /** not a hello: keyMessageOf() reads it */
-  | "key_message";
+  | "key_message"
+  /** not a hello: src/wire/varp-list.ts reads it */
+  | "mac_list";
 
 export type HelloDecoded = { ok: true; hello: Hello } | { ok: false; reason: HelloReason };
 
@@ -109,6 +111,8 @@ const lengths = new Map<number, [number, number]>([
   [vnetdTlvType.TLV_SOFTWARE, [1, maxSoftwareBytes]],
   [vnetdTlvType.TLV_SOLICIT, [0, 0]],
   [vnetdTlvType.TLV_GOODBYE, [0, 0]],
+  [vnetdTlvType.TLV_VNETS, [0, vnetdExt.VARP_MAX_LEN]],
+  [vnetdTlvType.TLV_MACS, [0, vnetdExt.VARP_MAX_LEN]],
   [vnetdTlvType.TLV_PEERS, [2, 2 + maxHelloPeers * addressBytes]],
   [vnetdTlvType.TLV_KEYS, keyMessageBytes],
   [vnetdTlvType.TLV_AUTH, [authMacAt + helloMacBytes, authMacAt + helloMacBytes]],
@@ -117,20 +121,21 @@ const lengths = new Map<number, [number, number]>([
 
 export function encodeHello(hello: Hello): Buffer {
   const tlvs = [
-    tlv(vnetdTlvType.TLV_HOST_ID, Buffer.from(hello.hostId, "hex")),
-    tlv(vnetdTlvType.TLV_BOOT_NONCE, Buffer.from(hello.bootNonce, "hex")),
-    tlv(vnetdTlvType.TLV_CAPABILITIES, u32(hello.capabilities)),
+    encodeTlv(vnetdTlvType.TLV_HOST_ID, Buffer.from(hello.hostId, "hex")),
+    encodeTlv(vnetdTlvType.TLV_BOOT_NONCE, Buffer.from(hello.bootNonce, "hex")),
+    encodeTlv(vnetdTlvType.TLV_CAPABILITIES, u32(hello.capabilities)),
   ];
   if (hello.underlayMtuBytes > 0) {
-    tlvs.push(tlv(vnetdTlvType.TLV_UNDERLAY_MTU, u16(hello.underlayMtuBytes)));
+    tlvs.push(encodeTlv(vnetdTlvType.TLV_UNDERLAY_MTU, u16(hello.underlayMtuBytes)));
   }
   const name = cutUtf8(hello.hostName, maxNameBytes);
-  if (name.length > 0) tlvs.push(tlv(vnetdTlvType.TLV_HOST_NAME, name));
+  if (name.length > 0) tlvs.push(encodeTlv(vnetdTlvType.TLV_HOST_NAME, name));
   const software = Buffer.from(asciiOnly(hello.software)).subarray(0, maxSoftwareBytes);
-  if (software.length > 0) tlvs.push(tlv(vnetdTlvType.TLV_SOFTWARE, software));
-  if (hello.solicit) tlvs.push(tlv(vnetdTlvType.TLV_SOLICIT, Buffer.alloc(0)));
-  if (hello.goodbye) tlvs.push(tlv(vnetdTlvType.TLV_GOODBYE, Buffer.alloc(0)));
-  if (hello.peers !== undefined) tlvs.push(tlv(vnetdTlvType.TLV_PEERS, encodePeers(hello.peers)));
+  if (software.length > 0) tlvs.push(encodeTlv(vnetdTlvType.TLV_SOFTWARE, software));
+  if (hello.solicit) tlvs.push(encodeTlv(vnetdTlvType.TLV_SOLICIT, Buffer.alloc(0)));
+  if (hello.goodbye) tlvs.push(encodeTlv(vnetdTlvType.TLV_GOODBYE, Buffer.alloc(0)));
+  if (hello.peers !== undefined)
+    tlvs.push(encodeTlv(vnetdTlvType.TLV_PEERS, encodePeers(hello.peers)));
   return extensionOf(Buffer.concat(tlvs));
 }
 
@@ -150,7 +155,7 @@ export function encodeAuth(suiteId: number, keyId: string): Buffer {
   const value = Buffer.alloc(authMacAt + helloMacBytes);
   value.writeUInt8(suiteId, 0);
   value.write(keyId, 4, "hex");
-  return tlv(vnetdTlvType.TLV_AUTH, value);
+  return encodeTlv(vnetdTlvType.TLV_AUTH, value);
 }
 
 function extensionOf(body: Buffer): Buffer {
@@ -158,6 +163,7 @@ function extensionOf(body: Buffer): Buffer {
   writeVnetdExtHdr(header, {
     magic: vnetdExt.EXT_MAGIC,
     version: vnetdExt.EXT_VERSION,
+    flags: 0,
     len: body.length,
   });
   return Buffer.concat([header, body]);
@@ -173,6 +179,7 @@ export function decodeHello(trailing: Buffer): HelloDecoded {
   if (typeof read === "string") return { ok: false, reason: read };
   const tlvs = firstOfEach(read);
   if (tlvs.has(vnetdTlvType.TLV_KEYS)) return { ok: false, reason: "key_message" };
+  if (tlvs.has(vnetdTlvType.TLV_MACS)) return { ok: false, reason: "mac_list" };
   const hostId = tlvs.get(vnetdTlvType.TLV_HOST_ID);
   const bootNonce = tlvs.get(vnetdTlvType.TLV_BOOT_NONCE);
   if (hostId === undefined || bootNonce === undefined) return { ok: false, reason: "no_host_id" };
@@ -188,8 +195,8 @@ export function varpKindOf(opcode: VarpOpcode, trailing: Uint8Array): VarpKind {
   const decoded = decodeHello(Buffer.from(trailing));
   if (decoded.ok) return decoded.hello.goodbye ? "goodbye" : "hello";
   if (decoded.reason === "key_message") return "keys";
-  const isOthers = decoded.reason === "absent" || decoded.reason === "other_magic";
-  return isOthers ? "announce" : "hello";
+  const others: readonly HelloReason[] = ["absent", "other_magic", "mac_list"];
+  return others.includes(decoded.reason) ? "announce" : "hello";
 }
 
 /** The message about keys that the extension carries; undefined: it carries none, or is malformed. */
@@ -206,7 +213,7 @@ export function tlvOf(trailing: Buffer, wanted: number): Buffer | undefined {
 
 /** An extension of one TLV. */
 export function encodeOne(type: number, value: Buffer): Buffer {
-  return extensionOf(tlv(type, value));
+  return extensionOf(encodeTlv(type, value));
 }
 
 function readExtension(trailing: Buffer): Tlv[] | HelloReason {
@@ -290,7 +297,7 @@ function readTlvs(body: Buffer): Tlv[] | undefined {
   return tlvs;
 }
 
-function tlv(type: number, value: Buffer): Buffer {
+export function encodeTlv(type: number, value: Buffer): Buffer {
   return Buffer.concat([encodeVnetdTlvHdr({ type, len: value.length }), value]);
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The smaller state machines of the control plane, in time that the test makes. */
 import { describe, expect, it } from "vitest";
-import { Announcer } from "../../src/varp/announcer.js";
+import { MacQueue } from "../../src/varp/mac-queue.js";
 import { HelloSchedule } from "../../src/varp/hello-schedule.js";
 import { SenderLimits } from "../../src/varp/sender-limits.js";
 import { MergePolicy } from "../../src/varp/merge-policy.js";
 import { Resolver, resolverDefaults } from "../../src/varp/resolver.js";
 import { TokenBucket } from "../../src/varp/token-bucket.js";
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, at) => at);
 
 describe("a token bucket", () => {
   it("gives its burst, then its rate", () => {
@@ -69,28 +71,54 @@ describe("the resolver", () => {
   });
 });
 
-describe("the announcer", () => {
-  it("announces a new MAC at once, and each once", () => {
-    const announcer = new Announcer();
-    announcer.push({ handle: 1, mac: "a" });
-    announcer.push({ handle: 1, mac: "a" });
-    expect(announcer.drain(0)).toEqual([{ handle: 1, mac: "a" }]);
-    expect(announcer.drain(1)).toEqual([]);
+describe("the queue of MACs", () => {
+  const m = (at: number): string => `m${at}`;
+
+  it("has a message for each, at once, and each once", () => {
+    const queue = new MacQueue();
+    queue.push({ handle: 1, mac: "a" });
+    queue.push({ handle: 1, mac: "a" });
+    expect(queue.drain(0)).toEqual([[{ handle: 1, mac: "a" }]]);
+    expect(queue.drain(1)).toEqual([]);
   });
 
+  const few = { maxQueuedPerVnet: 10, maxShared: 0, all: { perSecond: 1000, burst: 4 } };
+
   it("serves vnets in turn, so one that invents MACs keeps no other waiting", () => {
-    const announcer = new Announcer({ maxQueuedPerVnet: 10, all: { perSecond: 1000, burst: 4 } });
-    const queued = Array.from({ length: 50 }, (_, at) =>
-      announcer.push({ handle: 1, mac: `m${at}` }),
-    );
-    announcer.push({ handle: 2, mac: "moved guest" });
+    const queue = new MacQueue(few);
+    const queued = range(50).map((at) => queue.push({ handle: 1, mac: m(at) }));
+    queue.push({ handle: 2, mac: "moved guest" });
     expect(queued.filter((isQueued) => !isQueued)).toHaveLength(40);
-    expect(announcer.push({ handle: 1, mac: "m9" })).toBe(true);
-    expect(announcer.drain(0)).toContainEqual({ handle: 2, mac: "moved guest" });
-    expect(announcer.queued).toBe(7);
-    expect(announcer.drain(3)).toHaveLength(3);
-    announcer.vnetGone(1);
-    expect(announcer.queued).toBe(0);
+    expect(queue.push({ handle: 1, mac: "m9" })).toBe(true);
+    expect(queue.drain(0)).toContainEqual([{ handle: 2, mac: "moved guest" }]);
+    expect(queue.queued).toBe(7);
+    expect(queue.drain(3)).toHaveLength(3);
+    queue.vnetGone(1);
+    expect(queue.queued).toBe(0);
+  });
+
+  it("puts as many into a message as it has room for, of vnets in turn, where they are lists", () => {
+    const queue = new MacQueue({ ...few, maxShared: 1000, all: { perSecond: 1, burst: 2 } });
+    for (const at of range(300)) expect(queue.push({ handle: 1, mac: m(at) }, true)).toBe(true);
+    queue.push({ handle: 2, mac: "moved guest" }, true);
+    queue.push({ handle: 3, mac: "by itself" });
+    const [first, second, ...none] = queue.drain(0, (handle) => handle !== 3);
+    expect(none).toEqual([]);
+    expect(first).toContainEqual({ handle: 2, mac: "moved guest" });
+    expect(second).toEqual([{ handle: 3, mac: "by itself" }]);
+    // one in front, one group of each of two vnets
+    expect(first).toHaveLength(1 + Math.floor((512 - 43 - 8 - 4 - 2 * 18) / 6));
+    expect(queue.queued).toBe(302 - first!.length - 1);
+  });
+
+  it("keeps room of its own for each vnet, whatever others that share have queued", () => {
+    const queue = new MacQueue({ ...few, maxShared: 20 });
+    const taken = range(50).map((at) => queue.push({ handle: 1, mac: m(at) }, true));
+    expect(taken.filter(Boolean)).toHaveLength(20);
+    expect(range(50).filter((at) => queue.push({ handle: 2, mac: m(at) }, true))).toHaveLength(10);
+    queue.vnetGone(1);
+    expect(queue.queued).toBe(10);
+    expect(queue.push({ handle: 2, mac: "one more" }, true)).toBe(true);
   });
 });
 
@@ -133,6 +161,26 @@ describe("the hello schedule", () => {
     schedule.appeared(2, 0);
     schedule.setInterval(500, 0);
     expect(schedule.due(500, 10).sort()).toEqual([1, 2]);
+  });
+
+  it("says vnets together that are due within half an interval, from then on at the same time", () => {
+    const shares = [0.1, 0.4, 0.9, 0.5];
+    const schedule = new HelloSchedule(1000, () => shares.shift() ?? 0.5);
+    for (const handle of [1, 2, 3]) schedule.said(handle, handle * 100);
+    expect(schedule.due(940, 10)).toEqual([1]);
+    expect(schedule.along(940, 10)).toEqual([2]);
+    expect(schedule.along(1000, 10)).toEqual([2, 3]);
+    expect(schedule.along(1000, 1)).toEqual([2]);
+    const share = schedule.share();
+    for (const handle of [1, 2]) schedule.said(handle, 940, share);
+    expect(schedule.due(1939, 10).filter((handle) => handle < 3)).toEqual([]);
+    expect(schedule.due(1940, 10).filter((handle) => handle < 3)).toEqual([1, 2]);
+  });
+
+  it("leaves alone the early ones, which ask", () => {
+    const schedule = new HelloSchedule(30_000, () => 0.5);
+    schedule.appeared(1, 0);
+    expect(schedule.along(500, 10)).toEqual([]);
   });
 
   it("gives the longest waiting first, and no more than asked for", () => {
