@@ -72,6 +72,10 @@ local a = {
 	nonce = ProtoField.bytes("varp.hello.boot_nonce", "Boot nonce", base.NONE),
 	caps = ProtoField.uint32("varp.hello.capabilities", "Capabilities", base.HEX),
 	cap_hello = ProtoField.bool("varp.hello.capabilities.hello", "Says hello", 32, nil, 0x1),
+	cap_lists = ProtoField.bool("varp.hello.capabilities.lists", "Reads lists", 32, nil, 0x2),
+	list_vnet = ProtoField.string("varp.list.vnet", "Vnet"),
+	list_mac = ProtoField.ether("varp.list.mac", "MAC"),
+	list_count = ProtoField.uint16("varp.list.count", "MACs"),
 	cap_unicast = ProtoField.bool("varp.hello.capabilities.unicast", "Uses no multicast", 32, nil, 0x100),
 	mtu = ProtoField.uint16("varp.hello.mtu", "Underlay MTU"),
 	name = ProtoField.string("varp.hello.name", "Host name", base.UNICODE),
@@ -295,6 +299,43 @@ local function peers_of(tree, _, tvb)
 	return true
 end
 
+-- A list that is not as long as it says is none.
+local function list_fail(tree, pinfo, tvb)
+	ext_fail(tree, pinfo, tvb, "a list's length")
+end
+
+local function vnets_of(tree, pinfo, tvb)
+	if tvb:len() % 22 ~= 0 then
+		return list_fail(tree, pinfo, tvb)
+	end
+	for at = 0, tvb:len() - 22, 22 do
+		tree:add(a.list_vnet, tvb(at, 16), vnet_text(tvb(at, 16)))
+		tree:add(a.list_mac, tvb(at + 16, 6))
+	end
+	pinfo.cols.info:append(", " .. (tvb:len() / 22) .. " more vnets")
+	return true
+end
+
+local function macs_of(tree, pinfo, tvb)
+	local at, all = 0, 0
+	while at < tvb:len() do
+		local count = at + 18 <= tvb:len() and tvb(at + 16, 2):uint()
+		if not count or at + 18 + 6 * count > tvb:len() then
+			return list_fail(tree, pinfo, tvb)
+		end
+		tree:add(a.list_vnet, tvb(at, 16), vnet_text(tvb(at, 16)))
+		tree:add(a.list_count, tvb(at + 16, 2))
+		at = at + 18
+		for _ = 1, count do
+			tree:add(a.list_mac, tvb(at, 6))
+			at = at + 6
+		end
+		all = all + count
+	end
+	pinfo.cols.info:append(", " .. all .. " more MACs")
+	return true
+end
+
 local function auth_of(tree, _, tvb)
 	tree:add(a.auth_suite, tvb(0, 1))
 	tree:add(a.auth_key, tvb(4, 8))
@@ -305,6 +346,7 @@ end
 local function capabilities_of(tree, _, tvb)
 	local item = tree:add(a.caps, tvb(0, 4))
 	item:add(a.cap_hello, tvb(0, 4))
+	item:add(a.cap_lists, tvb(0, 4))
 	item:add(a.cap_unicast, tvb(0, 4))
 	return true
 end
@@ -331,6 +373,8 @@ local tlvs = {
 	[6] = { "software", 1, 31, plain(a.software) },
 	[7] = { "solicit", 0, 0, a.solicit },
 	[8] = { "goodbye", 0, 0, a.goodbye },
+	[16] = { "vnets", 0, 512, vnets_of },
+	[17] = { "MACs", 0, 512, macs_of },
 	[32] = { "peers", 2, 194, peers_of },
 	[48] = { "keys", 1, 256, keys_of },
 	[49] = { "auth", 28, 28, auth_of },
@@ -357,7 +401,7 @@ local function tlv_of(tree, pinfo, tvb)
 	if known and known[3] == 0 then
 		item:add(known[4])
 		pinfo.cols.info:append(", " .. known[1])
-	elseif known then
+	elseif known and len > 0 then
 		known[4](item, pinfo, tvb:part(4, len))
 	elseif len > 0 then
 		item:add(a.tlv_value, tvb(4, len))
@@ -383,10 +427,10 @@ local function tlvs_of(tree, pinfo, body)
 		has[kind] = true
 		at = at + len
 	end
-	if not has[48] and not (has[1] and has[2]) then
+	if not has[48] and not has[17] and not (has[1] and has[2]) then
 		return ext_fail(tree, pinfo, body, "no host id or boot nonce")
 	end
-	if not has[48] then
+	if not has[48] and not has[17] then
 		pinfo.cols.info:append(", hello")
 	end
 end

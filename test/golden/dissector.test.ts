@@ -15,6 +15,7 @@ import {
   type MessageType,
 } from "../../src/keys/messages.js";
 import { encodeHello, encodeKeyMessage, type Hello } from "../../src/wire/hello.js";
+import { encodeMacs, withVnets } from "../../src/wire/varp-list.js";
 import { encodeVarp } from "../../src/wire/varp.js";
 import { encodeVfwd } from "../../src/wire/vfwd.js";
 import { parseAddress } from "../../src/base/address.js";
@@ -165,6 +166,38 @@ describe("VARP", () => {
     expect(solicits.rows).toEqual([{ "frame.number": ["1"] }]);
   });
 
+  it("lists, of vnets behind a hello and of MACs behind an announce", async () => {
+    const entries = [1, 2, 3].map((n) => ({
+      vnet: vnetBytes(n === 3 ? "98" : "97"),
+      vmac: macBytes(`02:00:00:00:00:0${n}`),
+    }));
+    const says = { ...hello, capabilities: 3 };
+    const messages = [withVnets(front(encodeHello(says)), entries), front(encodeMacs(entries))];
+    const macs = [1, 2, 3].map((n) => `02:00:00:00:00:0${n}`);
+    const names = ["varp.hello.capabilities.lists", "varp.list.vnet", "varp.list.count"];
+    const { rows, complaints } = await tsharkOf(messages.map(datagram), [
+      ...[...names, "varp.list.mac", "varp.hello.name", "vnetd.malformed"],
+    ]);
+    expect(complaints).toBe("");
+    const common = { "varp.list.mac": macs, "vnetd.malformed": [] };
+    expect(rows).toEqual([
+      {
+        ...common,
+        "varp.hello.capabilities.lists": ["1"],
+        "varp.list.vnet": ["0097", "0097", "0098"],
+        "varp.list.count": [],
+        "varp.hello.name": ["zürich"],
+      },
+      {
+        ...common,
+        "varp.hello.capabilities.lists": [],
+        "varp.list.vnet": ["0097", "0098"],
+        "varp.list.count": ["2", "1"],
+        "varp.hello.name": [],
+      },
+    ]);
+  });
+
   const bodies: Record<MessageType, number> = {
     ...{ init: challengeBytes + 52, response: 52, confirm: 16, ack: 16, done: 16 },
     ...{ retry: challengeBytes, refuse: 1 },
@@ -241,6 +274,10 @@ describe("VARP", () => {
         ext([id, nonce, auth, { type: 7, value: Buffer.alloc(0) }]),
         "varp_bad_tlv: something stands behind what vouches for the hello",
       ],
+      [ext([{ type: 17, value: Buffer.alloc(0) }]), undefined],
+      [ext([id, nonce, { type: 16, value: Buffer.alloc(23) }]), "varp_bad_tlv: a list's length"],
+      [ext([{ type: 17, value: Buffer.alloc(17) }]), "varp_bad_tlv: a list's length"],
+      [ext([{ type: 17, value: Buffer.alloc(18, 1) }]), "varp_bad_tlv: a list's length"],
       [ext([{ type: 48, value: Buffer.alloc(40) }]), "keys_malformed: its length"],
       [ext([{ type: 48, value: keyMessage("ack", 17) }]), "keys_malformed: its length"],
       [ext([{ type: 48, value: wrongType }]), "keys_malformed: its type"],

@@ -18,6 +18,7 @@ import { GUEST_B, PEER, THIRD, US, fromPeer, type Row, type RowContext } from ".
 
 type Outer = Parameters<typeof fromPeer>[0];
 interface Message {
+  vnet?: string;
   vmac?: string;
   /** care-of address */
   care?: string;
@@ -30,7 +31,7 @@ function message(form: Form, operation: 1 | 2, options: Message = {}): Buffer {
   const address = addressIn(form, mappedBytes(options.care ?? PEER));
   return packet()
     .varp({
-      vnet: "4",
+      vnet: options.vnet ?? "4",
       vmac: options.vmac ?? GUEST_B,
       operation,
       family: options.family ?? (isIpv6(form) ? 10 : 2),
@@ -221,6 +222,38 @@ const doubtful: Row[] = [
   },
 ];
 
+/** An extension of one empty TLV, with these bytes in front of its length. */
+const extension = (magic: string, version: number, flags: number): Buffer =>
+  Buffer.concat([Buffer.from(magic), Buffer.from([version, flags, 0, 4, 0, 17, 0, 0])]);
+
+/** Whose vnet in front is none that is here. */
+const lists: Row[] = [
+  {
+    description: "the daemon's: a list, since others of its vnets may be here",
+    program: "vnetd_decap",
+    input: from(2, { vnet: "1235", trailing: extension("VNTD", 1, 1) }),
+    verdict: "drop",
+    events: () => [{ kind: "varp", source: PEER, learned: false }],
+  },
+  ...(
+    [
+      ["no list", extension("VNTD", 1, 0)],
+      ["no list, though other flags are set", extension("VNTD", 1, 0xfe)],
+      ["a list of another version", extension("VNTD", 2, 1)],
+      ["a list of somebody else's", extension("VNTE", 1, 1)],
+      ["a list that is cut", extension("VNTD", 1, 1).subarray(0, 7)],
+    ] as const
+  ).map(([what, trailing]) => ({
+    description: `varp_unknown_vnet: ${what}`,
+    program: "vnetd_decap" as const,
+    input: from(2, { vnet: "1235", trailing }),
+    verdict: "drop" as const,
+    reasons: ["varp_unknown_vnet"],
+    reasonsKnowVnet: false,
+    events: () => [],
+  })),
+];
+
 /** The sum of the pseudo header in the checksum's place, as a device without offload is handed it. */
 function withChecksumBegun(frame: Buffer): Buffer {
   const out = Buffer.from(frame);
@@ -233,4 +266,4 @@ function vmacOf({ lab }: RowContext): string {
   return lab.mac("vn0");
 }
 
-export const VARP_ROWS: Row[] = [...requests, ...announces, ...doubtful];
+export const VARP_ROWS: Row[] = [...requests, ...announces, ...doubtful, ...lists];
