@@ -144,16 +144,19 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 }
 
 /* By which families somebody would have the frame, by a group or by unicast: enum vnetd_forward. */
-static __always_inline __u32 families_heard(const struct encap *e)
+CHECKED_ONCE __u32 families_heard(const struct places *places)
 {
-	__u32 forward = e->vnet->encap == VNETD_ENCAP_ETHERIP ? 0 : forward_families(), heard = 0;
+	__u32 forward, heard = 0;
 
-	if (e->places.best4)
-		heard |= e->places.best4 & PLACE_SENDS ? VNETD_FORWARD_IPV4
-						       : forward & VNETD_FORWARD_IPV4;
-	if (e->places.best6)
-		heard |= e->places.best6 & PLACE_SENDS ? VNETD_FORWARD_IPV6
-						       : forward & VNETD_FORWARD_IPV6;
+	if (!places)
+		return 0;
+	forward = places->encap == VNETD_ENCAP_ETHERIP ? 0 : forward_families();
+	if (places->best4)
+		heard |= places->best4 & PLACE_SENDS ? VNETD_FORWARD_IPV4
+						     : forward & VNETD_FORWARD_IPV4;
+	if (places->best6)
+		heard |= places->best6 & PLACE_SENDS ? VNETD_FORWARD_IPV6
+						     : forward & VNETD_FORWARD_IPV6;
 	return heard;
 }
 
@@ -172,7 +175,7 @@ static __always_inline __u32 choose_family(struct __sk_buff *skb, struct encap *
 		return VNETD_DROP_NO_UNDERLAY;
 	if (e->other_family && !places->best6)
 		return VNETD_DROP_STALE_PASS;
-	heard = families_heard(e);
+	heard = families_heard(places);
 	if (places->best4 && heard != VNETD_FORWARD_IPV6 && !e->other_family) {
 		walk->family = VNETD_FAMILY_IPV4;
 		walk->last = places->best4 & PLACE_INDEX;

@@ -48,7 +48,7 @@ static __always_inline bool frame_read(struct __sk_buff *skb, struct frame *fram
  * The bytes of headers in front of a segment's payload in a super-frame, from the network header
  * on; an upper bound where the transport header cannot be read.
  */
-static __always_inline __u32 segment_headers(struct __sk_buff *skb, __u32 network_offset)
+CHECKED_ONCE __u32 segment_headers(struct __sk_buff *skb, __u32 network_offset)
 {
 	__u32 transport;
 	__u8 first, proto, doff;

@@ -32,19 +32,14 @@ static __always_inline void path_known(__u32 ifindex, const __u8 *addr)
 		bpf_map_update_elem(&host_paths, &key, &none, BPF_NOEXIST);
 }
 
-CHECKED_ONCE int path_take_over(struct vnetd_nexthop *hop, __u32 news)
+static __always_inline void path_take_over(struct vnetd_nexthop *hop, __u32 news)
 {
-	struct vnetd_host_path_key key;
-	struct vnetd_host_path *path;
+	struct vnetd_host_path_key key = path_key(hop->key.ifindex, hop->key.addr);
+	struct vnetd_host_path *path = bpf_map_lookup_elem(&host_paths, &key);
 
-	if (!hop)
-		return 0;
-	key = path_key(hop->key.ifindex, hop->key.addr);
-	path = bpf_map_lookup_elem(&host_paths, &key);
 	hop->path_mtu = path ? path->mtu : 0;
 	hop->path_mtu_until_ns = path ? path->mtu_until_ns : 0;
 	hop->path_news = news;
-	return 0;
 }
 
 /*
@@ -60,6 +55,22 @@ static __always_inline bool path_to_original(const struct vnetd_nexthop *hop)
 	return !(hop->capabilities & VNETD_CAP_HELLO) && address_is_ipv4(&addr);
 }
 
+/* Where the way is not what its device is, or routers had news. mtu: the device's */
+CHECKED_ONCE __u32 path_mtu_of(struct vnetd_nexthop *hop, __u32 mtu, __u32 news)
+{
+	if (!hop)
+		return mtu;
+	if (hop->mtu && hop->mtu < mtu)
+		mtu = hop->mtu;
+	if (mtu > VNETD_ORIGINAL_MAX_PACKET && path_to_original(hop))
+		mtu = VNETD_ORIGINAL_MAX_PACKET;
+	if (news != hop->path_news)
+		path_take_over(hop, news);
+	if (hop->path_mtu && hop->path_mtu < mtu && (__s64)(hop->path_mtu_until_ns - now_ns()) > 0)
+		mtu = hop->path_mtu;
+	return mtu;
+}
+
 /* The longest outer IP packet to this host. */
 static __always_inline __u32 path_mtu(struct vnetd_nexthop *hop,
 				      const struct vnetd_underlay *underlay)
@@ -67,15 +78,11 @@ static __always_inline __u32 path_mtu(struct vnetd_nexthop *hop,
 	__u32 mtu = underlay->mtu, zero = 0;
 	__u32 *news = bpf_map_lookup_elem(&path_news, &zero);
 
-	if (unlikely(hop->mtu && hop->mtu < mtu))
-		mtu = hop->mtu;
-	if (unlikely(mtu > VNETD_ORIGINAL_MAX_PACKET) && path_to_original(hop))
-		mtu = VNETD_ORIGINAL_MAX_PACKET;
-	if (news && unlikely(*news != hop->path_news))
-		path_take_over(hop, *news);
-	if (unlikely(hop->path_mtu) && hop->path_mtu < mtu &&
-	    (__s64)(hop->path_mtu_until_ns - now_ns()) > 0)
-		mtu = hop->path_mtu;
+	if (!news)
+		return mtu;
+	if (unlikely((hop->mtu && hop->mtu < mtu) || *news != hop->path_news || hop->path_mtu ||
+		     (mtu > VNETD_ORIGINAL_MAX_PACKET && path_to_original(hop))))
+		return path_mtu_of(hop, mtu, *news);
 	return mtu;
 }
 
