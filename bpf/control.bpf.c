@@ -307,6 +307,9 @@ static __always_inline __u32 control_run(struct __sk_buff *skb, struct vnetd_con
 	case VNETD_CTL_FORGET:
 	case VNETD_CTL_FORGET_LOCAL:
 		return control_forget(c);
+	case VNETD_CTL_FORGET_NEIGHBOUR:
+		neighbour_forget(c->handle, c->addr);
+		return VNETD_OK;
 	case VNETD_CTL_NEXTHOP:
 	case VNETD_CTL_KEYS:
 		return control_nexthop(c);

@@ -31,6 +31,7 @@
 #include "lib/recursion.h"
 #include "lib/secure_send.h"
 #include "lib/send.h"
+#include "lib/suppress.h"
 
 static __always_inline void learn_local(struct encap *e, struct verdict *v)
 {
@@ -433,16 +434,17 @@ SUBPROGRAM int run_second_pass(struct __sk_buff *skb)
 
 /* bits of a vnet's flags that decide at once what becomes of its frames */
 #define VNET_SEEN (VNETD_VNET_UP | VNETD_VNET_WATCHED)
-#define VNET_UNUSUAL (VNET_SEEN | VNETD_VNET_PORTS)
+#define VNET_UNUSUAL (VNET_SEEN | VNETD_VNET_PORTS | VNETD_VNET_SUPPRESS)
 
 /*
- * A frame of no vnet that is up, of one whose frames are captured, or of one with direct ports. Gives the
- * program's return value, or NOT_TAKEN: it goes on.
+ * A frame of no vnet that is up, of one whose frames are captured, or of one with suppression or direct ports.
+ * Gives the program's return value, or NOT_TAKEN: it goes on.
  */
 static __always_inline int unusual(struct __sk_buff *skb, const struct vnetd_vnet *vnet,
 				   const struct vnetd_port *port)
 {
 	__u32 handle = vnet && vnet->handle == port->handle ? vnet->handle : 0;
+	int action;
 
 	if (!handle || !(vnet->flags & VNETD_VNET_UP)) {
 		count_drop(handle, VNETD_DIR_ENCAP, VNETD_DROP_VNET_DOWN, skb->len);
@@ -455,6 +457,11 @@ static __always_inline int unusual(struct __sk_buff *skb, const struct vnetd_vne
 			watch_frame(skb, handle, VNETD_DIR_ENCAP);
 	} else if ((skb->mark & VNETD_MARK_KIND) != VNETD_MARK_PROBE) {
 		return NOT_TAKEN;
+	}
+	if (vnet->flags & VNETD_VNET_SUPPRESS) {
+		action = suppress_leaves(skb, vnet, port->slot, 0);
+		if (action != NOT_TAKEN)
+			return action;
 	}
 	return vnet->flags & VNETD_VNET_PORTS ? bridge_to_ports(skb, vnet, port->slot) : NOT_TAKEN;
 }
@@ -529,7 +536,11 @@ int vnetd_encap_fast(struct __sk_buff *skb)
 	port = bpf_map_lookup_elem(&ports, &ifindex);
 	vnet = port ? vnet_by_slot(port->slot) : NULL;
 	/* what is captured is so by the other hook, which has all frames */
-	if (!vnet || vnet->handle != port->handle || (vnet->flags & VNET_SEEN) != VNETD_VNET_UP)
+	if (!vnet || vnet->handle != port->handle)
+		return TC_ACT_OK;
+	/* so is what the other hook has to hear of neighbours */
+	if (unlikely((vnet->flags & (VNET_SEEN | VNETD_VNET_SUPPRESS)) != VNETD_VNET_UP) &&
+	    ((vnet->flags & VNET_SEEN) != VNETD_VNET_UP || may_talk(skb)))
 		return TC_ACT_OK;
 	/*
 	 * Behind the veth a packet has no route any more. Here one of the host's own has, which it keeps where the

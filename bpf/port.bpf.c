@@ -22,6 +22,7 @@
 #include "lib/recursion.h"
 #include "lib/secure_send.h"
 #include "lib/send.h"
+#include "lib/suppress.h"
 
 /* What is longer cannot be a packet with all that stands in front. A guest's own segmentation allows a little more. */
 #define PORT_LONGEST (0xffff - VNETD_VUDP_IPV6_OVERHEAD - MAX_TAGS * TAG_LEN)
@@ -271,8 +272,15 @@ int vnetd_port(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	}
 	from.slot = port->slot;
-	if (unlikely(vnet->flags & VNETD_VNET_WATCHED))
-		watch_frame(skb, vnet->handle, VNETD_DIR_ENCAP);
+	if (unlikely(vnet->flags & (VNETD_VNET_WATCHED | VNETD_VNET_SUPPRESS))) {
+		if (vnet->flags & VNETD_VNET_WATCHED)
+			watch_frame(skb, vnet->handle, VNETD_DIR_ENCAP);
+		if (vnet->flags & VNETD_VNET_SUPPRESS) {
+			action = suppress_leaves(skb, vnet, from.slot, from.ifindex);
+			if (action != NOT_TAKEN)
+				return action;
+		}
+	}
 	if (unlikely(vnet->security != VNETD_SECURITY_NONE))
 		action = run_port_secure(skb, vnet, &from);
 	else

@@ -28,6 +28,7 @@ export type Completion =
   | "security"
   | "suite"
   | "encapsulation"
+  | "switch"
   | "none";
 
 export interface PositionalSpec {

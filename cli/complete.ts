@@ -92,6 +92,8 @@ async function candidatesOf(
       return ["sha1", "gcm", "gcm256"];
     case "encapsulation":
       return ["udp", "etherip"];
+    case "switch":
+      return ["on", "off"];
     case "none":
       return [];
   }

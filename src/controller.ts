@@ -381,6 +381,7 @@ export class Controller {
     const sizes: [string, number, number][] = [
       ["entries", config.limits.entries, maps.maxEntries("fdb")],
       ["hosts", config.limits.hosts, maps.maxEntries("nexthops")],
+      ["neighbours", config.limits.neighbours, maps.maxEntries("neighbours")],
     ];
     const texts = sizes.flatMap(([name, wanted, actual]): [string, string][] =>
       wanted === actual
@@ -478,12 +479,13 @@ export class Controller {
 
 function openContext(options: ControllerOptions): Context {
   const { native, log, config, state, bpffs, objectPath, hookMode } = options;
-  const { entries, hosts } = config.limits;
+  const { entries, hosts, neighbours } = config.limits;
   const generation = openGeneration(native, {
     bpffs,
     objectPath,
     fdbEntries: entries,
     nexthops: hosts,
+    neighbours,
   });
   const { maps } = generation;
   const { vnetd_control: controlProgram, vnetd_send: sendProgram } = generation.programs;

@@ -18,6 +18,15 @@ static __always_inline bool is_group_mac(const __u8 *mac)
 	return mac[0] & 1;
 }
 
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	__u8 differ = 0;
+
+	for (int i = 0; i < VNETD_MAC_LEN; i++)
+		differ |= a[i] ^ b[i];
+	return !differ;
+}
+
 /* Alive by time alone; the caller also compares the next hop's generation. */
 static __always_inline bool fdb_fresh(const struct vnetd_fdb_entry *entry,
 				      const struct vnetd_vnet *vnet, __u64 now)

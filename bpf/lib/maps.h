@@ -60,6 +60,12 @@ VNETD_MAP(fdb, BPF_MAP_TYPE_HASH, struct vnetd_fdb_key, struct vnetd_fdb_entry,
 	  VNETD_DEFAULT_FDB_ENTRIES, 0);
 VNETD_QUEUE(fdb_queue, struct vnetd_fdb_key, VNETD_DEFAULT_FDB_ENTRIES);
 
+VNETD_MAP(neighbours, BPF_MAP_TYPE_HASH, struct vnetd_neighbour_key, struct vnetd_neighbour,
+	  VNETD_DEFAULT_NEIGHBOURS, 0);
+VNETD_QUEUE(neighbour_queue, struct vnetd_neighbour_key, VNETD_DEFAULT_NEIGHBOURS);
+VNETD_MAP(neighbour_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct vnetd_neighbour_stats,
+	  VNETD_MAX_VNETS, 0);
+
 VNETD_MAP(traffic, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct vnetd_traffic, VNETD_MAX_VNETS, 0);
 VNETD_MAP(drops, BPF_MAP_TYPE_PERCPU_HASH, struct vnetd_drop_key, struct vnetd_drop_count,
 	  VNETD_MAX_DROP_KEYS, BPF_F_NO_PREALLOC);

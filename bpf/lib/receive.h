@@ -12,6 +12,7 @@
 #include "frame.h"
 #include "ports.h"
 #include "probe.h"
+#include "suppress.h"
 
 /* What is known of a frame that came in. */
 struct received {
@@ -283,8 +284,12 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct received 
 {
 	int action;
 
-	if (unlikely(r->vnet->flags & VNETD_VNET_WATCHED))
-		watch_frame(skb, r->vnet->handle, VNETD_DIR_DECAP);
+	if (unlikely(r->vnet->flags & (VNETD_VNET_WATCHED | VNETD_VNET_SUPPRESS))) {
+		if (r->vnet->flags & VNETD_VNET_WATCHED)
+			watch_frame(skb, r->vnet->handle, VNETD_DIR_DECAP);
+		if (r->vnet->flags & VNETD_VNET_SUPPRESS)
+			suppress_arrives(skb, r->vnet);
+	}
 	skb->mark = VNETD_MARK_NONE;
 	if (unlikely(r->vnet->flags & VNETD_VNET_PORTS)) {
 		action = deliver_to_ports(skb, r->vnet, merge);

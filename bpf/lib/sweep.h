@@ -3,12 +3,12 @@
  * The sweeper: gives back the memory of what has died, in the kernel, so that limits keep their
  * meaning while no daemon runs. A timer in a pinned map takes a few entries at each tick from the
  * queue of tokens and puts those that live back; all entries pass once in about SWEEP_CYCLE_NS.
- * Next hops are walked by number in the same way.
+ * Neighbours have a queue of their own, and next hops are walked by number in the same way.
  */
 #ifndef VNETD_SWEEP_H
 #define VNETD_SWEEP_H
 
-#include "fdb.h"
+#include "neighbour.h"
 
 #define SWEEP_TICK_NS 100000000ULL
 #define SWEEP_CYCLE_NS 15000000000ULL
@@ -28,6 +28,7 @@ VNETD_MAP(sweeper, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_sweeper, 1, 0);
 /* the real sizes, which the daemon may have changed at load time */
 const volatile __u32 fdb_capacity = VNETD_DEFAULT_FDB_ENTRIES;
 const volatile __u32 nexthop_capacity = VNETD_DEFAULT_NEXTHOPS;
+const volatile __u32 neighbour_capacity = VNETD_DEFAULT_NEIGHBOURS;
 
 SUBPROGRAM bool fdb_dead(const struct vnetd_fdb_key *key, const struct vnetd_fdb_entry *entry,
 			 __u64 now)
@@ -117,10 +118,26 @@ static long sweep_nexthop(__u32 index, void *context)
 	return 0;
 }
 
+static long sweep_neighbour(__u32 index, void *context)
+{
+	struct vnetd_neighbour_key key = {};
+	struct vnetd_neighbour *entry;
+
+	if (bpf_map_pop_elem(&neighbour_queue, &key))
+		return 1;
+	entry = bpf_map_lookup_elem(&neighbours, &key);
+	if (!entry)
+		return 0;
+	if (neighbour_dead(&key, entry, now_ns()) || bpf_map_push_elem(&neighbour_queue, &key, 0))
+		neighbour_remove(&key, entry->slot);
+	return 0;
+}
+
 static int sweep_tick(void *map, __u32 *key, struct vnetd_sweeper *sweep)
 {
 	bpf_loop(fdb_capacity / SWEEP_TICKS + 1, sweep_entry, NULL, 0);
 	bpf_loop(nexthop_capacity / SWEEP_TICKS + 1, sweep_nexthop, NULL, 0);
+	bpf_loop(neighbour_capacity / SWEEP_TICKS + 1, sweep_neighbour, NULL, 0);
 	bpf_timer_start(&sweep->timer, SWEEP_TICK_NS, 0);
 	return 0;
 }

@@ -169,15 +169,6 @@ static __always_inline bool varp_names_sender(const struct received *r,
 	return varp->family == VNETD_VARP_INET6 && same_words(care.words, r->source.words);
 }
 
-static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
-{
-	__u8 differ = 0;
-
-	for (int i = 0; i < VNETD_MAC_LEN; i++)
-		differ |= a[i] ^ b[i];
-	return !differ;
-}
-
 static __always_inline bool is_zero_mac(const __u8 *mac)
 {
 	return !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** vnifs, vifs, varp and bridges, and the entries that are configured: who is on the vnets, here and elsewhere. */
-import type { BridgeInfo, VarpEntry, VifInfo, VnifInfo } from "../../src/api/contract.js";
+/** vnifs, vifs, varp, neighbours and bridges, and the entries that are configured: who is on the vnets, here and elsewhere. */
+import type {
+  BridgeInfo,
+  NeighbourEntry,
+  VarpEntry,
+  VifInfo,
+  VnifInfo,
+} from "../../src/api/contract.js";
 import { VnetdError } from "../../src/base/errors.js";
 import { checkDeviceName, deviceNameProblem } from "../../src/base/ifname.js";
 import { macFromText, parseMac } from "../../src/base/mac.js";
@@ -46,6 +52,16 @@ const varpColumns: readonly Column<VarpEntry>[] = [
   },
   { title: "AGE", text: ({ ageSeconds }) => durationText(ageSeconds), right: true },
   { title: "MTU", text: ({ mtu }) => String(mtu ?? ""), right: true },
+];
+
+const neighbourColumns: readonly Column<NeighbourEntry>[] = [
+  { title: "VNET", text: ({ vnet }) => shortVnetId(vnet) },
+  { title: "ADDRESS", text: ({ address }) => address },
+  { title: "VMAC", text: ({ vmac }) => vmac },
+  { title: "PLACE", text: ({ place }) => place },
+  { title: "ANSWERED", text: ({ answered }) => (answered ? "yes" : "no") },
+  { title: "ROUTER", text: ({ router }) => (router ? "yes" : "") },
+  { title: "AGE", text: ({ ageSeconds }) => durationText(ageSeconds), right: true },
 ];
 
 const bridgeColumns: readonly Column<BridgeInfo>[] = [
@@ -131,6 +147,28 @@ async function flushVarp(invocation: Invocation): Promise<void> {
     invocation.output.line(
       `flushed the entries of ${flushed.vnets} vnet${flushed.vnets === 1 ? "" : "s"}`,
     );
+}
+
+async function showNeighbours(invocation: Invocation): Promise<void> {
+  const vnet = invocation.option("VNET");
+  const rows = await invocation.request("neighbours", vnet === undefined ? {} : { vnet });
+  const key = ({ vnet: id, address }: NeighbourEntry): string => `${id} ${address}`;
+  invocation.output.rows(
+    [...rows].sort((a, b) => (key(a) < key(b) ? -1 : 1)),
+    neighbourColumns,
+    "no guest's address is known; vnets learn them with suppress on",
+  );
+}
+
+async function flushNeighbours(invocation: Invocation): Promise<void> {
+  const address = invocation.option("ADDRESS");
+  const flushed = await invocation.request("neighbourFlush", {
+    vnet: invocation.positional("VNET"),
+    ...(address === undefined ? {} : { address }),
+  });
+  if (invocation.output.json) return invocation.output.value(flushed);
+  const { neighbours } = flushed;
+  invocation.output.line(`forgot ${neighbours} neighbour${neighbours === 1 ? "" : "s"}`);
 }
 
 export const stationCommands: readonly CommandSpec[] = [
@@ -233,6 +271,22 @@ export const stationCommands: readonly CommandSpec[] = [
     describe: "forget the MACs that were learned to be on other hosts",
     positionals: [{ ...vnetPositional, describe: "only those of this vnet", optional: true }],
     run: flushVarp,
+  },
+  {
+    name: "neighbours",
+    describe: "list the guests' IP addresses that are known, and which of them are answered for",
+    positionals: [{ ...vnetPositional, describe: "only those of this vnet", optional: true }],
+    epilogue: "They are learned in vnets with suppress on.",
+    run: showNeighbours,
+  },
+  {
+    name: "neighbour-flush",
+    describe: "forget guests' IP addresses, which are then asked for as ever",
+    positionals: [
+      vnetPositional,
+      { name: "ADDRESS", describe: "only this one", completes: "none", optional: true },
+    ],
+    run: flushNeighbours,
   },
   {
     name: "bridges",

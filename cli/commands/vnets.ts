@@ -27,11 +27,14 @@ const infoColumns: readonly Column<VnetInfo>[] = [
   },
   { title: "SUITE", text: ({ suite }) => suite ?? "" },
   { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
+  { title: "SUPPRESS", text: ({ suppress }) => (suppress ? "on" : "off") },
 ];
 
 async function createVnet(invocation: Invocation): Promise<void> {
   const what = invocation.positional("FILE|ID");
-  const names = ["security", "key", "suite", "bridge", "vnetif", "encapsulation"] as const;
+  const names = [
+    ...(["security", "key", "suite", "bridge", "vnetif", "encapsulation", "suppress"] as const),
+  ];
   const given = Object.fromEntries(
     names.flatMap((name) => {
       const value = invocation.option(name);
@@ -43,7 +46,7 @@ async function createVnet(invocation: Invocation): Promise<void> {
   if (!isId && Object.keys(given).length > 0) {
     throw new VnetdError(
       "USAGE",
-      `-s, -k, -b, -v, -e and --suite go with an id, and "${what}" is not one`,
+      `-s, -k, -b, -v, -e, --suite and --suppress go with an id, and "${what}" is not one`,
       {
         hint: "Write them into the file, or give an id: 8 fields of 1 to 4 hex digits between colons, or one alone.",
       },
@@ -64,12 +67,13 @@ async function createVnet(invocation: Invocation): Promise<void> {
     invocation.output.value(created);
     return;
   }
-  for (const { id, bridge, vnetif, security, suite, encapsulation, note } of created) {
+  for (const { id, bridge, vnetif, security, suite, encapsulation, suppress, note } of created) {
     const onBridge = bridge === null ? "no bridge" : `bridge ${bridge}`;
     const suiteNote = suite === null || suite === defaultSuiteName ? "" : ` (${suite})`;
     const by = encapsulation === "udp" ? "" : `, by ${encapsulation}`;
+    const answers = suppress ? ", suppress on" : "";
     invocation.output.line(
-      `created vnet ${shortVnetId(id)}: ${onBridge}, vnetif ${vnetif}, security ${security}${suiteNote}${by}`,
+      `created vnet ${shortVnetId(id)}: ${onBridge}, vnetif ${vnetif}, security ${security}${suiteNote}${by}${answers}`,
     );
     if (typeof note === "string") invocation.output.note(note);
   }
@@ -106,6 +110,7 @@ function stateColumns(long: boolean, all: boolean): Column<VnetState>[] {
     columns.push(
       { title: "SUITE", text: ({ suite }) => suite ?? "" },
       { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
+      { title: "SUPPRESS", text: ({ suppress }) => (suppress ? "on" : "off") },
       { title: "MTU", text: ({ mtu }) => String(mtu), right: true },
       { title: "VMAC", text: ({ vmac }) => vmac },
       { title: "HANDLE", text: ({ handle }) => String(handle), right: true },
@@ -190,6 +195,12 @@ export const vnetCommands: readonly CommandSpec[] = [
         completes: "encapsulation",
       },
       {
+        name: "suppress",
+        value: "on|off",
+        describe: "whether ARP and neighbour discovery are answered on this host (off)",
+        completes: "switch",
+      },
+      {
         name: "bridge",
         short: "b",
         value: "BRIDGE",
@@ -231,7 +242,7 @@ export const vnetCommands: readonly CommandSpec[] = [
         name: "long",
         short: "l",
         flag: true,
-        describe: "long ids, and suite, encapsulation, MTU, MAC and handle",
+        describe: "long ids, and suite, encapsulation, suppression, MTU, MAC and handle",
       },
     ],
     run: showVnets,

@@ -40,6 +40,8 @@ enum vnetd_limits {
 	VNETD_DEFAULT_HOSTS_PER_VNET = 1024,
 	VNETD_DEFAULT_FLOOD_PER_SECOND = 10000,
 	VNETD_DEFAULT_FLOOD_BURST = 10000,
+	VNETD_DEFAULT_NEIGHBOURS = 16384,
+	VNETD_DEFAULT_NEIGHBOURS_PER_VNET = 4096,
 	VNETD_SECRET_LEN = 10,
 	/* UDP port of the device `reassembly` */
 	VNETD_REASSEMBLY_PORT = 4790,
@@ -130,6 +132,8 @@ enum vnetd_vnet_flags {
 	VNETD_VNET_WATCHED = 1 << 1,
 	/* it has direct ports (struct vnetd_direct_port) */
 	VNETD_VNET_PORTS = 1 << 2,
+	/* what guests ask all for of neighbours is answered here where it can be (struct vnetd_neighbour) */
+	VNETD_VNET_SUPPRESS = 1 << 3,
 };
 
 /* map vnets: ARRAY, slot -> this. Written by the daemon. */
@@ -165,7 +169,9 @@ struct vnetd_vnet {
 	__u16 esp_fixed6;
 	__u16 esp_block;
 	__u16 pad2;
-	__u32 reserved;
+	__u32 max_neighbours;
+	/* a neighbour is answered for while now - heard < this */
+	__u64 neighbour_age_ns;
 };
 
 enum vnetd_flood {
@@ -215,7 +221,7 @@ struct vnetd_vnet_counts {
 	__u32 entries;
 	__u32 local;
 	__u32 hosts;
-	__u32 pad;
+	__u32 neighbours;
 };
 
 /* map ports: HASH, ifindex (u32) -> this: whose frames enter by this device */
@@ -563,6 +569,44 @@ enum vnetd_flap {
 	VNETD_FLAP_SILENT_MS = 2000,
 };
 
+/* ---- neighbours: which IP address a MAC has ------------------------------------------------ */
+
+/* map neighbours: HASH. Also the element of the queue neighbour_queue: one token per entry. */
+struct vnetd_neighbour_key {
+	__u32 handle;
+	__u8 addr[16];
+};
+
+enum vnetd_neighbour_flags {
+	/* it was heard on this host last */
+	VNETD_NEIGHBOUR_LOCAL = 1 << 0,
+	/* IPv6: an advertisement said so; and that one said whether it is */
+	VNETD_NEIGHBOUR_ROUTER = 1 << 1,
+	VNETD_NEIGHBOUR_ADVERTISED = 1 << 2,
+};
+
+/* Changed by the BPF programs alone (bpf/lib/suppress.h). */
+struct vnetd_neighbour {
+	/* MAC and flags are one word: read and changed together */
+	__u8 mac[VNETD_MAC_LEN];
+	__u16 flags;
+	__u32 slot;
+	__u32 pad;
+	/* when its owner last said that it has the address; 0: forgotten */
+	__u64 heard_ns;
+};
+
+/* map neighbour_stats: PERCPU_ARRAY, slot -> this */
+struct vnetd_neighbour_stats {
+	/* requests that were answered here */
+	__u64 answered;
+	__u64 learned;
+	/* an address went to another MAC while the one before was fresh */
+	__u64 changed;
+	/* not learned: the vnet's limit, or no room */
+	__u64 refused;
+};
+
 /* ---- counters ------------------------------------------------------------------------- */
 
 /* map traffic: PERCPU_ARRAY, slot -> this */
@@ -816,6 +860,8 @@ enum vnetd_control_op {
 	 * `capabilities` says follow the request. Answers how many were taken in `gen`, and in `result` why
 	 * the last that was not */
 	VNETD_CTL_LEARN_MANY = 11,
+	/* let the neighbour (vnet, addr) be forgotten now */
+	VNETD_CTL_FORGET_NEIGHBOUR = 12,
 };
 
 enum vnetd_control_many {
@@ -862,7 +908,7 @@ struct vnetd_control {
 
 /* map sweeper: ARRAY of one, private to bpf/lib/sweep.h (it holds a bpf_timer).
  * queue nexthop_free: ids of unused next hops; the daemon fills it once, when it makes the map.
- * queue fdb_queue: keys of all fdb entries, in the order in which the sweeper looks at them. */
+ * queues fdb_queue and neighbour_queue: keys of all entries, in the order in which the sweeper looks at them. */
 
 #ifndef __cplusplus
 #define VNETD_SIZE(type, n) _Static_assert(sizeof(struct type) == (n), #type)
@@ -871,7 +917,7 @@ VNETD_SIZE(vnetd_varp, VNETD_VARP_LEN);
 VNETD_SIZE(vnetd_vfwd_hdr, VNETD_VFWD_HDR_LEN);
 VNETD_SIZE(vnetd_vfwd_ipv6_hdr, VNETD_VFWD_IPV6_HDR_LEN);
 VNETD_SIZE(vnetd_meta, 60);
-VNETD_SIZE(vnetd_vnet, 104);
+VNETD_SIZE(vnetd_vnet, 112);
 VNETD_SIZE(vnetd_vnet_counts, 16);
 VNETD_SIZE(vnetd_direct_port, 16);
 VNETD_SIZE(vnetd_floods, 88);
@@ -887,6 +933,9 @@ VNETD_SIZE(vnetd_host_path_key, 20);
 VNETD_SIZE(vnetd_host_path, 16);
 VNETD_SIZE(vnetd_fdb_key, 12);
 VNETD_SIZE(vnetd_fdb_entry, 48);
+VNETD_SIZE(vnetd_neighbour_key, 20);
+VNETD_SIZE(vnetd_neighbour, 24);
+VNETD_SIZE(vnetd_neighbour_stats, 32);
 VNETD_SIZE(vnetd_event_varp, 48 + VNETD_VARP_MAX_LEN);
 VNETD_SIZE(vnetd_event_mac, 40);
 VNETD_SIZE(vnetd_control, 120);

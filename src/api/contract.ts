@@ -36,6 +36,8 @@ export interface VnetInfo {
   suite: SuiteName | null;
   /** in use: the vnet's own, or this host's default; udp, within ESP, of a secure vnet */
   encapsulation: EncapsulationName;
+  /** ARP and neighbour discovery are answered on this host where they can be */
+  suppress: boolean;
 }
 
 /** What runs: one row of `vnets`. */
@@ -96,6 +98,21 @@ export interface VarpEntry {
   ageSeconds: number;
   /** of the path to the host; null: not known */
   mtu: number | null;
+}
+
+/** An IP address of a guest, in a vnet that suppresses. */
+export interface NeighbourEntry {
+  vnet: string;
+  address: string;
+  vmac: string;
+  /** where it was heard last: on this host, or behind another */
+  place: "here" | "elsewhere";
+  /** it advertised itself as a router (IPv6) */
+  router: boolean;
+  /** who asks for it is answered on this host just now */
+  answered: boolean;
+  /** since its owner last said that it has the address */
+  ageSeconds: number;
 }
 
 export interface BridgeInfo {
@@ -384,6 +401,9 @@ export interface Methods {
   varpAdd: [{ vnet: string; vmac: string; address: string; device?: string }, VarpEntry];
   varpDelete: [{ vnet: string; vmac: string }, { vnet: string; vmac: string }];
   varpFlush: [{ vnet?: string }, { vnets: number }];
+  neighbours: [{ vnet?: string }, NeighbourEntry[]];
+  /** one address, or all of the vnet */
+  neighbourFlush: [{ vnet: string; address?: string }, { neighbours: number }];
   peers: [Record<string, never>, PeerInfo[]];
   /** an address or a name */
   peerAdd: [{ peer: string; port?: number }, { peer: string; port: number | null }];
@@ -561,6 +581,8 @@ export interface VnetParameters {
   previousKey?: string;
   suite?: string;
   encapsulation?: string;
+  /** on or off */
+  suppress?: string;
 }
 
 export interface Request<M extends Method = Method> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The methods that change the MAC table: vif-add and vif-delete for MACs of this host, varp-add and
- * varp-delete for MACs of others, varp-flush.
+ * varp-delete for MACs of others, varp-flush; and those of the table of neighbours.
  *
  * What is made is entered, then persisted, and taken back if that fails; what is deleted is
  * persisted first. A crash in between leaves a static entry that the next start removes.
@@ -13,6 +13,7 @@ import { isGroupMac, isZeroMac, macFromText, macToBytes, type Mac } from "../bas
 import { parseVnetId } from "../base/vnet-id.js";
 import type { Controller } from "../controller.js";
 import { maxConfiguredEntries, without } from "../controller/static-entries.js";
+import { forgetNeighbours, neighbourList } from "../controller/neighbours.js";
 import type { Underlay } from "../controller/underlays.js";
 import type { RunningVnet } from "../controller/vnets.js";
 import { isFresh, isLocal, nowNs } from "../dataplane/tables.js";
@@ -22,7 +23,10 @@ import type { Method, VarpEntry, VifInfo } from "./contract.js";
 import { flagField, optionalTextField, textField } from "./params.js";
 import type { Handlers } from "./server.js";
 
-type EntryMethod = Extract<Method, "vifAdd" | "vifDelete" | "varpAdd" | "varpDelete" | "varpFlush">;
+type EntryMethod = Extract<
+  Method,
+  "vifAdd" | "vifDelete" | "varpAdd" | "varpDelete" | "varpFlush" | "neighbours" | "neighbourFlush"
+>;
 
 export function entryHandlers(controller: Controller): Pick<Handlers, EntryMethod> {
   return {
@@ -55,6 +59,15 @@ export function entryHandlers(controller: Controller): Pick<Handlers, EntryMetho
       return varpDelete(controller, vnet, stationMac(textField(params, "vmac")));
     },
     varpFlush: (params) => varpFlush(controller, optionalTextField(params, "vnet")),
+    neighbours: (params) => {
+      const vnet = optionalTextField(params, "vnet");
+      return neighbourList(controller, vnet === undefined ? vnet : runningVnet(controller, vnet));
+    },
+    neighbourFlush: (params) => {
+      const vnet = runningVnet(controller, textField(params, "vnet"));
+      const address = optionalTextField(params, "address");
+      return { neighbours: forgetNeighbours(controller, vnet, address) };
+    },
   };
 }
 

@@ -196,6 +196,7 @@ const optionalParameters = [
   "previousKey",
   "suite",
   "encapsulation",
+  "suppress",
 ] as const;
 
 function placedVnets(params: unknown): PlacedVnet[] {

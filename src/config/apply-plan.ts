@@ -37,7 +37,15 @@ export interface ApplyPlan {
   others: VnetConfig[];
 }
 
-const compared = ["bridge", "vnetif", "security", "key", "suite", "encapsulation"] as const;
+const compared = [
+  "bridge",
+  "vnetif",
+  "security",
+  "key",
+  "suite",
+  "encapsulation",
+  "suppress",
+] as const;
 
 export function planOf(
   wanted: readonly PlacedVnet[],
@@ -77,7 +85,7 @@ export function differences(before: VnetConfig, after: VnetConfig): Parameter[] 
 }
 
 function effective(vnet: VnetConfig): Record<(typeof compared)[number], string | null> {
-  const { bridge, vnetif, security, key, suite, encapsulation } = vnet;
+  const { bridge, vnetif, security, key, suite, encapsulation, suppress } = vnet;
   const isSecure = security !== "none";
   return {
     bridge,
@@ -86,6 +94,7 @@ function effective(vnet: VnetConfig): Record<(typeof compared)[number], string |
     key: isSecure ? (key ?? defaultKeyName) : null,
     suite: isSecure ? (suite ?? defaultSuiteName) : null,
     encapsulation,
+    suppress: suppress === true ? "on" : null,
   };
 }
 

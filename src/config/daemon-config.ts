@@ -38,6 +38,7 @@ import {
   type KeySpec,
   type KeyTable,
 } from "./spec.js";
+import { limitKeys, tableLimitDefaults, type TableLimits } from "./table-limits.js";
 import { encapsulations } from "./vnet-file.js";
 import { describeNode, isAbsentScalar, parseYamlTree, type YamlNode } from "./yaml-tree.js";
 
@@ -46,21 +47,6 @@ export type MulticastSetting = "auto" | "on" | "off";
 export type LogLevel = "error" | "warn" | "info" | "debug";
 export const logFormats = ["auto", "text", "json"] as const;
 export type LogFormat = (typeof logFormats)[number];
-
-/** Bounds of tables and rates in the kernel; include/vnetd/maps.h has the same defaults. */
-export interface TableLimits {
-  /** MACs, over all vnets */
-  entries: number;
-  entriesPerVnet: number;
-  entriesPerHost: number;
-  hostsPerVnet: number;
-  /** next hops, over all vnets */
-  hosts: number;
-  /** frames that a vnet's guests here may send to the group, each second; 0: no limit */
-  floodPerSecond: number;
-  /** and at once */
-  floodBurst: number;
-}
 
 /**
  * When the traffic keys of secure vnets are changed. Hosts need not agree: who comes first begins.
@@ -93,6 +79,7 @@ export interface DaemonConfig {
   /** make vnets 2, 3 and 4 */
   defaultVnets: boolean;
   ageingSeconds: number;
+  neighbourSeconds: number;
   underlay: UnderlayPolicy;
   /** how the frames of vnets are sent that do not say it themselves */
   encapsulation: EncapsulationName;
@@ -135,6 +122,7 @@ export function daemonConfigDefaults(): DaemonConfig {
   return {
     defaultVnets: true,
     ageingSeconds: 60,
+    neighbourSeconds: 30,
     underlay: "auto",
     encapsulation: "udp",
     group: "224.10.0.1",
@@ -142,15 +130,7 @@ export function daemonConfigDefaults(): DaemonConfig {
     group6: "ff12::8000:706",
     port: 1798,
     merge: "auto",
-    limits: {
-      entries: 65536,
-      entriesPerVnet: 16384,
-      entriesPerHost: 4096,
-      hostsPerVnet: 1024,
-      hosts: 16384,
-      floodPerSecond: 10_000,
-      floodBurst: 10_000,
-    },
+    limits: tableLimitDefaults(),
     // docs/vnet-file.md says why these
     keys: {
       rekeySeconds: 3600,
@@ -391,19 +371,6 @@ function peerOf(node: YamlNode): ConfiguredPeer {
   return { peer, port };
 }
 
-const limitKeys: KeyTable<TableLimits> = {
-  entries: integer("MACs, over all vnets", { smallest: 16, largest: 1 << 20 }),
-  entriesPerVnet: integer("MACs of one vnet", { smallest: 1, largest: 1 << 20 }),
-  entriesPerHost: integer("MACs of one vnet behind one host", { smallest: 1, largest: 1 << 20 }),
-  hostsPerVnet: integer("hosts of one vnet", { smallest: 1, largest: 1 << 17 }),
-  hosts: integer("pairs of vnet and host, over all vnets", { smallest: 16, largest: 1 << 17 }),
-  floodPerSecond: integer(
-    "frames of one vnet to the group from this host, each second; 0: no limit",
-    { smallest: 0, largest: 10_000_000 },
-  ),
-  floodBurst: integer("the same at once", { smallest: 1, largest: 1_000_000 }),
-};
-
 const maxRekeySeconds = 86_400;
 
 const keyKeys: KeyTable<KeySettings> = {
@@ -461,6 +428,10 @@ export const daemonKeys: KeyTable<DaemonConfig> = {
     smallest: 1,
     largest: 86_400,
   }),
+  neighbourSeconds: integer(
+    "in vnets that suppress: an address is answered for so long after its owner was heard",
+    { smallest: 1, largest: 3600 },
+  ),
   underlay: choice("by which IP families attached devices carry vnets", [
     "auto",
     "ipv4",
@@ -474,7 +445,7 @@ export const daemonKeys: KeyTable<DaemonConfig> = {
   merge: choice("merging on receipt", ["auto", "on", "off"]),
   limits: section("sizes of the tables, and rates", {
     table: limitKeys,
-    defaults: () => daemonConfigDefaults().limits,
+    defaults: tableLimitDefaults,
   }),
   keys: section("when the traffic keys of secure vnets change", {
     table: keyKeys,

@@ -47,6 +47,8 @@ export interface VnetConfig {
   suite: SuiteName | null;
   /** null: the host's default (src/config/daemon-config.ts) */
   encapsulation: EncapsulationName | null;
+  /** what guests ask all for by ARP and neighbour discovery is answered on this host; absent: it is flooded */
+  suppress?: true;
 }
 
 /** Where each parameter was written; one that was not given has the vnet's own place. */
@@ -60,6 +62,7 @@ export interface VnetPlaces {
   previousKey: Place;
   suite: Place;
   encapsulation: Place;
+  suppress: Place;
 }
 
 export interface PlacedVnet extends VnetConfig {
@@ -78,10 +81,18 @@ const parameterNames = [
   "previousKey",
   "suite",
   "encapsulation",
+  "suppress",
 ] as const;
 export type ParameterName = (typeof parameterNames)[number];
 export const securityLevels: readonly SecurityLevel[] = ["none", "auth", "conf"];
 export const encapsulations: readonly EncapsulationName[] = ["udp", "etherip"];
+/** and as YAML's writers have them */
+export const switchTexts: Readonly<Record<string, boolean>> = {
+  on: true,
+  off: false,
+  true: true,
+  false: false,
+};
 const outerNames = ["vnet", "vnets"];
 
 interface RawParameter {
@@ -318,6 +329,19 @@ function encapsulationOf(
   return name;
 }
 
+function suppressOf(parameter: RawParameter | undefined): boolean {
+  if (parameter?.text === undefined) return false;
+  const text = boundedText(parameter, "suppress");
+  const value = Object.hasOwn(switchTexts, text) ? switchTexts[text] : undefined;
+  if (value === undefined) {
+    throw new VnetdError("BAD_VALUE", `"suppress" cannot be "${text.slice(0, 80)}"`, {
+      hint: "It is on or off; left out, it is off.",
+      place: parameter.place,
+    });
+  }
+  return value;
+}
+
 function checkVnet(raw: RawVnet): PlacedVnet {
   const idParameter = raw.parameters.get("id");
   if (idParameter === undefined) {
@@ -339,6 +363,7 @@ function checkVnet(raw: RawVnet): PlacedVnet {
     ...(previousKey === null ? {} : { previousKey }),
     suite: suiteNameOf(raw.parameters.get("suite"), security),
     encapsulation: encapsulationOf(raw.parameters.get("encapsulation"), security),
+    ...(suppressOf(raw.parameters.get("suppress")) ? { suppress: true } : {}),
     places: {
       vnet: raw.place,
       id: idParameter.place,
@@ -349,6 +374,7 @@ function checkVnet(raw: RawVnet): PlacedVnet {
       previousKey: placeOf("previousKey"),
       suite: placeOf("suite"),
       encapsulation: placeOf("encapsulation"),
+      suppress: placeOf("suppress"),
     },
   };
   return vnet;
@@ -468,9 +494,10 @@ export function vnetFromParameters(
 
 /** Without the places: what is stored and shown. */
 export function withoutPlaces(vnet: VnetConfig): VnetConfig {
-  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation } = vnet;
+  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation, suppress } = vnet;
   const previous = previousKey === undefined ? {} : { previousKey };
-  return { id, bridge, vnetif, security, key, ...previous, suite, encapsulation };
+  const switches = suppress === undefined ? {} : { suppress };
+  return { id, bridge, vnetif, security, key, ...previous, suite, encapsulation, ...switches };
 }
 
 /** What protects the vnet; undefined: nothing does. */

@@ -46,6 +46,11 @@ const parameters: Record<ParameterName, JsonSchema> = {
     description: "how its frames are sent; left out, the host's default",
     enum: [...encapsulations, null],
   },
+  suppress: {
+    description: "ARP and neighbour discovery are answered on each host, where they can be",
+    enum: ["on", "off", true, false, null],
+    default: "off",
+  },
 };
 
 export function vnetFileSchema(): JsonSchema {

@@ -193,6 +193,7 @@ function bringBack(vnets: Vnets, config: VnetConfig): void {
   const places = {
     ...{ vnet: place, id: place, bridge: place, vnetif: place, security: place },
     ...{ key: place, previousKey: place, suite: place, encapsulation: place },
+    suppress: place,
   };
   vnets.create([{ ...config, places }]);
 }

@@ -5,10 +5,12 @@
  */
 import type { PeerInfo } from "../api/contract.js";
 import {
+  decodeVnetdNeighbourStats,
   decodeVnetdTraffic,
   decodeVnetdVnetCounts,
   vnetdDirection,
   vnetdLimits,
+  VnetdNeighbourStats,
   VnetdTraffic,
   VnetdVnetCounts,
   type VnetdTraffic as Traffic,
@@ -21,6 +23,7 @@ import type { StateDirectory } from "../store/state-directory.js";
 import type {
   ByDirection,
   DropSample,
+  NeighbourCounts,
   PeerSample,
   SecureSample,
   Snapshot,
@@ -102,25 +105,48 @@ export class MetricsView {
   private vnets(): VnetSample[] {
     const { vnets, directPorts } = this.parts;
     const countsOf = this.countsBySlot(vnets.running());
+    const neighboursOf = this.neighboursBySlot(vnets.running());
     return vnets.list().map(({ config, running, problem }) => ({
       id: config.id,
       isUp: running !== undefined && problem === "",
       mtuBytes: vnets.mtuOf(config),
       ports: running === undefined ? 0 : directPorts.countOf(running.handle),
       counts: running === undefined ? undefined : countsOf(running.slot),
+      neighbours:
+        running === undefined || config.suppress !== true ? undefined : neighboursOf(running.slot),
     }));
   }
 
   /** Both are arrays; slots are given from the first on, so what is behind the last is not read. */
   private countsBySlot(running: readonly RunningVnet[]): (slot: number) => VnetCounts {
     const { maps } = this.parts.context;
-    const slots = running.reduce((most, { slot }) => Math.max(most, slot + 1), 0);
+    const slots = slotsOf(running);
     const traffic = maps.dump("traffic", slots).values;
     const table = maps.dump("vnet_counts", slots).values;
     return (slot) => ({
       ...trafficOf(decodeVnetdTraffic(traffic, slot * VnetdTraffic.size)),
       ...tableOf(table, slot),
     });
+  }
+
+  private neighboursBySlot(running: readonly RunningVnet[]): (slot: number) => NeighbourCounts {
+    const { maps } = this.parts.context;
+    let read: { stats: Buffer; table: Buffer } | undefined;
+    return (slot) => {
+      // most hosts have no vnet that suppresses
+      read ??= {
+        stats: maps.dump("neighbour_stats", slotsOf(running)).values,
+        table: maps.dump("vnet_counts", slotsOf(running)).values,
+      };
+      const stats = decodeVnetdNeighbourStats(read.stats, slot * VnetdNeighbourStats.size);
+      const { neighbours } = decodeVnetdVnetCounts(read.table, slot * VnetdVnetCounts.size);
+      return {
+        known: neighbours,
+        answered: Number(stats.answered),
+        changed: Number(stats.changed),
+        refused: Number(stats.refused),
+      };
+    };
   }
 
   private drops(): { samples: DropSample[]; keys: number } {
@@ -154,6 +180,7 @@ export class MetricsView {
       ["fdb", sum(({ local, remote }) => local + remote)],
       ["nexthops", sum(({ hosts }) => hosts)],
       ["drops", dropKeys],
+      ["neighbours", vnets.reduce((total, each) => total + (each.neighbours?.known ?? 0), 0)],
       ["spis", counted("spis")],
       ["secure_members", counted("secure_members")],
     ];
@@ -238,6 +265,11 @@ function together(rows: Rows, more: Rows): Rows {
 /** Since 1970; whole seconds, so that it stays the same while nothing happens. */
 function secondsAgo(ageSeconds: number): number {
   return Math.round(Date.now() / 1000 - ageSeconds);
+}
+
+/** As many as are to be read: slots are given from the first on. */
+function slotsOf(running: readonly RunningVnet[]): number {
+  return running.reduce((most, { slot }) => Math.max(most, slot + 1), 0);
 }
 
 function byDirection(values: readonly bigint[]): ByDirection {

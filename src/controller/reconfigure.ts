@@ -91,7 +91,8 @@ function switchTo(controller: Controller, to: DaemonConfig): void {
   const hostName = to.hostName ?? os.hostname();
   const isRenamed = hostName !== context.hostName;
   Object.assign(context, { config: to, hostName });
-  if (differs("limits", "ageingSeconds", "encapsulation")) vnets.configChanged(from);
+  if (differs("limits", "ageingSeconds", "neighbourSeconds", "encapsulation"))
+    vnets.configChanged(from);
   if (differs("attach")) changeDevices(controller, from);
   if (differs("attach", "xdp", "underlay", "group", "group6", "port", "merge", "multicast"))
     underlays.configChanged(from);

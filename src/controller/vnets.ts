@@ -37,6 +37,7 @@ import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
 import { vnetdEncap, vnetdSecurity } from "../generated/layouts.js";
 import { espRoom, guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
+import { suppressSettings } from "./neighbours.js";
 import { probeNonceOf } from "./probe-nonce.js";
 import type { PlaceMtu } from "./underlays.js";
 import { checkVnet } from "./vnet-checks.js";
@@ -284,7 +285,8 @@ export class Vnets {
     const suite = suiteOfVnet(config);
     const byDefault = suite === undefined ? this.context.config.encapsulation : "udp";
     const encapsulation = config.encapsulation ?? byDefault;
-    return { ...config, suite: suite?.name ?? null, encapsulation };
+    const isSuppressing = config.suppress === true;
+    return { ...config, suite: suite?.name ?? null, encapsulation, suppress: isSuppressing };
   }
 
   /** What fits into one outer packet, at every place. */
@@ -521,6 +523,7 @@ export class Vnets {
         probeNonce: probeNonceOf(this.context.probeSecret, id),
         encap: isEtherip ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
         ...(suite === undefined ? {} : { esp: espRoom(suite) }),
+        ...(vnet.suppress === true ? { suppress: suppressSettings(config) } : {}),
       },
     );
     return { id, slot, handle, vnif, peer, vmac };

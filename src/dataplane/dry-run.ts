@@ -38,7 +38,12 @@ export type DryProgram =
   "vnetd_encap" | "vnetd_oversize" | "vnetd_relay" | "vnetd_decap" | "vnetd_esp";
 
 /** nothing is swept */
-const dryConstants = { dry_run: u32(1), fdb_capacity: u32(1), nexthop_capacity: u32(1) };
+const dryConstants = {
+  dry_run: u32(1),
+  fdb_capacity: u32(1),
+  nexthop_capacity: u32(1),
+  neighbour_capacity: u32(1),
+};
 /** rings are of whole pages, whatever their size here; nobody reads these */
 const ringBytes = 65_536;
 /** for hosts and MACs that a run enters */

@@ -49,6 +49,8 @@ export interface GenerationOptions {
   /** sizes of maps that are made now; those that exist keep theirs */
   fdbEntries: number;
   nexthops: number;
+  /** default: as the object says */
+  neighbours?: number;
 }
 
 export interface Generation {
@@ -207,14 +209,25 @@ type Sizes = Required<Pick<LoadOptions, "maxEntries" | "rodata">>;
 function sizesOf(native: Native, dir: string, options: GenerationOptions): Sizes {
   const fdb = pinnedSize(native, path.join(dir, "fdb")) ?? options.fdbEntries;
   const nexthops = pinnedSize(native, path.join(dir, "nexthops")) ?? options.nexthops;
+  const neighbours =
+    pinnedSize(native, path.join(dir, "neighbours")) ??
+    options.neighbours ??
+    vnetdLimits.DEFAULT_NEIGHBOURS;
   const maxEntries = {
     fdb,
     fdb_queue: fdb,
     nexthops,
     nexthop_ids: nexthops,
     nexthop_free: nexthops,
+    neighbours,
+    neighbour_queue: neighbours,
   };
-  return { maxEntries, rodata: { fdb_capacity: u32(fdb), nexthop_capacity: u32(nexthops) } };
+  const rodata = {
+    fdb_capacity: u32(fdb),
+    nexthop_capacity: u32(nexthops),
+    neighbour_capacity: u32(neighbours),
+  };
+  return { maxEntries, rodata };
 }
 
 function load(native: Native, dir: string, objectPath: string, sizes: Sizes): LoadedObject {

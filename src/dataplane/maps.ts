@@ -14,6 +14,9 @@ import {
   decodeVnetdFdbEntry,
   decodeVnetdFdbKey,
   decodeVnetdHostPath,
+  decodeVnetdNeighbour,
+  decodeVnetdNeighbourKey,
+  decodeVnetdNeighbourStats,
   decodeVnetdNexthop,
   decodeVnetdPeer,
   decodeVnetdPeerStats,
@@ -45,6 +48,9 @@ import {
   VnetdFloods,
   VnetdMember,
   VnetdMemberKey,
+  VnetdNeighbour,
+  VnetdNeighbourKey,
+  VnetdNeighbourStats,
   VnetdPeer as VnetdPeerLayout,
   VnetdSpi as VnetdSpiLayout,
   VnetdTraffic,
@@ -143,6 +149,24 @@ export class Maps {
   /** What a vnet has used up of its budgets, and what is known of loops in it. */
   clearFloods(slot: number): void {
     this.native.mapUpdate(this.fd("floods"), u32(slot), Buffer.alloc(VnetdFloods.size));
+  }
+
+  clearNeighbourStats(slot: number): void {
+    const none = Buffer.alloc(VnetdNeighbourStats.size);
+    this.native.mapUpdate(this.fd("neighbour_stats"), u32(slot), none);
+  }
+
+  neighbourStats(slot: number): VnetdNeighbourStats {
+    const value = this.native.mapLookup(this.fd("neighbour_stats"), u32(slot));
+    return decodeVnetdNeighbourStats(value ?? Buffer.alloc(VnetdNeighbourStats.size));
+  }
+
+  neighbours(): { key: VnetdNeighbourKey; entry: VnetdNeighbour }[] {
+    const { count, keys, values } = this.dump("neighbours");
+    return range(count).map((at) => ({
+      key: decodeVnetdNeighbourKey(keys, at * VnetdNeighbourKey.size),
+      entry: decodeVnetdNeighbour(values, at * VnetdNeighbour.size),
+    }));
   }
 
   // ---- ports

@@ -6,16 +6,20 @@
  * vnet's age ago, after the last flush if it lives elsewhere, and its next hop is still of the same
  * generation.
  */
-import { addressToText } from "../base/address.js";
+import { addressToText, familyOfText } from "../base/address.js";
 import { macFromBytes, type Mac } from "../base/mac.js";
 import type { VnetId } from "../base/vnet-id.js";
 import {
   directionNames,
   reasonNames,
   vnetdFdbFlags,
+  vnetdNeighbourFlags,
   vnetdNexthopSpecial,
+  vnetdVnetFlags,
   vnetdWire,
   type VnetdFdbEntry,
+  type VnetdNeighbour,
+  type VnetdFdbKey,
   type VnetdNexthop,
   type VnetdVnet,
 } from "../generated/layouts.js";
@@ -113,6 +117,57 @@ export function remoteEntries(maps: Maps, vnets: VnetsByHandle): RemoteEntry[] {
       },
     ];
   });
+}
+
+export interface NeighbourRow {
+  handle: number;
+  /** 16 bytes */
+  addr: Uint8Array;
+  mac: Uint8Array;
+  /** where it was heard last */
+  isLocal: boolean;
+  isRouter: boolean;
+  /** a question for it would be answered on this host */
+  isAnswered: boolean;
+  ageMs: number;
+}
+
+/** As in bpf/lib/neighbour.h and answer_of() of bpf/lib/suppress.h; those that were forgotten are left out. */
+export function neighbourRows(maps: Maps, vnets: VnetsByHandle): NeighbourRow[] {
+  const now = nowNs();
+  const records = recordsOf(maps, vnets);
+  return maps.neighbours().flatMap(({ key, entry }) => {
+    const record = records.get(key.handle);
+    if (record === undefined || entry.heardNs === 0n) return [];
+    const isIpv4 = familyOfText(addressToText(key.addr)) === 4;
+    return [
+      {
+        handle: key.handle,
+        addr: key.addr,
+        mac: entry.mac,
+        isLocal: hasFlag(entry, vnetdNeighbourFlags.NEIGHBOUR_LOCAL),
+        isRouter: hasFlag(entry, vnetdNeighbourFlags.NEIGHBOUR_ROUTER),
+        isAnswered:
+          (record.flags & vnetdVnetFlags.VNET_SUPPRESS) !== 0 &&
+          entry.heardNs >= record.flushedNs &&
+          now - entry.heardNs < record.neighbourAgeNs &&
+          (isIpv4 || hasFlag(entry, vnetdNeighbourFlags.NEIGHBOUR_ADVERTISED)) &&
+          isElsewhere(maps, record, { handle: key.handle, mac: entry.mac }),
+        ageMs: ageMs(now, entry.heardNs),
+      },
+    ];
+  });
+}
+
+function hasFlag({ flags }: VnetdNeighbour, flag: number): boolean {
+  return (flags & flag) !== 0;
+}
+
+/** Behind another host that is known. */
+function isElsewhere(maps: Maps, record: VnetdVnet, key: VnetdFdbKey): boolean {
+  const entry = maps.fdbEntry(key);
+  if (entry === undefined || isLocal(entry) || !isFresh(entry, record, nowNs())) return false;
+  return maps.nexthop(entry.nexthop)?.gen === entry.gen;
 }
 
 export interface HostPlace {

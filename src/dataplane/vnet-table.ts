@@ -36,6 +36,14 @@ export interface VnetSettings {
   encap: number;
   /** of a secure vnet: what ESP adds (src/wire/overhead.ts, espRoom()) */
   esp?: EspRoom;
+  /** ARP and neighbour discovery are answered here where they can be; undefined: all are flooded */
+  suppress?: SuppressSettings;
+}
+
+export interface SuppressSettings {
+  maxNeighbours: number;
+  /** for so long after its owner was heard an address is answered for */
+  neighbourAgeMs: number;
 }
 
 /** Bytes in front of and behind what ESP pads, by family, and the block that it is padded to. */
@@ -77,6 +85,7 @@ export class VnetTable {
     this.lastSlot = slot;
     this.maps.clearTraffic(slot);
     this.maps.clearFloods(slot);
+    this.maps.clearNeighbourStats(slot);
     this.native.mapUpdate(this.maps.fd("vnet_counts"), slotKey(slot), this.emptyCounts());
     return { slot, handle };
   }
@@ -88,7 +97,7 @@ export class VnetTable {
     const record: VnetdVnet = {
       id: idBytes,
       handle,
-      flags: this.flagsOf(id) | portsOf(before, handle),
+      flags: this.flagsOf(id) | portsOf(before, handle) | suppressFlag(settings),
       security: settings.security,
       vnif: settings.vnif,
       vnifPeer: settings.vnifPeer,
@@ -105,6 +114,8 @@ export class VnetTable {
       espFixed4: settings.esp?.fixed4 ?? 0,
       espFixed6: settings.esp?.fixed6 ?? 0,
       espBlock: settings.esp?.block ?? 0,
+      maxNeighbours: settings.suppress?.maxNeighbours ?? 0,
+      neighbourAgeNs: BigInt(Math.round(settings.suppress?.neighbourAgeMs ?? 0)) * 1_000_000n,
     };
     this.maps.setVnet(slot, record);
     for (const ifindex of [settings.vnif, settings.vnifPeer]) {
@@ -122,7 +133,7 @@ export class VnetTable {
     if (record?.handle === place.handle)
       this.maps.setVnet(place.slot, {
         ...record,
-        flags: this.flagsOf(id) | portsOf(record, place.handle),
+        flags: this.flagsOf(id) | (record.flags & keptFlags),
       });
   }
 
@@ -185,6 +196,13 @@ export class VnetTable {
   private emptyCounts(): Buffer {
     return Buffer.alloc(this.native.mapInfo(this.maps.fd("vnet_counts")).valueSize);
   }
+}
+
+/** what has nothing to do with whether a vnet is captured */
+const keptFlags = vnetdVnetFlags.VNET_PORTS | vnetdVnetFlags.VNET_SUPPRESS;
+
+function suppressFlag({ suppress }: VnetSettings): number {
+  return suppress === undefined ? 0 : vnetdVnetFlags.VNET_SUPPRESS;
 }
 
 /** Direct ports stay while the vnet's record is written anew. */

@@ -43,6 +43,8 @@ export const vnetdLimits = {
   DEFAULT_HOSTS_PER_VNET: 1024,
   DEFAULT_FLOOD_PER_SECOND: 10000,
   DEFAULT_FLOOD_BURST: 10000,
+  DEFAULT_NEIGHBOURS: 16384,
+  DEFAULT_NEIGHBOURS_PER_VNET: 4096,
   SECRET_LEN: 10,
   REASSEMBLY_PORT: 4790,
   MAX_HOST_PATHS: 4096,
@@ -83,6 +85,7 @@ export const vnetdVnetFlags = {
   VNET_UP: 1,
   VNET_WATCHED: 2,
   VNET_PORTS: 4,
+  VNET_SUPPRESS: 8,
 } as const;
 export type VnetdVnetFlags = (typeof vnetdVnetFlags)[keyof typeof vnetdVnetFlags];
 
@@ -187,6 +190,14 @@ export const vnetdFlap = {
 } as const;
 export type VnetdFlap = (typeof vnetdFlap)[keyof typeof vnetdFlap];
 
+/** enum vnetd_neighbour_flags; VNETD_ left out of the names */
+export const vnetdNeighbourFlags = {
+  NEIGHBOUR_LOCAL: 1,
+  NEIGHBOUR_ROUTER: 2,
+  NEIGHBOUR_ADVERTISED: 4,
+} as const;
+export type VnetdNeighbourFlags = (typeof vnetdNeighbourFlags)[keyof typeof vnetdNeighbourFlags];
+
 /** enum vnetd_event_type; VNETD_ left out of the names */
 export const vnetdEventType = {
   EVENT_VARP: 1,
@@ -249,6 +260,7 @@ export const vnetdControlOp = {
   CTL_COUNT: 9,
   CTL_KEYS: 10,
   CTL_LEARN_MANY: 11,
+  CTL_FORGET_NEIGHBOUR: 12,
 } as const;
 export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
 
@@ -696,10 +708,12 @@ export interface VnetdVnet {
   espFixed4: number;
   espFixed6: number;
   espBlock: number;
+  maxNeighbours: number;
+  neighbourAgeNs: bigint;
 }
 
 export const VnetdVnet = {
-  size: 104,
+  size: 112,
   fields: {
     id: { offset: 0, size: 16, type: "u8", count: 16 },
     handle: { offset: 16, size: 4, type: "u32" },
@@ -722,7 +736,8 @@ export const VnetdVnet = {
     espFixed6: { offset: 94, size: 2, type: "u16" },
     espBlock: { offset: 96, size: 2, type: "u16" },
     pad2: { offset: 98, size: 2, type: "u16" },
-    reserved: { offset: 100, size: 4, type: "u32" },
+    maxNeighbours: { offset: 100, size: 4, type: "u32" },
+    neighbourAgeNs: { offset: 104, size: 8, type: "u64" },
   },
 } as const;
 
@@ -746,16 +761,18 @@ export function writeVnetdVnet(out: Buffer, value: VnetdVnet, offset = 0): void 
   out.writeUInt16LE(value.espFixed4, offset + 92);
   out.writeUInt16LE(value.espFixed6, offset + 94);
   out.writeUInt16LE(value.espBlock, offset + 96);
+  out.writeUInt32LE(value.maxNeighbours, offset + 100);
+  out.writeBigUInt64LE(value.neighbourAgeNs, offset + 104);
 }
 
 export function encodeVnetdVnet(value: VnetdVnet): Buffer {
-  const out = Buffer.alloc(104);
+  const out = Buffer.alloc(112);
   writeVnetdVnet(out, value);
   return out;
 }
 
 export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
-  atLeast(buf, offset, 104, "vnetd_vnet");
+  atLeast(buf, offset, 112, "vnetd_vnet");
   return {
     id: Buffer.from(buf.subarray(offset, offset + 16)),
     handle: buf.readUInt32LE(offset + 16),
@@ -776,6 +793,8 @@ export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
     espFixed4: buf.readUInt16LE(offset + 92),
     espFixed6: buf.readUInt16LE(offset + 94),
     espBlock: buf.readUInt16LE(offset + 96),
+    maxNeighbours: buf.readUInt32LE(offset + 100),
+    neighbourAgeNs: buf.readBigUInt64LE(offset + 104),
   };
 }
 
@@ -849,6 +868,7 @@ export interface VnetdVnetCounts {
   entries: number;
   local: number;
   hosts: number;
+  neighbours: number;
 }
 
 export const VnetdVnetCounts = {
@@ -857,7 +877,7 @@ export const VnetdVnetCounts = {
     entries: { offset: 0, size: 4, type: "u32" },
     local: { offset: 4, size: 4, type: "u32" },
     hosts: { offset: 8, size: 4, type: "u32" },
-    pad: { offset: 12, size: 4, type: "u32" },
+    neighbours: { offset: 12, size: 4, type: "u32" },
   },
 } as const;
 
@@ -865,6 +885,7 @@ export function writeVnetdVnetCounts(out: Buffer, value: VnetdVnetCounts, offset
   out.writeUInt32LE(value.entries, offset);
   out.writeUInt32LE(value.local, offset + 4);
   out.writeUInt32LE(value.hosts, offset + 8);
+  out.writeUInt32LE(value.neighbours, offset + 12);
 }
 
 export function encodeVnetdVnetCounts(value: VnetdVnetCounts): Buffer {
@@ -879,6 +900,7 @@ export function decodeVnetdVnetCounts(buf: Buffer, offset = 0): VnetdVnetCounts 
     entries: buf.readUInt32LE(offset),
     local: buf.readUInt32LE(offset + 4),
     hosts: buf.readUInt32LE(offset + 8),
+    neighbours: buf.readUInt32LE(offset + 12),
   };
 }
 
@@ -1767,6 +1789,122 @@ export function decodeVnetdFdbEntry(buf: Buffer, offset = 0): VnetdFdbEntry {
     other: buf.readUInt32LE(offset + 28),
     windowNs: buf.readBigUInt64LE(offset + 32),
     toldNs: buf.readBigUInt64LE(offset + 40),
+  };
+}
+
+/** struct vnetd_neighbour_key */
+export interface VnetdNeighbourKey {
+  handle: number;
+  addr: Uint8Array;
+}
+
+export const VnetdNeighbourKey = {
+  size: 20,
+  fields: {
+    handle: { offset: 0, size: 4, type: "u32" },
+    addr: { offset: 4, size: 16, type: "u8", count: 16 },
+  },
+} as const;
+
+export function writeVnetdNeighbourKey(out: Buffer, value: VnetdNeighbourKey, offset = 0): void {
+  out.writeUInt32LE(value.handle, offset);
+  putBytes(out, value.addr, offset + 4, 16, "addr");
+}
+
+export function encodeVnetdNeighbourKey(value: VnetdNeighbourKey): Buffer {
+  const out = Buffer.alloc(20);
+  writeVnetdNeighbourKey(out, value);
+  return out;
+}
+
+export function decodeVnetdNeighbourKey(buf: Buffer, offset = 0): VnetdNeighbourKey {
+  atLeast(buf, offset, 20, "vnetd_neighbour_key");
+  return {
+    handle: buf.readUInt32LE(offset),
+    addr: Buffer.from(buf.subarray(offset + 4, offset + 20)),
+  };
+}
+
+/** struct vnetd_neighbour */
+export interface VnetdNeighbour {
+  mac: Uint8Array;
+  flags: number;
+  slot: number;
+  heardNs: bigint;
+}
+
+export const VnetdNeighbour = {
+  size: 24,
+  fields: {
+    mac: { offset: 0, size: 6, type: "u8", count: 6 },
+    flags: { offset: 6, size: 2, type: "u16" },
+    slot: { offset: 8, size: 4, type: "u32" },
+    pad: { offset: 12, size: 4, type: "u32" },
+    heardNs: { offset: 16, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdNeighbour(out: Buffer, value: VnetdNeighbour, offset = 0): void {
+  putBytes(out, value.mac, offset, 6, "mac");
+  out.writeUInt16LE(value.flags, offset + 6);
+  out.writeUInt32LE(value.slot, offset + 8);
+  out.writeBigUInt64LE(value.heardNs, offset + 16);
+}
+
+export function encodeVnetdNeighbour(value: VnetdNeighbour): Buffer {
+  const out = Buffer.alloc(24);
+  writeVnetdNeighbour(out, value);
+  return out;
+}
+
+export function decodeVnetdNeighbour(buf: Buffer, offset = 0): VnetdNeighbour {
+  atLeast(buf, offset, 24, "vnetd_neighbour");
+  return {
+    mac: Buffer.from(buf.subarray(offset, offset + 6)),
+    flags: buf.readUInt16LE(offset + 6),
+    slot: buf.readUInt32LE(offset + 8),
+    heardNs: buf.readBigUInt64LE(offset + 16),
+  };
+}
+
+/** struct vnetd_neighbour_stats */
+export interface VnetdNeighbourStats {
+  answered: bigint;
+  learned: bigint;
+  changed: bigint;
+  refused: bigint;
+}
+
+export const VnetdNeighbourStats = {
+  size: 32,
+  fields: {
+    answered: { offset: 0, size: 8, type: "u64" },
+    learned: { offset: 8, size: 8, type: "u64" },
+    changed: { offset: 16, size: 8, type: "u64" },
+    refused: { offset: 24, size: 8, type: "u64" },
+  },
+} as const;
+
+export function writeVnetdNeighbourStats(out: Buffer, value: VnetdNeighbourStats, offset = 0): void {
+  out.writeBigUInt64LE(value.answered, offset);
+  out.writeBigUInt64LE(value.learned, offset + 8);
+  out.writeBigUInt64LE(value.changed, offset + 16);
+  out.writeBigUInt64LE(value.refused, offset + 24);
+}
+
+export function encodeVnetdNeighbourStats(value: VnetdNeighbourStats): Buffer {
+  const out = Buffer.alloc(32);
+  writeVnetdNeighbourStats(out, value);
+  return out;
+}
+
+export function decodeVnetdNeighbourStats(buf: Buffer, offset = 0): VnetdNeighbourStats {
+  atLeast(buf, offset, 32, "vnetd_neighbour_stats");
+  return {
+    answered: buf.readBigUInt64LE(offset),
+    learned: buf.readBigUInt64LE(offset + 8),
+    changed: buf.readBigUInt64LE(offset + 16),
+    refused: buf.readBigUInt64LE(offset + 24),
   };
 }
 

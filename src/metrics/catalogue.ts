@@ -50,6 +50,19 @@ export const kernelMetrics = {
   vnetd_table_moved_total: counter("MACs that went to another place."),
   vnetd_table_aged_total: counter("MACs that left the table because they were not heard."),
   vnetd_table_refused_total: counter("MACs that were not learned, over all reasons refused_*."),
+  vnetd_neighbours: gauge("IP addresses of guests that are known, of vnets that suppress.", "vnet"),
+  vnetd_neighbour_answers_total: counter(
+    "Requests by ARP or neighbour discovery that were answered on this host and sent to nobody.",
+    "vnet",
+  ),
+  vnetd_neighbour_changes_total: counter(
+    "IP addresses that went to another MAC while the one before was heard.",
+    "vnet",
+  ),
+  vnetd_neighbours_refused_total: counter(
+    "IP addresses that were not learned, because there was no room.",
+    "vnet",
+  ),
   vnetd_map_entries: gauge("Entries in a table of the data plane.", "map"),
   vnetd_map_limit_entries: gauge("Entries that it holds at most.", "map"),
   vnetd_underlay_up: gauge("1 when an attached device carries traffic.", "device", "family"),

@@ -2,7 +2,7 @@
 /** The metrics whose values are the kernel's, from a snapshot to text. */
 import { kernelMetrics, type KernelMetric } from "./catalogue.js";
 import { family, type Add } from "./exposition.js";
-import type { ByDirection, Snapshot, VnetCounts } from "./snapshot.js";
+import type { ByDirection, NeighbourCounts, Snapshot, VnetCounts } from "./snapshot.js";
 
 type Fill = (snapshot: Snapshot, add: Add) => void;
 
@@ -18,6 +18,13 @@ const counted =
   (fill: (counts: VnetCounts, add: Add, vnet: string) => void): Fill =>
   ({ vnets }, add) => {
     for (const { id, counts } of vnets) if (counts !== undefined) fill(counts, add, id);
+  };
+
+/** For each vnet that suppresses. */
+const suppressed =
+  (of: (counts: NeighbourCounts) => number): Fill =>
+  ({ vnets }, add) => {
+    for (const { id, neighbours } of vnets) if (neighbours !== undefined) add(of(neighbours), id);
   };
 
 function refused({ drops }: Snapshot): number {
@@ -51,6 +58,10 @@ const fills: Record<KernelMetric, Fill> = {
   vnetd_table_moved_total: ({ table }, add) => add(table.moved),
   vnetd_table_aged_total: ({ table }, add) => add(table.aged),
   vnetd_table_refused_total: (snapshot, add) => add(refused(snapshot)),
+  vnetd_neighbours: suppressed(({ known }) => known),
+  vnetd_neighbour_answers_total: suppressed(({ answered }) => answered),
+  vnetd_neighbour_changes_total: suppressed(({ changed }) => changed),
+  vnetd_neighbours_refused_total: suppressed((counts) => counts.refused),
   vnetd_map_entries: ({ maps }, add) => maps.forEach(({ map, entries }) => add(entries, map)),
   vnetd_map_limit_entries: ({ maps }, add) => maps.forEach(({ map, limit }) => add(limit, map)),
   vnetd_underlay_up: ({ underlays }, add) =>

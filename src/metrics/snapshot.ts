@@ -15,6 +15,8 @@ export interface VnetSample {
   ports: number;
   /** undefined: it has no place in the maps */
   counts: VnetCounts | undefined;
+  /** undefined: the vnet does not suppress */
+  neighbours: NeighbourCounts | undefined;
 }
 
 export interface VnetCounts {
@@ -26,6 +28,13 @@ export interface VnetCounts {
   local: number;
   remote: number;
   hosts: number;
+}
+
+export interface NeighbourCounts {
+  known: number;
+  answered: number;
+  changed: number;
+  refused: number;
 }
 
 export interface DropSample {

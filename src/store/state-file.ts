@@ -81,7 +81,7 @@ function printList(name: string, items: readonly string[]): string {
 }
 
 function printStoredVnet(vnet: VnetConfig): string {
-  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation } = vnet;
+  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation, suppress } = vnet;
   const lines = [
     `id: ${quote(id)}`,
     `bridge: ${bridge === null ? "null" : quote(bridge)}`,
@@ -91,6 +91,7 @@ function printStoredVnet(vnet: VnetConfig): string {
     ...(previousKey === undefined ? [] : [`previousKey: ${quote(previousKey)}`]),
     ...(suite === null ? [] : [`suite: ${suite}`]),
     ...(encapsulation === null ? [] : [`encapsulation: ${encapsulation}`]),
+    ...(suppress === undefined ? [] : ["suppress: on"]),
   ];
   return lines.join("\n    ");
 }

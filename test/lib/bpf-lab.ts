@@ -33,6 +33,8 @@ import {
   decodeVnetdEventVarp,
   decodeVnetdFdbEntry,
   decodeVnetdControl,
+  decodeVnetdNeighbour,
+  decodeVnetdNeighbourStats,
   decodeVnetdNexthop,
   decodeVnetdPeer,
   decodeVnetdPeerStats,
@@ -46,6 +48,8 @@ import {
   encodeVnetdMember,
   encodeVnetdMemberKey,
   encodeVnetdMeta,
+  encodeVnetdNeighbour,
+  encodeVnetdNeighbourKey,
   encodeVnetdPeer,
   encodeVnetdPlace,
   encodeVnetdPort,
@@ -74,6 +78,7 @@ import {
   vnetdVnetFlags,
   type VnetdControl as Control,
   type VnetdMeta,
+  type VnetdNeighbour,
   type VnetdPeerStats as VnetdPeerStatsRecord,
   type VnetdSecureMember,
   type VnetdSpi,
@@ -200,6 +205,10 @@ export interface VnetOptions {
   espFixed4?: number;
   espFixed6?: number;
   espBlock?: number;
+  /** ARP and neighbour discovery are answered here */
+  suppress?: boolean;
+  maxNeighbours?: number;
+  neighbourAgeMs?: number;
 }
 
 export interface LabVnet {
@@ -636,7 +645,8 @@ export class BpfLab {
       handle: vnet.handle,
       flags:
         (options.up === false ? 0 : vnetdVnetFlags.VNET_UP) |
-        ((options.watched ?? false) ? vnetdVnetFlags.VNET_WATCHED : 0),
+        ((options.watched ?? false) ? vnetdVnetFlags.VNET_WATCHED : 0) |
+        ((options.suppress ?? false) ? vnetdVnetFlags.VNET_SUPPRESS : 0),
       security: options.security ?? vnetdSecurity.SECURITY_NONE,
       vnif: this.ifindex("vn0"),
       vnifPeer: this.ifindex("vn0p"),
@@ -654,6 +664,8 @@ export class BpfLab {
       espFixed4: options.espFixed4 ?? ESP_CBC.fixed4,
       espFixed6: options.espFixed6 ?? ESP_CBC.fixed6,
       espBlock: options.espBlock ?? ESP_CBC.block,
+      maxNeighbours: options.maxNeighbours ?? 1000,
+      neighbourAgeNs: BigInt(options.neighbourAgeMs ?? 30_000) * 1_000_000n,
     };
   }
 
@@ -827,8 +839,34 @@ export class BpfLab {
     return { mac, host: addressText(hop.key.addr) + stale, flags, seenNs, port: 0 };
   }
 
-  counts(vnet: LabVnet): { entries: number; hosts: number; local: number } {
+  counts(vnet: LabVnet): { entries: number; hosts: number; local: number; neighbours: number } {
     return decodeVnetdVnetCounts(this.native.mapLookup(this.map("vnet_counts"), u32(vnet.slot))!);
+  }
+
+  /** addr: 16 bytes, as the table has it */
+  neighbour(vnet: LabVnet, addr: Uint8Array): VnetdNeighbour | undefined {
+    const key = encodeVnetdNeighbourKey({ handle: vnet.handle, addr });
+    const value = this.native.mapLookup(this.map("neighbours"), key);
+    return value === undefined ? undefined : decodeVnetdNeighbour(value);
+  }
+
+  /** One that is there was heard so long ago. */
+  neighbourHeard(vnet: LabVnet, addr: Uint8Array, agoMs: number): void {
+    const entry = this.neighbour(vnet, addr);
+    if (entry === undefined) throw new Error("no such neighbour");
+    const heardNs = process.hrtime.bigint() - BigInt(agoMs) * 1_000_000n;
+    const key = encodeVnetdNeighbourKey({ handle: vnet.handle, addr });
+    const value = encodeVnetdNeighbour({ ...entry, heardNs });
+    this.native.mapUpdate(this.map("neighbours"), key, value);
+  }
+
+  neighbourStats(vnet: LabVnet): Record<"answered" | "learned" | "changed" | "refused", number> {
+    const value = this.native.mapLookup(this.map("neighbour_stats"), u32(vnet.slot))!;
+    const { answered, learned, changed, refused } = decodeVnetdNeighbourStats(value);
+    return {
+      ...{ answered: Number(answered), learned: Number(learned) },
+      ...{ changed: Number(changed), refused: Number(refused) },
+    };
   }
 
   /** plain VARP that was dealt with in BPF, over all labs' lives */

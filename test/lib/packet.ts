@@ -95,6 +95,17 @@ export interface IcmpEchoOptions {
   sequence?: number;
   checksum?: number;
 }
+export interface NeighbourOptions {
+  /** 135 solicitation, 136 advertisement */
+  type: number;
+  code?: number;
+  /** of an advertisement: 0x80 router, 0x40 solicited, 0x20 override */
+  flags?: number;
+  target: string;
+  /** in order; `bytes` follow type and length, which is in units of 8 bytes */
+  options?: readonly { type: number; bytes: Uint8Array; units?: number }[];
+  checksum?: number;
+}
 export interface VudpOptions {
   vnet: string | Uint8Array;
   opcode?: number;
@@ -351,6 +362,26 @@ export class PacketBuilder {
           : (options.checksum ?? internetChecksum(segment));
         segment.writeUInt16BE(sum, 2);
         return segment;
+      },
+    });
+  }
+
+  /** neighbour discovery, after ipv6() */
+  neighbour(options: NeighbourOptions): PacketBuilder {
+    return this.with({
+      protocol: IP_PROTOCOL.icmp6,
+      encode(body, outer) {
+        const head = Buffer.alloc(8);
+        head[0] = options.type;
+        head[1] = options.code ?? 0;
+        head[4] = options.flags ?? 0;
+        const extra = (options.options ?? []).map(({ type, bytes, units }) =>
+          Buffer.concat([Buffer.from([type, units ?? (bytes.length + 2) / 8]), bytes]),
+        );
+        const message = Buffer.concat([head, ipv6Bytes(options.target), ...extra, body]);
+        const sum = transportChecksum(options.checksum, outer, IP_PROTOCOL.icmp6, message);
+        message.writeUInt16BE(sum, 2);
+        return message;
       },
     });
   }

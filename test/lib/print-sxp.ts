@@ -18,7 +18,7 @@ export function printSxp(node: SxpNode): string {
   return node.kind === "atom" ? printAtom(node.text) : `(${node.items.map(printSxp).join(" ")})`;
 }
 
-/** As an s-expression that parseVnetFile (and the original, but for a long id, a key, a suite or an encapsulation) reads. */
+/** As an s-expression that parseVnetFile (and the original, but for a long id, a key, a suite, an encapsulation or suppression) reads. */
 export function printVnet(vnet: VnetConfig): string {
   const pairs = [
     ["id", vnet.id],
@@ -29,6 +29,7 @@ export function printVnet(vnet: VnetConfig): string {
     ...(vnet.previousKey === undefined ? [] : [["previousKey", vnet.previousKey]]),
     ...(vnet.suite === null ? [] : [["suite", vnet.suite]]),
     ...(vnet.encapsulation === null ? [] : [["encapsulation", vnet.encapsulation]]),
+    ...(vnet.suppress === undefined ? [] : [["suppress", "on"]]),
   ];
   const inside = pairs.map((pair) => `(${pair.map(printAtom).join(" ")})`);
   return `(vnet ${inside.join(" ")})`;

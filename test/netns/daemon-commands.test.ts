@@ -127,6 +127,7 @@ describe("commands that change", () => {
       key: null,
       suite: null,
       encapsulation: "udp",
+      suppress: false,
     };
     expect(await json("vnet-create", "-s", "none", "-b", "b600", "-v", "v600", "600")).toEqual([
       created,

@@ -34,6 +34,8 @@ const everyMethod: Record<Method, true> = {
   varpAdd: true,
   varpDelete: true,
   varpFlush: true,
+  neighbours: true,
+  neighbourFlush: true,
   peers: true,
   ports: true,
   portAdd: true,

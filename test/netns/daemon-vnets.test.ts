@@ -60,6 +60,7 @@ describe("vnet-create", () => {
       key: null,
       suite: null,
       encapsulation: "udp",
+      suppress: false,
     });
     expect(await links()).toEqual(expect.arrayContaining(["vnet97", "vnif97"]));
   });
@@ -203,6 +204,7 @@ describe("built-in vnets", () => {
           key: null,
           suite: null,
           encapsulation: "udp",
+          suppress: false,
         },
         {
           id: longId("3"),
@@ -212,6 +214,7 @@ describe("built-in vnets", () => {
           key: null,
           suite: null,
           encapsulation: "udp",
+          suppress: false,
         },
       ]),
     );

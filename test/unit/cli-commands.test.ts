@@ -9,6 +9,7 @@ import type {
   PortInfo,
   AttachedDevice,
   ErrorBody,
+  NeighbourEntry,
   SecureVnetInfo,
   StatusInfo,
   VnetState,
@@ -28,6 +29,7 @@ const vnet97 = {
   key: null,
   suite: null,
   encapsulation: "udp",
+  suppress: false,
 } as const;
 const state97: VnetState = {
   ...vnet97,
@@ -168,6 +170,11 @@ describe("what is asked of the daemon", () => {
     [["vnifs"], ["vnifs", {}]],
     [["vifs"], ["vifs", {}]],
     [["varp"], ["varp", {}]],
+    [["neighbours"], ["neighbours", {}]],
+    [
+      ["neighbours", "97"],
+      ["neighbours", { vnet: "97" }],
+    ],
     [["bridges"], ["bridges", {}]],
     [["hosts"], ["hosts", {}]],
     [["keys"], ["keys", {}]],
@@ -189,6 +196,7 @@ describe("what is asked of the daemon", () => {
         vnifs: [],
         vifs: [],
         varp: [],
+        neighbours: [],
         bridges: [],
         hosts: [],
         keys: [],
@@ -527,13 +535,37 @@ describe("output", () => {
     expect(JSON.parse((await ask({ varp: [] }, ["varp", "--json"])).stdout)).toEqual([]);
   });
 
+  it("neighbours: which are answered for, and forgets them", async () => {
+    const of = (address: string, answered: boolean): NeighbourEntry => ({
+      ...{ vnet: id97, address, vmac: "02:00:00:00:00:02", place: "elsewhere" },
+      ...{ router: address === "fe80::1", answered, ageSeconds: 7 },
+    });
+    const rows = [of("fe80::1", true), of("10.0.0.2", false)];
+    const answers: Answers = { neighbours: rows, neighbourFlush: { neighbours: 1 } };
+    expect((await ask(answers, ["neighbours"])).stdout).toBe(
+      [
+        "VNET  ADDRESS   VMAC               PLACE      ANSWERED  ROUTER  AGE",
+        "0097  10.0.0.2  02:00:00:00:00:02  elsewhere  no        -        7s",
+        "0097  fe80::1   02:00:00:00:00:02  elsewhere  yes       yes      7s",
+        "",
+      ].join("\n"),
+    );
+    expect(JSON.parse((await ask(answers, ["neighbours", "--json"])).stdout)).toEqual([
+      ...[...rows].reverse(),
+    ]);
+    expect((await ask(answers, ["neighbour-flush", "97", "10.0.0.2"])).stdout).toBe(
+      "forgot 1 neighbour\n",
+    );
+    expect(await ask(answers, ["neighbour-flush"])).toMatchObject({ code: 2 });
+  });
+
   it("tables are aligned, and plain where no terminal is", async () => {
     const second = { ...vnet97, id: longId, bridge: null, vnetif: "v" };
     expect((await ask({ vnetList: [vnet97, second] }, ["vnet-list"])).stdout).toBe(
       [
-        "ID                                       BRIDGE  VNETIF  SECURITY  KEY  SUITE  ENCAPSULATION",
-        `${id97}  vnet97  vnif97  none      -    -      udp`,
-        `${longId}  -       v       none      -    -      udp`,
+        "ID                                       BRIDGE  VNETIF  SECURITY  KEY  SUITE  ENCAPSULATION  SUPPRESS",
+        `${id97}  vnet97  vnif97  none      -    -      udp            off`,
+        `${longId}  -       v       none      -    -      udp            off`,
         "",
       ].join("\n"),
     );
@@ -835,6 +867,8 @@ describe("commands that need no daemon", () => {
       "varp-add",
       "varp-delete",
       "varp-flush",
+      "neighbours",
+      "neighbour-flush",
       "port-list",
       "port-add",
       "port-delete",

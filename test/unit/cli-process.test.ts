@@ -56,6 +56,7 @@ beforeAll(async () => {
       key: null,
       suite: null,
       encapsulation: "udp",
+      suppress: false,
     })),
     version: { version: "1", api: 1, layout: 1 },
   });

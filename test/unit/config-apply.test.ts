@@ -72,6 +72,8 @@ describe("what is different", () => {
     ["{id: 97, security: conf}", "{id: 97, security: conf, key: b}", ["key default.key b"]],
     ["{id: 97, bridge: none}", "{id: 97}", ["bridge null vnet0097"]],
     ["{id: 97, encapsulation: udp}", "{id: 97}", ["encapsulation udp null"]],
+    ["{id: 97}", "{id: 97, suppress: on}", ["suppress null on"]],
+    ["{id: 97, suppress: on}", "{id: 97, suppress: off}", ["suppress on null"]],
   ])("%s -> %s", (before, after, expected) => {
     expect(between(before, after)).toEqual(expected);
   });

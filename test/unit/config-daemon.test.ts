@@ -26,6 +26,7 @@ function errorOf(action: () => unknown): VnetdError {
 const every = `# all keys
 defaultVnets: false
 ageingSeconds: 5
+neighbourSeconds: 6
 group: 239.1.2.3
 group6: FF15::1:2
 underlay: both
@@ -40,6 +41,8 @@ limits:
   hosts: 30
   floodPerSecond: 0
   floodBurst: 77
+  neighbours: 40
+  neighboursPerVnet: 9
 keys:
   rekeySeconds: 2
   rekeyMegabytes: 3
@@ -81,6 +84,8 @@ describe("daemon configuration", () => {
       hosts: valueOf("VNETD_DEFAULT_NEXTHOPS"),
       floodPerSecond: valueOf("VNETD_DEFAULT_FLOOD_PER_SECOND"),
       floodBurst: valueOf("VNETD_DEFAULT_FLOOD_BURST"),
+      neighbours: valueOf("VNETD_DEFAULT_NEIGHBOURS"),
+      neighboursPerVnet: valueOf("VNETD_DEFAULT_NEIGHBOURS_PER_VNET"),
     });
   });
 
@@ -114,6 +119,7 @@ describe("daemon configuration", () => {
     expect(parseDaemonConfig(every, "f")).toEqual({
       defaultVnets: false,
       ageingSeconds: 5,
+      neighbourSeconds: 6,
       group: "239.1.2.3",
       group6: "ff15::1:2",
       underlay: "both",
@@ -128,6 +134,8 @@ describe("daemon configuration", () => {
         hosts: 30,
         floodPerSecond: 0,
         floodBurst: 77,
+        neighbours: 40,
+        neighboursPerVnet: 9,
       },
       keys: {
         rekeySeconds: 2,

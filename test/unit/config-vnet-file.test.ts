@@ -137,6 +137,25 @@ describe("what is taken", () => {
     expect(printVnet(vnet!)).toContain(`(encapsulation ${name})`);
   });
 
+  it.each(["(vnet (id 97) (suppress on))", "{id: 97, suppress: on}", '{"id":97,"suppress":true}'])(
+    "takes suppression in %s, and prints it",
+    (text) => {
+      const [vnet] = parse(text);
+      expect(vnet?.suppress).toBe(true);
+      expect(printVnet(vnet!)).toContain("(suppress on)");
+    },
+  );
+
+  it.each([
+    "(vnet (id 97) (suppress off))",
+    "{id: 97, suppress: false}",
+    "{id: 97, suppress: null}",
+  ])("has none in %s", (text) => {
+    const [vnet] = parse(text);
+    expect(vnet).not.toHaveProperty("suppress");
+    expect(printVnet(vnet!)).not.toMatch(/suppress/);
+  });
+
   it.each(["(vnet (id 97))", "{id: 97, encapsulation: null}"])(
     "leaves it to the host in %s, and says nothing of it",
     (text) => {
@@ -237,6 +256,7 @@ describe("what is taken", () => {
       previousKey: { source: "v.sxp", line: 2, column: 1 },
       suite: { source: "v.sxp", line: 2, column: 1 },
       encapsulation: { source: "v.sxp", line: 2, column: 1 },
+      suppress: { source: "v.sxp", line: 2, column: 1 },
     });
   });
 });
@@ -295,6 +315,8 @@ describe("what is refused, and where", () => {
     ["(vnet (id 97) (security conf) (previousKey a/b))", "BAD_VALUE", 1, 44],
     ["(vnet (id 97) (security conf) (encapsulation etherip))", "BAD_VALUE", 1, 46],
     ["(vnet (id 97) (encapsulation gre))", "BAD_VALUE", 1, 30],
+    ["(vnet (id 97) (suppress yes))", "BAD_VALUE", 1, 25],
+    ["(vnet (id 97) (suppress constructor))", "BAD_VALUE", 1, 25],
     ["(vnet (id 97) (encapsulation))", "BAD_VALUE", 1, 16],
     ["(vnet (id 97)", "SYNTAX", 1, 1],
     ["(vnet (id 97)))", "SYNTAX", 1, 15],
@@ -405,6 +427,7 @@ const vnetConfig = fc
       ? { ...vnet, key: null, suite: null }
       : { ...vnet, encapsulation: vnet.encapsulation === null ? null : "udp" },
   )
+  .chain((vnet) => fc.constantFrom(vnet, { ...vnet, suppress: true as const }))
   .filter(({ bridge, vnetif }) => bridge !== vnetif) as fc.Arbitrary<VnetConfig>;
 
 /** A valid text of some format with a few characters removed, doubled or replaced. */

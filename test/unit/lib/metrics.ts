@@ -26,6 +26,7 @@ function snapshotOf(frames: number): Snapshot {
   const drop = (vnet: string, reason: string, count: number): Snapshot["drops"][number] => ({
     ...{ vnet, direction: "decap", reason, frames: count },
   });
+  const neighbours = { known: 5, answered: 6, changed: 7, refused: 8 };
   const peer = { isReachable: true, frames: both, bytes };
   const secure = {
     ...{ keyed: 4, waiting: 1, isChanging: true, associations: { encap: 4, decap: 5 } },
@@ -33,8 +34,15 @@ function snapshotOf(frames: number): Snapshot {
   };
   return {
     vnets: [
-      { id: vnetId, isUp: true, mtuBytes: 1400, ports: 2, counts },
-      { id: "broken", isUp: false, mtuBytes: 1400, ports: 0, counts: undefined },
+      { id: vnetId, isUp: true, mtuBytes: 1400, ports: 2, counts, neighbours },
+      {
+        id: "broken",
+        isUp: false,
+        mtuBytes: 1400,
+        ports: 0,
+        counts: undefined,
+        neighbours: undefined,
+      },
     ],
     drops: [
       drop("", "unknown_vnet", 9),
