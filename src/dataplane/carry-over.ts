@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Takes what another generation of maps holds over into a fresh one: vnets with their handles,
- * hosts with their keys, learned MACs, and counters. What the fresh generation cannot read (a value of another
+ * hosts with their keys, learned MACs, neighbours, and counters. What the fresh generation cannot read (a value of another
  * size) is left out and said in the log; it is learned and counted anew.
  *
  * Until the daemon moves the hooks, the old programs go on with the old maps; what they learn in
  * between is learned again by the next frame.
  */
-import type { VnetdNexthop, VnetdVnet } from "../generated/layouts.js";
+import { encodeVnetdVnetCounts, type VnetdNexthop, type VnetdVnet } from "../generated/layouts.js";
 import type { Log } from "../log.js";
 import type { Native } from "../native/contract.js";
 import { MacBatch, nexthopRequest, type Control, type ManyRequest } from "./control.js";
@@ -48,6 +48,7 @@ export function carryOver(native: Native, parts: CarryOverParts): number {
     carryPorts(transfer);
     const underlays = carryConfiguration(transfer);
     const macs = carryTable(transfer);
+    carryNeighbours(transfer);
     carryCounters(transfer);
     const counted = [
       `${String(vnets)} vnets`,
@@ -166,6 +167,29 @@ class TableLoader {
   }
 }
 
+/** Nothing is hooked to the fresh maps yet: entries, tokens and counts are written as the programs would. */
+function carryNeighbours(transfer: Transfer): void {
+  const { native, from, to } = transfer;
+  if (!same(transfer, "neighbours") || !same(transfer, "vnet_counts")) return;
+  const vnets = vnetsBySlot(to);
+  const counts = new Map<number, number>();
+  const room = to.maxEntries("neighbours");
+  let entered = 0;
+  for (const { key, entry } of from.neighbours()) {
+    const vnet = vnets.get(entry.slot);
+    const count = counts.get(entry.slot) ?? 0;
+    if (vnet?.handle !== key.handle || entry.heardNs === 0n) continue;
+    if (entered >= room || count >= vnet.maxNeighbours) continue;
+    to.enterNeighbour(key, entry);
+    entered += 1;
+    counts.set(entry.slot, count + 1);
+  }
+  for (const [slot, neighbours] of counts) {
+    const record = { ...to.vnetCounts(slot), neighbours };
+    native.mapUpdate(to.fd("vnet_counts"), u32(slot), encodeVnetdVnetCounts(record));
+  }
+}
+
 function vnetsBySlot(maps: Maps): Map<number, VnetdVnet> {
   const slots = [...maps.vnetSlots().values()];
   return new Map(
@@ -240,9 +264,11 @@ function carryCounters(transfer: Transfer): void {
       native.mapUpdate(to.fd(name), key, values.subarray(at * valueSize, (at + 1) * valueSize));
     }
   }
-  if (!same(transfer, "traffic")) return;
-  for (const slot of from.vnetSlots().values()) {
-    const value = native.mapLookup(from.fd("traffic"), u32(slot));
-    if (value !== undefined) native.mapUpdate(to.fd("traffic"), u32(slot), value);
+  for (const name of ["traffic", "neighbour_stats"]) {
+    if (!same(transfer, name)) continue;
+    for (const slot of from.vnetSlots().values()) {
+      const value = native.mapLookup(from.fd(name), u32(slot));
+      if (value !== undefined) native.mapUpdate(to.fd(name), u32(slot), value);
+    }
   }
 }

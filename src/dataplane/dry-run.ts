@@ -102,6 +102,7 @@ export class DryRun {
           nexthops,
           nexthop_ids: hops.length + spare,
           nexthop_free: spare,
+          ...{ neighbours: spare, neighbour_queue: spare },
           ...{ control: ringBytes, events: ringBytes, watched: ringBytes },
           ...{ seen: lruEntries, dedupe: lruEntries, host_paths: lruEntries },
         },

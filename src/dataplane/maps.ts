@@ -31,6 +31,8 @@ import {
   decodeVnetdVnetCounts,
   encodeVnetdFdbKey,
   encodeVnetdHostPathKey,
+  encodeVnetdNeighbour,
+  encodeVnetdNeighbourKey,
   encodeVnetdNexthopKey,
   encodeVnetdMember,
   encodeVnetdMemberKey,
@@ -167,6 +169,13 @@ export class Maps {
       key: decodeVnetdNeighbourKey(keys, at * VnetdNeighbourKey.size),
       entry: decodeVnetdNeighbour(values, at * VnetdNeighbour.size),
     }));
+  }
+
+  /** With its token; the vnet's count is the caller's. */
+  enterNeighbour(key: VnetdNeighbourKey, entry: VnetdNeighbour): void {
+    const bytes = encodeVnetdNeighbourKey(key);
+    this.native.mapUpdate(this.fd("neighbours"), bytes, encodeVnetdNeighbour(entry));
+    this.native.mapUpdate(this.fd("neighbour_queue"), new Uint8Array(0), bytes);
   }
 
   // ---- ports

@@ -53,6 +53,7 @@ const settings: VnetSettings = {
   ...{ security: vnetdSecurity.SECURITY_CONF, vnif: 0, vnifPeer: 0, vmac: Buffer.alloc(6) },
   ...{ maxEntries: 100, maxEntriesPerHost: 100, maxHosts: 100, ageMs: 1000 },
   ...{ floodPerSecond: 0, floodBurst: 0, probeNonce: 0n, encap: 0 },
+  suppress: { maxNeighbours: 10, neighbourAgeMs: 1000 },
 };
 const host = (number: number): Uint8Array => mappedBytes(`10.1.0.${number}`);
 
@@ -106,6 +107,14 @@ it(
     const op = vnetdControlOp.CTL_LEARN_LOCAL;
     const fdbFlags = vnetdFdbFlags.FDB_STATIC;
     expect(control.run({ ...vnet, op, mac, gen: 22, fdbFlags })).toBe("ok");
+    // two neighbours, one of them forgotten, and one of the vnet that is deleted
+    const neighbour = { mac, flags: 1, slot: vnet.slot, heardNs: 77n };
+    old.maps.enterNeighbour({ handle: vnet.handle, addr: host(1) }, neighbour);
+    old.maps.enterNeighbour({ handle: vnet.handle, addr: host(2) }, { ...neighbour, heardNs: 0n });
+    old.maps.enterNeighbour(
+      { handle: gone.handle, addr: host(1) },
+      { ...neighbour, slot: gone.slot },
+    );
     table.remove(parseVnetId("99"), gone);
     finishGeneration(native, old, 13);
 
@@ -141,6 +150,13 @@ it(
     expect(generation.maps.fdbEntry({ handle: vnet.handle, mac })).toMatchObject({
       ...{ nexthop: 0, gen: 22 },
     });
+    expect(generation.maps.neighbours()).toMatchObject([
+      {
+        key: { handle: vnet.handle, addr: Buffer.from(host(1)) },
+        entry: { heardNs: 77n, flags: 1 },
+      },
+    ]);
+    expect(generation.maps.vnetCounts(vnet.slot).neighbours).toBe(1);
     // numbers that were not used come after those that were
     const { nexthop } = next.keys({ ...vnet, ifindex, addr: host(9), spi: 1 });
     expect(nexthop).toBe(2);
