@@ -10,7 +10,7 @@ import {
   vnetdSecurity,
   vnetdVnetFlags,
 } from "../../src/generated/layouts.js";
-import { BpfLab, type LabVnet, type Run, type VnetOptions } from "../lib/bpf-lab.js";
+import { BpfLab, SPI_IN, type LabVnet, type Run, type VnetOptions } from "../lib/bpf-lab.js";
 import {
   checksumHolds,
   expectBytes,
@@ -541,17 +541,22 @@ describe("suppression", () => {
     expect(lab.neighbourStats(vnet).answered).toBe(0);
   });
 
-  it("in a secure vnet nothing leaves that is answered", () => {
+  it("in a secure vnet what comes by an SA is learned, and nothing leaves that is answered", () => {
     open({ security: vnetdSecurity.SECURITY_CONF });
-    lab.setVnet(vnet, { suppress: false });
-    arrives(reply(B4, GUEST_B));
-    lab.setVnet(vnet, { suppress: true });
-    arrives(reply(B4, GUEST_B));
-    lab.setVnet(vnet, { suppress: true, security: vnetdSecurity.SECURITY_CONF });
+    lab.underlay({ esp: "xf0" });
+    lab.receiveBy(vnet, PEER);
+    const inner = reply(B4, GUEST_B).build();
+    const decrypted = fromPeer().vudp({ vnet: vnet.id }).payload(inner).build();
+    expect(lab.run("vnetd_esp", decrypted, { mark: SPI_IN })).toMatchObject({
+      ...{ verdict: "redirect", drops: [] },
+    });
+    expect(known(B4)).toEqual({ mac: GUEST_B, flags: 0 });
     expectAnswered(arp(A4, B4));
-    // and what is not known goes by an SA or not at all
-    const run = lab.run("vnetd_encap", arp(A4, "192.168.4.77").build());
-    expect(run.verdict).toBe("drop");
+    // the same in clear is refused, and says nothing of anybody
+    const forged = fromPeer().vudp({ vnet: vnet.id }).payload(reply(B4, OTHER).build()).build();
+    expect(lab.run("vnetd_decap", forged).verdict).toBe("drop");
+    expect(known(B4)?.mac).toBe(GUEST_B);
+    lab.underlay();
   });
 
   it("a vnet that is captured and has ports is answered as any", () => {
