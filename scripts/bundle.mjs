@@ -1,33 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Makes one file of the command line, which bin/vnetd and bin/vn load:
+ * Makes one file of the command line, which bin/vnetd and bin/vn load, and one of the daemon:
  *
  *   bundle.mjs [DIST]     DIST/cli/main.js and what it imports -> DIST/cli/vnetd.cjs
+ *                         DIST/src/main.js likewise            -> DIST/src/vnetd.mjs
  *
  * Most of what a short command takes is Node's: its start, and for each module of a program a file to find, read and
- * compile. CommonJS, since Node starts its loader for modules only when one is imported. What is imported when it is needed
- * (`await import()`: the daemon, the parser for help) stays where it is.
+ * compile. The command line is CommonJS, since Node starts its loader for modules only when one is imported. What is imported
+ * when it is needed (`await import()`: the daemon, the parser for help) stays apart, and packages stay where they are.
  */
-import { builtinModules } from "node:module";
+import { existsSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { rolldown } from "rolldown";
 
 const dist = resolve(process.argv[2] ?? join(import.meta.dirname, "..", "dist"));
-const directory = join(dist, "cli");
+const daemon = { from: join(dist, "src/main.js"), to: join(dist, "src/vnetd.mjs") };
 
-const lazyParts = {
-  name: "lazy-parts",
-  resolveDynamicImport(source, importer) {
-    if (!source.startsWith(".")) return { id: source, external: true };
-    const path = relative(directory, resolve(dirname(importer), source));
-    return { id: path.startsWith(".") ? path : `./${path}`, external: "relative" };
-  },
-};
-const bundle = await rolldown({
-  input: join(directory, "main.js"),
-  platform: "node",
-  plugins: [lazyParts],
-  external: [/^node:/u, ...builtinModules],
-});
-await bundle.write({ file: join(directory, "vnetd.cjs"), format: "cjs" });
-await bundle.close();
+/** Imported by the bundle when it is needed: the daemon as its one file. */
+function lazyParts(directory) {
+  return {
+    name: "lazy-parts",
+    resolveDynamicImport(source, importer) {
+      if (!source.startsWith(".")) return { id: source, external: true };
+      const path = resolve(dirname(importer), source);
+      const id = relative(directory, path === daemon.from ? daemon.to : path);
+      return { id: id.startsWith(".") ? id : `./${id}`, external: "relative" };
+    },
+  };
+}
+
+async function bundle({ from, to }, format) {
+  const isPackage = /^[^./]/u;
+  const plugins = [lazyParts(dirname(to))];
+  const made = await rolldown({ input: from, platform: "node", plugins, external: isPackage });
+  await made.write({ file: to, format });
+  await made.close();
+}
+
+await bundle({ from: join(dist, "cli/main.js"), to: join(dist, "cli/vnetd.cjs") }, "cjs");
+// a test has the command line alone
+if (existsSync(daemon.from)) await bundle(daemon, "esm");
