@@ -7,7 +7,7 @@
  *
  * Most of what a short command takes is Node's: its start, and for each module of a program a file to find, read and
  * compile. The command line is CommonJS, since Node starts its loader for modules only when one is imported. What is imported
- * when it is needed (`await import()`: the daemon, the parser for help) stays apart, and packages stay where they are.
+ * when it is needed (`await import()`: the daemon, the parser for help) stays apart, with its packages.
  */
 import { existsSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -30,10 +30,8 @@ function lazyParts(directory) {
 }
 
 async function bundle({ from, to }, format) {
-  const isPackage = /^[^./]/u;
-  const plugins = [lazyParts(dirname(to))];
-  const made = await rolldown({ input: from, platform: "node", plugins, external: isPackage });
-  await made.write({ file: to, format });
+  const made = await rolldown({ input: from, platform: "node", plugins: [lazyParts(dirname(to))] });
+  await made.write({ file: to, format, codeSplitting: false });
   await made.close();
 }
 

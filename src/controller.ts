@@ -434,15 +434,16 @@ export class Controller {
     if (event.type === "overrun") this.lostNews = true;
   }
 
-  private followDevices(withHooks: boolean): void {
-    this.hookWatch.check(withHooks);
-    if (withHooks) this.helpers.ensure();
-    this.underlays.sync();
+  private followDevices(isRegular: boolean): void {
+    if (isRegular) this.hookWatch.checkRegularly();
+    else this.hookWatch.check();
+    if (isRegular) this.helpers.ensure();
+    const links = this.context.native.linkList();
+    this.underlays.sync(links);
     this.security.sync();
     this.peers.devicesChanged();
-    const links = this.context.native.linkList();
     this.vnets.followLinks(links);
-    const repaired = this.vnets.repair(links, withHooks);
+    const repaired = this.vnets.repair(links, isRegular);
     if (repaired.length > 0) this.appeared(repaired);
     this.portsChanged(repaired.length > 0 ? this.context.native.linkList() : links);
     this.hookWatch.sweep();
@@ -455,7 +456,7 @@ export class Controller {
     // at most once a second: a flood of new MACs overruns the kernel's news again and again
     if (this.lostNews) {
       this.guarded("lost news", () => this.ports.forgetGone());
-      this.guarded("lost news", () => this.hookWatch.check(true));
+      this.guarded("lost news", () => this.hookWatch.checkAll());
     }
     this.lostNews = false;
     this.guarded("silent guests", () => this.ports.tick());

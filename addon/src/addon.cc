@@ -74,6 +74,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<tcxInfo>(exports, "tcxInfo");
   publish<tcxUpdate>(exports, "tcxUpdate");
   publish<tcxPrograms>(exports, "tcxPrograms");
+  publish<tcxLacking>(exports, "tcxLacking");
   publish<xdpAttach>(exports, "xdpAttach");
   publish<xdpDetach>(exports, "xdpDetach");
   publish<xdpQuery>(exports, "xdpQuery");

@@ -60,6 +60,32 @@ TcxLinkInfo readInfo(const UniqueFd& fd, const std::string& pinPath) {
   return link;
 }
 
+struct Programs {
+  uint32_t ids[kMaxPrograms];
+  uint32_t count = 0;
+};
+
+/** What hangs at a device's hook, in its order; returns an errno, or 0. */
+int queryPrograms(uint32_t ifindex, bool ingress, Programs& programs) {
+  // the beginning of union bpf_attr for BPF_PROG_QUERY
+  struct {
+    uint32_t target;
+    uint32_t type;
+    uint32_t queryFlags;
+    uint32_t attachFlags;
+    uint64_t ids;
+    uint32_t count;
+    uint8_t rest[36];
+  } query = {};
+  query.target = ifindex;
+  query.type = ingress ? kAttachTcxIngress : kAttachTcxEgress;
+  query.ids = reinterpret_cast<uintptr_t>(programs.ids);
+  query.count = kMaxPrograms;
+  if (syscall(SYS_bpf, BPF_PROG_QUERY, &query, sizeof query) != 0 && errno != ENOSPC) return errno;
+  programs.count = std::min(query.count, kMaxPrograms);
+  return 0;
+}
+
 }  // namespace
 
 Napi::Value tcxAttach(const Napi::CallbackInfo& info) {
@@ -105,29 +131,39 @@ Napi::Value tcxPrograms(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const uint32_t ifindex = toIfindex(info[0], "ifindex");
   const bool ingress = toIngress(info[1], "direction");
-  uint32_t ids[kMaxPrograms] = {};
-  // the beginning of union bpf_attr for BPF_PROG_QUERY
-  struct {
-    uint32_t target;
-    uint32_t type;
-    uint32_t queryFlags;
-    uint32_t attachFlags;
-    uint64_t ids;
-    uint32_t count;
-    uint8_t rest[36];
-  } query = {};
-  query.target = ifindex;
-  query.type = ingress ? kAttachTcxIngress : kAttachTcxEgress;
-  query.ids = reinterpret_cast<uintptr_t>(ids);
-  query.count = kMaxPrograms;
-  if (syscall(SYS_bpf, BPF_PROG_QUERY, &query, sizeof query) != 0 && errno != ENOSPC) {
-    if (errno == EINVAL || errno == ENOENT) return Napi::Array::New(env);
-    failSystem(errno, "ifindex " + std::to_string(ifindex));
-  }
-  const uint32_t count = std::min(query.count, kMaxPrograms);
-  Napi::Array result = Napi::Array::New(env, count);
-  for (uint32_t at = 0; at < count; at++) result.Set(at, Napi::Number::New(env, ids[at]));
+  Programs programs;
+  const int error = queryPrograms(ifindex, ingress, programs);
+  if (error == EINVAL || error == ENOENT) return Napi::Array::New(env);
+  if (error != 0) failSystem(error, "ifindex " + std::to_string(ifindex));
+  Napi::Array result = Napi::Array::New(env, programs.count);
+  for (uint32_t at = 0; at < programs.count; at++)
+    result.Set(at, Napi::Number::New(env, programs.ids[at]));
   return result;
+}
+
+/** A device that is gone lacks it as well. */
+Napi::Value tcxLacking(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Napi::Array ifindexes = toArray(info[0], "ifindexes");
+  const Napi::Array programIds = toArray(info[1], "programIds");
+  if (ifindexes.Length() != programIds.Length()) {
+    throw Napi::RangeError::New(env, "as many programs as devices are expected");
+  }
+  Napi::Array lacking = Napi::Array::New(env);
+  for (uint32_t at = 0; at < ifindexes.Length(); at++) {
+    const uint32_t ifindex = toIfindex(ifindexes.Get(at), "ifindex");
+    const uint32_t wanted = toUint32(programIds.Get(at), "program id");
+    Programs programs;
+    const int error = queryPrograms(ifindex, true, programs);
+    if (error != 0 && error != EINVAL && error != ENOENT && error != ENODEV) {
+      failSystem(error, "ifindex " + std::to_string(ifindex));
+    }
+    const uint32_t* const begin = programs.ids;
+    const uint32_t* const end = begin + programs.count;
+    if (error == 0 && std::find(begin, end, wanted) != end) continue;
+    lacking.Set(lacking.Length(), Napi::Number::New(env, at));
+  }
+  return lacking;
 }
 
 Napi::Value programId(const Napi::CallbackInfo& info) {

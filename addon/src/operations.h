@@ -31,6 +31,7 @@ Napi::Value tcxAttach(const Napi::CallbackInfo& info);
 Napi::Value tcxInfo(const Napi::CallbackInfo& info);
 Napi::Value tcxUpdate(const Napi::CallbackInfo& info);
 Napi::Value tcxPrograms(const Napi::CallbackInfo& info);
+Napi::Value tcxLacking(const Napi::CallbackInfo& info);
 Napi::Value programId(const Napi::CallbackInfo& info);
 Napi::Value programInfo(const Napi::CallbackInfo& info);
 // hook_xdp.cc

@@ -136,6 +136,11 @@ Bytes toBytes(Napi::Value value, const char* what) {
   return Bytes(array.Data(), array.Data() + length);
 }
 
+Napi::Array toArray(Napi::Value value, const char* what) {
+  if (!value.IsArray()) failType(std::string(what) + " must be an array");
+  return value.As<Napi::Array>();
+}
+
 Napi::Object toObject(Napi::Value value, const char* what) {
   if (!value.IsObject() || value.IsFunction() || value.IsArray()) {
     failType(std::string(what) + " must be an object");

@@ -46,6 +46,7 @@ IpAddress toIpAddress(Napi::Value value, const char* what);
 /** true for "ingress", false for "egress" */
 bool toIngress(Napi::Value value, const char* what);
 Bytes toBytes(Napi::Value value, const char* what);
+Napi::Array toArray(Napi::Value value, const char* what);
 Napi::Object toObject(Napi::Value value, const char* what);
 Napi::Function toFunction(Napi::Value value, const char* what);
 /** own enumerable string keys with their values, in order */

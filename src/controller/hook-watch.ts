@@ -5,11 +5,13 @@
  * within a second.
  *
  *   clsact filters   the kernel tells of filters and qdiscs that go
- *   TCX programs     it does not: which programs hang at a hook is asked, four times a second at underlay and
- *                    helper devices, and at a third of the vnets' devices
+ *   TCX programs     it does not: which programs hang at a hook is asked, twice a second at underlay and
+ *                    helper devices, and once at the vnets' devices; in one call for all, since what costs is not the
+ *                    kernel's answer but each step of JavaScript
  *   XDP programs     nor of these: likewise
  *
- * Every ten seconds, and when news of the kernel were lost, all hooks of both kinds are looked at.
+ * Every ten seconds the hooks that all vnets need are looked at, and those of a sixth of the vnets, of both kinds; when news
+ * of the kernel were lost, all.
  */
 import type { Hook } from "../dataplane/hooks.js";
 import { kernelError } from "../host/errno.js";
@@ -38,9 +40,11 @@ export interface HookWatchParts {
   helpers: Helpers;
 }
 
-const turnMs = 250;
-/** in how many turns each vnet is asked */
-const vnetTurns = 3;
+const turnMs = 500;
+/** in how many turns the vnets are asked */
+const vnetTurns = 2;
+/** in how many of the regular looks all vnets' hooks are asked for, news or not: a filter is a question each */
+const lookParts = 6;
 /** what somebody did is shown so long after it */
 const shownMs = 600_000;
 const maxKept = 1024;
@@ -64,6 +68,7 @@ export class HookWatch {
   private turnTimer: NodeJS.Timeout | undefined;
   private settleTimer: NodeJS.Timeout | undefined;
   private turns = 0;
+  private looks = 0;
 
   constructor(
     private readonly context: Context,
@@ -90,9 +95,20 @@ export class HookWatch {
     }, settleMs);
   }
 
-  /** Those of the devices that all vnets need; withVnets: all. To be called before others mend them without a word. */
-  check(withVnets: boolean): void {
-    this.look(withVnets ? this.wanted() : this.common());
+  /** Those of the devices that all vnets need. To be called before others mend them without a word. */
+  check(): void {
+    this.look(this.common());
+  }
+
+  /** These, and a part of the vnets'. */
+  checkRegularly(): void {
+    this.looks += 1;
+    const part = this.looks % lookParts;
+    this.look([...this.common(), ...this.ofVnets().filter((_, at) => at % lookParts === part)]);
+  }
+
+  checkAll(): void {
+    this.look(this.wanted());
   }
 
   problems(): string[] {
@@ -109,10 +125,13 @@ export class HookWatch {
   /** Pinned links of devices that are gone, or no longer ours to hook. */
   sweep(): void {
     const { hooks, log } = this.context;
-    const wanted = new Set(this.wanted().map(keyOf));
+    const wanted = this.wanted().filter(({ direction }) => direction !== "egress");
+    const lacking = new Set(this.lacking(wanted).map(keyOf));
+    const own = new Set(wanted.map(keyOf));
     for (const hook of hooks.pinned()) {
       if (hooks.mode !== "tcx" && hook.direction !== "xdp") continue;
-      if (wanted.has(keyOf(hook)) && hooks.alive(hook)) continue;
+      const key = keyOf(hook);
+      if (own.has(key) && (!lacking.has(key) || hooks.alive(hook))) continue;
       hooks.remove(hook);
       log.say("hook_removed", `removed the hook ${keyOf(hook)}`);
     }
@@ -151,6 +170,12 @@ export class HookWatch {
     return wanted;
   }
 
+  /** What is asked of the vnets by turns: of their filters at egress the kernel tells. */
+  private inward(): WantedHook[] {
+    const vnets = [...this.parts.vnets.byHandle().values()];
+    return [...vnets.map(({ peer }) => inwardHook(peer)), ...this.ofPorts()];
+  }
+
   private ofPorts(): WantedHook[] {
     return this.parts.directPorts.hooked().map((hook) => ({ ...hook, owner: "vnet" }));
   }
@@ -167,11 +192,7 @@ export class HookWatch {
     if (failed.length > 0) this.look(failed.map(({ hook }) => hook).filter(this.isWanted()));
     const isTcx = this.context.hooks.mode === "tcx";
     this.look(this.common().filter(({ direction }) => isTcx || direction === "xdp"));
-    if (!isTcx) return;
-    const turn = this.turns % vnetTurns;
-    const vnets = [...this.parts.vnets.byHandle().values()];
-    const ofVnets = [...vnets.map(({ peer }) => inwardHook(peer)), ...this.ofPorts()];
-    this.look(ofVnets.filter((_, at) => at % vnetTurns === turn));
+    if (isTcx && this.turns % vnetTurns === 0) this.look(this.inward());
   }
 
   private isWanted(): (hook: WantedHook) => boolean {
@@ -182,9 +203,11 @@ export class HookWatch {
   }
 
   private look(wanted: readonly WantedHook[]): void {
-    const { hooks } = this.context;
-    for (const hook of wanted)
-      if (!hooks.runs(hook, this.programId(hook.program))) this.repair(hook);
+    for (const hook of this.lacking(wanted)) this.repair(hook);
+  }
+
+  private lacking(wanted: readonly WantedHook[]): WantedHook[] {
+    return this.context.hooks.lacking(wanted, ({ program }) => this.programId(program));
   }
 
   private repair(hook: WantedHook): void {

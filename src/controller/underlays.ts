@@ -216,9 +216,8 @@ export class Underlays {
   }
 
   /** Makes everything fit what the kernel has now. */
-  sync(): void {
+  sync(links: readonly LinkInfo[] = this.context.native.linkList()): void {
     const { native } = this.context;
-    const links = native.linkList();
     const addresses = native.addressList();
     for (const [name, device] of this.devices) this.syncDevice(name, device, links, addresses);
     this.announceMtu();

@@ -162,11 +162,11 @@ export class Vnets {
   }
 
   /** Looks again at vnets that lost a device or could not be brought up. */
-  repair(links: readonly LinkInfo[], withHooks: boolean): RunningVnet[] {
+  repair(links: readonly LinkInfo[], withAll: boolean): RunningVnet[] {
     // of a thousand vnets one by one it would take the kernel a tenth of a second
     const byName = new Map(links.map((link) => [link.name, link]));
     return this.list()
-      .filter((vnet) => this.needsRepair(vnet, byName, withHooks))
+      .filter((vnet) => this.needsRepair(vnet, byName, withAll))
       .flatMap((vnet) => {
         this.tryToBringUp(vnet, vnet.running);
         return vnet.running === undefined ? [] : [vnet.running];
@@ -576,13 +576,12 @@ export class Vnets {
     return used;
   }
 
-  private needsRepair(vnet: Vnet, links: LinksByName, withHooks: boolean): boolean {
+  private needsRepair(vnet: Vnet, links: LinksByName, withAll: boolean): boolean {
     const { running, problem } = vnet;
     if (running === undefined || problem !== "") return true;
     const { ifindex, name } = running.peer;
     if (links.get(name)?.ifindex !== ifindex) return true;
-    if (this.isOffBridge(vnet, links, withHooks)) return true;
-    return withHooks && !this.context.hooks.present({ ifindex, direction: "ingress" });
+    return this.isOffBridge(vnet, links, withAll);
   }
 
   /**

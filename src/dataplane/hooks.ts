@@ -129,6 +129,21 @@ export class Hooks {
     }
   }
 
+  /** Of many hooks with the program of each: those where it does not hang. All TCX hooks are one call of the addon. */
+  lacking<H extends Hook>(hooks: readonly H[], programIdOf: (hook: H) => number): H[] {
+    const asked = hooks.filter((hook) => this.mayBeTcx(hook));
+    const others = hooks.filter((hook) => !this.mayBeTcx(hook));
+    return [
+      ...this.lackingTcx(asked, asked.map(programIdOf)),
+      ...others.filter((hook) => !this.runs(hook, programIdOf(hook))),
+    ];
+  }
+
+  private lackingTcx<H extends Hook>(hooks: readonly H[], programIds: readonly number[]): H[] {
+    const ifindexes = hooks.map(({ ifindex }) => ifindex);
+    return this.native.tcxLacking(ifindexes, programIds).flatMap((at) => hooks[at] ?? []);
+  }
+
   /** Whether a pinned link still holds on to its device. */
   alive(hook: Hook): boolean {
     return this.native.tcxInfo(this.pinPath(hook)).ifindex === hook.ifindex;

@@ -442,6 +442,8 @@ export interface Native {
   programInfo(progFd: number): ProgramInfo;
   /** ids of all programs at the hook, whosever, in their order; [] before Linux 6.6 */
   tcxPrograms(ifindex: number, direction: Direction): number[];
+  /** Of many devices with a program at each one's ingress: the places in the list of those where it is not, or that are gone. */
+  tcxLacking(ifindexes: readonly number[], programIds: readonly number[]): number[];
   /** all filters at the hook, whosever; [] where there is no clsact qdisc */
   clsactFilters(ifindex: number, direction: Direction): FilterInfo[];
 

@@ -115,6 +115,17 @@ describe("TCX", () => {
     expect(counted()).toBeGreaterThan(0);
   });
 
+  test("of many devices says which lack their program", async () => {
+    await ns.run.tcxAttach(program("probe_count"), ifindex, "ingress", pin());
+    const id = await ns.run.programId(program("probe_count"));
+    const other = await ns.run.programId(program("probe_drop"));
+    const devices = [ifindex, ifindex, 999_999];
+    expect(await ns.run.tcxLacking(devices, [id, other, id])).toEqual([1, 2]);
+    expect(await ns.run.tcxLacking([], [])).toEqual([]);
+    await expect(ns.run.tcxLacking([ifindex], [])).rejects.toThrow("as many programs");
+    await expect(ns.run.tcxLacking([0], [id])).rejects.toThrow("ifindex");
+  });
+
   test("at egress as well, and both at a time", async () => {
     await ns.run.tcxAttach(program("probe_drop"), ifindex, "egress", pin());
     await ns.run.tcxAttach(program("probe_count"), ifindex, "ingress", `${pin()}-2`);
