@@ -41,6 +41,8 @@ export interface HookWatchParts {
 }
 
 const turnMs = 500;
+/** devices that get a link in place of a filter in one turn; each costs some 10 ms (hooks.ts) */
+const movedPerTurn = 2;
 /** in how many turns the vnets are asked */
 const vnetTurns = 2;
 /** in how many of the regular looks all vnets' hooks are asked for, news or not: a filter is a question each */
@@ -188,6 +190,7 @@ export class HookWatch {
 
   private turn(): void {
     this.turns += 1;
+    for (let n = 0; n < movedPerTurn; n += 1) this.context.hooks.moveToTcx();
     const failed = [...this.removals.values()].filter(({ failure }) => failure !== "");
     if (failed.length > 0) this.look(failed.map(({ hook }) => hook).filter(this.isWanted()));
     const isTcx = this.context.hooks.mode === "tcx";

@@ -70,6 +70,8 @@ const securityLevels = {
 
 /** A vnetif that is taken off its bridge again so soon is left to the next look at everything. */
 const putBackMs = 2000;
+/** as many at once have a filter first (hooks.ts): their creation is not to take seconds */
+const bulkVnets = 16;
 
 export interface RunningVnet extends VnetSlot {
   id: VnetId;
@@ -98,6 +100,8 @@ export class Vnets {
   private handles: Map<number, RunningVnet> | undefined;
   /** when a vnetif was last put back on its bridge */
   private readonly putBackAtMs = new Map<VnetId, number>();
+  /** While many are made at once: the places in the table that are taken. */
+  private bulkSlots: Set<number> | undefined;
 
   constructor(
     private readonly context: Context,
@@ -202,6 +206,7 @@ export class Vnets {
   /** Brings all of them up, or none. The caller persists, and calls undo() if that fails. */
   create(placed: readonly PlacedVnet[]): { made: RunningVnet[]; undo: () => void } {
     this.check(placed);
+    if (placed.length >= bulkVnets) this.bulkSlots = this.usedSlots();
     const undos: (() => void)[] = [];
     const undo = (): void => {
       for (const step of undos.splice(0).reverse()) step();
@@ -216,6 +221,8 @@ export class Vnets {
     } catch (error) {
       undo();
       throw error;
+    } finally {
+      this.bulkSlots = undefined;
     }
   }
 
@@ -476,7 +483,8 @@ export class Vnets {
         isPort: bridge !== null,
       });
       if (pair.created) undos.push(() => removeVnetif(native, id));
-      const slot = known ?? table.allocate(this.usedSlots());
+      const slot = known ?? table.allocate(this.bulkSlots ?? this.usedSlots());
+      this.bulkSlots?.add(slot.slot);
       if (known === undefined) undos.push(() => table.remove(id, slot));
       const running = { ...this.enter(config, slot, pair), ownsBridge, secure };
       // one that runs goes on as it was when a later step fails
@@ -500,12 +508,8 @@ export class Vnets {
     const { id, security } = vnet;
     const isEtherip = this.inUse(vnet).encapsulation === "etherip";
     const suite = suiteOfVnet(vnet);
-    const { table, config, hostId, maps } = this.context;
+    const { table, config, hostId } = this.context;
     const vmac = macOfLink(vnif, macOf(hostId, id, "vnetif"));
-    for (const [ifindex, port] of maps.ports()) {
-      const isOld = port.handle === handle && ifindex !== vnif?.ifindex && ifindex !== peer.ifindex;
-      if (isOld) maps.deletePort(ifindex);
-    }
     table.write(
       id,
       { slot, handle },
@@ -534,7 +538,8 @@ export class Vnets {
     const encap = programOf(this.context, "vnetd_encap");
     const fast = programOf(this.context, "vnetd_encap_fast");
     kernel(`hooking vnet ${id}`, () => {
-      hooks.ensure({ ifindex: peer.ifindex, direction: "ingress" }, encap);
+      if (this.bulkSlots !== undefined) hooks.ensureSoon(peer.ifindex, encap);
+      else hooks.ensure({ ifindex: peer.ifindex, direction: "ingress" }, encap);
       if (vnif !== undefined) hooks.ensure({ ifindex: vnif.ifindex, direction: "egress" }, fast);
     });
   }

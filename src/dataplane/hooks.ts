@@ -10,6 +10,10 @@
  * when somebody moves the device to another network namespace. A TCX link would stay (seen on
  * 6.18), and its program send frames to devices of that namespace that have the numbers of ours.
  *
+ * To hook a TCX program takes the kernel a grace period of RCU, some 10 ms in which nothing else about devices is done; a
+ * filter takes none. Where many devices are hooked at once they have a filter at first (ensureSoon), which moveToTcx() replaces
+ * one by one.
+ *
  * A device may have a program on its XDP hook as well (xdp-hooks.ts), on every kernel by a pinned link.
  */
 import { existsSync, readdirSync, unlinkSync } from "node:fs";
@@ -57,6 +61,8 @@ export function removeOurFilter(native: Native, { ifindex, direction }: TcHook):
 export class Hooks {
   readonly xdp: XdpHooks;
   private knownMode: HookMode | undefined;
+  /** device -> descriptor of the program: those that have a filter still, and are to have a link */
+  private readonly waiting = new Map<number, number>();
 
   /** Without `mode` the kernel decides: TCX where it has it. */
   constructor(
@@ -75,14 +81,39 @@ export class Hooks {
 
   /** Makes the hook run the program, whatever was there of ours before. */
   ensure({ ifindex, direction }: TcHook, programFd: number): void {
-    if (this.mayBeTcx({ direction }) && this.ensureTcx({ ifindex, direction }, programFd)) {
+    if (direction === "ingress") this.waiting.delete(ifindex);
+    if (
+      this.mayBeTcx({ ifindex, direction }) &&
+      this.ensureTcx({ ifindex, direction }, programFd)
+    ) {
       this.knownMode = "tcx";
       return;
     }
-    this.native.clsactAttach(programFd, ifindex, direction, filterPriority, filterHandle);
+    this.attachFilter({ ifindex, direction }, programFd);
     if (direction === "ingress") this.knownMode = "clsact";
     const pin = this.pinPath({ ifindex, direction });
     if (existsSync(pin)) unlinkSync(pin);
+  }
+
+  /** The same for one of many new devices: it has a filter until moveToTcx() came to it. */
+  ensureSoon(ifindex: number, programFd: number): void {
+    const hook = { ifindex, direction: "ingress" } as const;
+    if (this.knownMode !== "tcx" || existsSync(this.pinPath(hook)))
+      return this.ensure(hook, programFd);
+    this.attachFilter(hook, programFd);
+    this.waiting.set(ifindex, programFd);
+  }
+
+  /** The next of those that wait gets its link; frames pass a program all the time. */
+  moveToTcx(): void {
+    for (const [ifindex, programFd] of this.waiting) {
+      try {
+        return this.ensure({ ifindex, direction: "ingress" }, programFd);
+      } catch (error) {
+        // with its device; whatever else it is, who watches the hooks finds it lacking
+        if (!goneErrors.has(errnoName(error))) throw error;
+      }
+    }
   }
 
   remove({ ifindex, direction }: Hook): void {
@@ -90,9 +121,11 @@ export class Hooks {
       this.xdp.remove(ifindex);
       return;
     }
+    const isTcx = this.mayBeTcx({ ifindex, direction });
+    if (direction === "ingress") this.waiting.delete(ifindex);
     const pin = this.pinPath({ ifindex, direction });
     if (existsSync(pin)) unlinkSync(pin);
-    if (this.mayBeTcx({ direction })) return;
+    if (isTcx) return;
     try {
       this.native.clsactDetach(ifindex, direction, filterPriority, filterHandle);
     } catch (error) {
@@ -168,8 +201,12 @@ export class Hooks {
     return path.join(this.linkDir, `link-${String(ifindex)}-${direction}`);
   }
 
-  private mayBeTcx({ direction }: Pick<Hook, "direction">): boolean {
-    return direction === "ingress" && this.knownMode !== "clsact";
+  private mayBeTcx({ ifindex, direction }: Hook): boolean {
+    return direction === "ingress" && this.knownMode !== "clsact" && !this.waiting.has(ifindex);
+  }
+
+  private attachFilter({ ifindex, direction }: TcHook, programFd: number): void {
+    this.native.clsactAttach(programFd, ifindex, direction, filterPriority, filterHandle);
   }
 
   private hasFilter({ ifindex, direction }: Hook): boolean {

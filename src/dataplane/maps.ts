@@ -189,6 +189,11 @@ export class Maps {
     );
   }
 
+  port(ifindex: number): VnetdPort | undefined {
+    const value = this.native.mapLookup(this.fd("ports"), u32(ifindex));
+    return value && { slot: value.readUInt32LE(0), handle: value.readUInt32LE(4) };
+  }
+
   setPort(ifindex: number, port: VnetdPort): void {
     this.native.mapUpdate(this.fd("ports"), u32(ifindex), encodeVnetdPort(port));
   }

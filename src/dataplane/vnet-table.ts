@@ -12,7 +12,7 @@ import { vnetIdFromBytes, vnetIdToBytes, type VnetId } from "../base/vnet-id.js"
 import { vnetdLimits, vnetdVnetFlags, type VnetdVnet } from "../generated/layouts.js";
 import type { Native } from "../native/contract.js";
 import { readMeta, writeMeta } from "./generation.js";
-import { range, type Maps } from "./maps.js";
+import type { Maps } from "./maps.js";
 
 export interface VnetSlot {
   slot: number;
@@ -93,6 +93,7 @@ export class VnetTable {
   /** Enters a vnet, or replaces its record; idempotent. */
   write(id: VnetId, { slot, handle }: VnetSlot, settings: VnetSettings): void {
     const before = this.maps.vnet(slot);
+    if (before?.handle === handle) this.leavePorts(before, settings);
     const idBytes = vnetIdToBytes(id);
     const record: VnetdVnet = {
       id: idBytes,
@@ -174,11 +175,19 @@ export class VnetTable {
     return vnetdVnetFlags.VNET_UP | (this.watched.has(id) ? vnetdVnetFlags.VNET_WATCHED : 0);
   }
 
+  /** Devices that it had, and has no longer. */
+  private leavePorts(before: VnetdVnet, { vnif, vnifPeer }: VnetSettings): void {
+    for (const ifindex of [before.vnif, before.vnifPeer]) {
+      if (ifindex === vnif || ifindex === vnifPeer) continue;
+      if (this.maps.port(ifindex)?.handle === before.handle) this.maps.deletePort(ifindex);
+    }
+  }
+
   private freeSlot(used: ReadonlySet<number>): number {
     const limit = this.maps.maxEntries("vnets");
-    const order = range(limit - 1).map((at) => ((this.lastSlot + at) % (limit - 1)) + 1);
     let busy: number | undefined;
-    for (const slot of order) {
+    for (let at = 0; at < limit - 1; at += 1) {
+      const slot = ((this.lastSlot + at) % (limit - 1)) + 1;
       if (used.has(slot)) continue;
       if (this.maps.vnetCounts(slot).entries === 0) return slot;
       busy ??= slot;

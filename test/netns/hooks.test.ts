@@ -3,7 +3,7 @@
  * Hooks of ours that somebody removes come back within a second, and are said; programs and filters of others
  * at the same hooks stay through all that vnetd does. With TCX, and with clsact filters in the project of that name.
  */
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DoctorReport, StatusInfo } from "../../src/api/contract.js";
@@ -244,5 +244,46 @@ describe("programs and filters of others", () => {
     expect(await countedBy(1)).toBeGreaterThan(before);
     await a.vnetd(["detach", "eth0"]);
     expect(await othersThere()).toEqual(others);
+  });
+});
+
+describe("vnets that are made many at once", () => {
+  const ids = Array.from({ length: 32 }, (_, at) => `02${(at + 16).toString(16)}`);
+  const last = ids.at(-1)!;
+  /** pinned links at the ingress of whatever */
+  const linkCount = (): number =>
+    readdirSync(join(a.bpffs, "layout-1")).filter((name) => /^link-\d+-ingress$/u.test(name))
+      .length;
+  const reached = async (): Promise<boolean> =>
+    (await a.ping("10.5.0.2", { count: 1, waitMs: 500 })).received === 1;
+
+  it("carry frames at once, with filters that links take the place of", async () => {
+    if ((await status(a)).attached.length === 0) await a.vnetd(["attach", "eth0"]);
+    const text = ids.map((id) => `- {id: "${id}", bridge: none, vnetif: v${id}}`).join("\n");
+    const file = join(work, "many.yaml");
+    writeFileSync(file, `vnets:\n${text}\n`);
+    await b.vnetd(["vnet-create", last, "--bridge", "none", "--vnetif", `v${last}`]);
+    await b.exec(`ip addr add 10.5.0.2/24 dev v${last} && ip link set v${last} up`);
+    const before = linkCount();
+    await a.vnetd(["vnet-create", file]);
+    // four of them get their links in a second, the last one after eight
+    if (mode === "tcx") expect(linkCount()).toBeLessThan(before + ids.length);
+    await a.exec(`ip addr add 10.5.0.1/24 dev v${last} && ip link set v${last} up`);
+    await eventually(reached);
+    const pinging = a.startPing("10.5.0.2", { intervalMs: 20 });
+    await eventually(() => pinging.answers > 5);
+    if (mode === "tcx") {
+      const done = (): boolean => linkCount() === before + ids.length;
+      await eventually(done, { what: "links in place of the filters", timeoutMs: 60_000 });
+    }
+    expect((await pinging.stop()).lost).toBeLessThanOrEqual(1);
+    const links = await a.ip<{ ifname: string; ifalias?: string }[]>("link", "show");
+    const peer = links.find(
+      ({ ifname, ifalias }) => ifname.startsWith("vn-") && ifalias?.endsWith(`:${last}`),
+    )!.ifname;
+    expect(await isHooked(peer, "ingress")).toBe(true);
+    const filter = `return native.clsactQuery(${await ifindexOf(a, peer)}, "ingress", 1798, 0x764e)`;
+    expect((await withAddon<number>(a, filter)) !== 0).toBe(mode === "clsact");
+    expect(a.daemon.stderr).not.toContain(`${peer}: somebody removed`);
   });
 });
