@@ -83,6 +83,23 @@ static __always_inline __u32 control_port(const struct fdb_news *news,
 		       : 0;
 }
 
+/* What is entered lives behind the host of the request, whose record is found or made. */
+static __always_inline __u32 control_behind_host(struct vnetd_control *c, struct fdb_news *news)
+{
+	struct vnetd_nexthop *hop;
+	__u32 reason = control_nexthop(c);
+
+	if (reason)
+		return reason;
+	c->nexthop = nexthop_primary(c->nexthop);
+	hop = nexthop_by_id(c->nexthop);
+	if (!hop)
+		return VNETD_REFUSED_HOSTS_FULL;
+	news->nexthop = c->nexthop;
+	news->gen = hop->gen;
+	return VNETD_OK;
+}
+
 static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd_vnet *vnet)
 {
 	struct fdb_news news = {
@@ -91,22 +108,15 @@ static __always_inline __u32 control_learn(struct vnetd_control *c, struct vnetd
 		.flags = c->fdb_flags,
 		.now = now_ns(),
 	};
-	struct vnetd_nexthop *hop;
 	__u32 reason;
 
 	if (is_group_mac(c->mac))
 		return VNETD_REFUSED_GROUP_MAC;
 	__builtin_memcpy(news.key.mac, c->mac, VNETD_MAC_LEN);
 	if (c->op == VNETD_CTL_LEARN) {
-		reason = control_nexthop(c);
+		reason = control_behind_host(c, &news);
 		if (reason)
 			return reason;
-		c->nexthop = nexthop_primary(c->nexthop);
-		hop = nexthop_by_id(c->nexthop);
-		if (!hop)
-			return VNETD_REFUSED_HOSTS_FULL;
-		news.nexthop = c->nexthop;
-		news.gen = hop->gen;
 	} else {
 		news.gen = c->gen ?: control_port(&news, vnet);
 	}
@@ -164,9 +174,6 @@ static long learn_next(__u32 at, struct many *many)
 /* Whose the MACs are; by itself, since what it takes of the stack is given back then. */
 SUBPROGRAM __u32 control_many_host(struct vnetd_control *c, struct fdb_news *news)
 {
-	struct vnetd_nexthop *hop;
-	__u32 reason;
-
 	if (!c || !news)
 		return VNETD_DROP_TRUNCATED;
 	__builtin_memset(news, 0, sizeof(*news));
@@ -174,18 +181,7 @@ SUBPROGRAM __u32 control_many_host(struct vnetd_control *c, struct fdb_news *new
 	news->slot = c->slot;
 	news->flags = c->fdb_flags;
 	news->gen = c->gen;
-	if (!c->ifindex)
-		return VNETD_OK;
-	reason = control_nexthop(c);
-	if (reason)
-		return reason;
-	c->nexthop = nexthop_primary(c->nexthop);
-	hop = nexthop_by_id(c->nexthop);
-	if (!hop)
-		return VNETD_REFUSED_HOSTS_FULL;
-	news->nexthop = c->nexthop;
-	news->gen = hop->gen;
-	return VNETD_OK;
+	return c->ifindex ? control_behind_host(c, news) : VNETD_OK;
 }
 
 SUBPROGRAM __u32 control_learn_many(struct __sk_buff *skb, struct vnetd_control *c)

@@ -33,23 +33,6 @@
 #include "lib/send.h"
 #include "lib/suppress.h"
 
-static __always_inline void learn_local(struct encap *e, struct verdict *v)
-{
-	struct fdb_news news = {
-		.key.handle = v->handle,
-		.slot = v->slot,
-		.nexthop = VNETD_NEXTHOP_LOCAL,
-		.now = now_ns(),
-	};
-
-	if (is_group_mac(e->frame.src)) {
-		v->refused = VNETD_REFUSED_GROUP_MAC;
-		return;
-	}
-	__builtin_memcpy(news.key.mac, e->frame.src, ETH_ALEN);
-	v->refused = fdb_learn(&news, e->vnet);
-}
-
 /*
  * The packet that a frame becomes must fit the device that it leaves by, or all of them. The kernel
  * cannot segment behind EtherIP, so a super-frame is too big for it as well.
@@ -283,7 +266,7 @@ static __always_inline __u32 look_at(struct __sk_buff *skb, struct encap *e, str
 		e->probe = probe;
 	}
 	if (likely(probe != PROBE_SENT))
-		learn_local(e, v);
+		learn_local(e, v, 0);
 	destination_of(e, v);
 	return e->fast && !e->to.underlay ? FAST_NOT_MINE : VNETD_OK;
 }

@@ -38,24 +38,6 @@ CHECKED_ONCE __u32 as_told(__u32 value)
 	return value;
 }
 
-static __always_inline void learn_here(struct encap *e, struct verdict *v, __u32 ifindex)
-{
-	struct fdb_news news = {
-		.key.handle = v->handle,
-		.slot = v->slot,
-		.nexthop = VNETD_NEXTHOP_LOCAL,
-		.gen = ifindex,
-		.now = now_ns(),
-	};
-
-	if (is_group_mac(e->frame.src)) {
-		v->refused = VNETD_REFUSED_GROUP_MAC;
-		return;
-	}
-	__builtin_memcpy(news.key.mac, e->frame.src, ETH_ALEN);
-	v->refused = fdb_learn(&news, e->vnet);
-}
-
 /* To vnetd_encap: nothing of the frame was changed. One that is too long for it is cut by the fragmenting pair first. */
 SUBPROGRAM int hand_over(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot)
 {
@@ -197,7 +179,7 @@ static __always_inline __u32 look(struct __sk_buff *skb, struct encap *e, struct
 	if (!frame_read(skb, &e->frame))
 		return VNETD_DROP_ENCAP_FAILED;
 	e->spec.ip_id = next_ip_id(v);
-	learn_here(e, v, ifindex);
+	learn_local(e, v, ifindex);
 	destination_of(e, v);
 	return VNETD_OK;
 }

@@ -123,6 +123,25 @@ static __always_inline struct encap *encap_of(struct device_walk *walk)
 #define FAST_NOT_MINE ((__u32)VNETD_REASON_COUNT)
 #define TOO_BIG ((__u32)VNETD_REASON_COUNT + 1)
 
+/* The source is of this host, behind a direct port (0: behind the vnetif). Refused: v->refused. */
+static __always_inline void learn_local(struct encap *e, struct verdict *v, __u32 port)
+{
+	struct fdb_news news = {
+		.key.handle = v->handle,
+		.slot = v->slot,
+		.nexthop = VNETD_NEXTHOP_LOCAL,
+		.gen = port,
+		.now = now_ns(),
+	};
+
+	if (is_group_mac(e->frame.src)) {
+		v->refused = VNETD_REFUSED_GROUP_MAC;
+		return;
+	}
+	__builtin_memcpy(news.key.mac, e->frame.src, ETH_ALEN);
+	v->refused = fdb_learn(&news, e->vnet);
+}
+
 _Static_assert(VNETD_NEXTHOP_MEMBER == 1 << 1, "may_not_fragment");
 
 /* A member, by a path that carries more than the least. Computed, since the verifier walks what follows once for each branch. */
