@@ -6,18 +6,26 @@
  * With `shared` and no directory it takes those maps of a loaded object, makes the others for
  * itself and pins nothing. A map that is already pinned wins: it keeps its size and what is in it,
  * and only its shape (type, key, value, flags) must fit. The check is made here, before libbpf's,
- * so that the error names the map and says what differs. When the load fails libbpf takes away the
- * pins that it made.
+ * so that the error names the map and says what differs. When the load fails the pins that it made
+ * are taken away. The check of the programs, which takes the time, may be shared with a second
+ * thread.
  */
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
+#include <exception>
 #include <map>
 #include <memory>
 #include <set>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "bpf_fd.h"
 #include "failure.h"
@@ -35,6 +43,8 @@ struct LoadRequest {
   std::map<std::string, int> shared;
   // empty: all
   std::set<std::string> programs;
+  // of those: checked by a second thread
+  std::set<std::string> apart;
   std::map<std::string, uint32_t> maxEntries;
   std::map<std::string, Bytes> rodata;
 };
@@ -57,10 +67,10 @@ LoadRequest readRequest(const Napi::CallbackInfo& info) {
       request.shared[name] = toFd(fd, ("options.shared." + name).c_str());
     }
   }
-  if (const auto value = optionalProperty(options, "programs")) {
-    for (const auto& [name, wanted] : toEntries(*value, "options.programs")) {
-      (void)wanted;
-      request.programs.insert(name);
+  for (const auto& [property, names] :
+       {std::pair{"programs", &request.programs}, std::pair{"apart", &request.apart}}) {
+    if (const auto value = optionalProperty(options, property)) {
+      for (const auto& each : toEntries(*value, property)) names->insert(each.first);
     }
   }
   if (const auto value = optionalProperty(options, "maxEntries")) {
@@ -214,6 +224,128 @@ void choosePrograms(const bpf_object* object, const LoadRequest& request) {
 /** Descriptors that are closed unless they are all handed out. */
 using NamedFds = std::map<std::string, UniqueFd>;
 
+NamedFds programsOf(const bpf_object* object) {
+  NamedFds programs;
+  bpf_program* program;
+  bpf_object__for_each_program(program, object) {
+    if (!bpf_program__autoload(program)) continue;  // SEC("?tc"): not loaded on purpose
+    programs[bpf_program__name(program)] = UniqueFd::duplicate(bpf_program__fd(program));
+  }
+  return programs;
+}
+
+/** What a file held when it was read: objects of it are the same, whatever takes its place
+ * meanwhile. */
+class ObjectFile {
+ public:
+  explicit ObjectFile(const std::string& path) : path_(path) {
+    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.valid()) failSystem(errno, path);
+    ssize_t got = 0;
+    do {
+      const size_t end = bytes_.size();
+      bytes_.resize(end + kChunkBytes);
+      got = read(fd.get(), bytes_.data() + end, kChunkBytes);
+      if (got < 0) failSystem(errno, path);
+      bytes_.resize(end + static_cast<size_t>(got));
+    } while (got > 0);
+    // as libbpf makes it of a path
+    const std::string file = path.substr(path.rfind('/') + 1);
+    name_ = file.substr(0, file.find('.'));
+  }
+
+  ObjectPointer toObject() const;
+
+ private:
+  static constexpr size_t kChunkBytes = 1 << 20;
+  std::string path_;
+  std::string name_;
+  std::vector<char> bytes_;
+};
+
+ObjectPointer ObjectFile::toObject() const {
+  const LibbpfLog log;
+  bpf_object_open_opts options{};
+  options.sz = sizeof options;
+  options.object_name = name_.c_str();
+  ObjectPointer object(bpf_object__open_mem(bytes_.data(), bytes_.size(), &options));
+  if (!object) log.fail(errno, path_);
+  return object;
+}
+
+void loadObject(bpf_object* object, const LoadRequest& request) {
+  const LibbpfLog log;
+  const int error = bpf_object__load(object);
+  if (error != 0) log.fail(error, request.path);
+}
+
+/** These programs, on the maps of an object that is loaded. */
+NamedFds loadBeside(const ObjectFile& file, const bpf_object* first, const LoadRequest& request,
+                    const std::set<std::string>& programs) {
+  const ObjectPointer object = file.toObject();
+  bpf_map* map;
+  bpf_object__for_each_map(map, object.get()) {
+    if (bpf_map__is_internal(map)) continue;
+    const bpf_map* made = bpf_object__find_map_by_name(first, bpf_map__name(map));
+    const int error = made == nullptr ? -ENOENT : bpf_map__reuse_fd(map, bpf_map__fd(made));
+    if (error != 0) failSystem(error, std::string("map ") + bpf_map__name(map));
+    bpf_map__set_pin_path(map, nullptr);
+  }
+  setRodata(object.get(), request);
+  bpf_program* program;
+  bpf_object__for_each_program(program, object.get()) {
+    bpf_program__set_autoload(program, programs.count(bpf_program__name(program)) != 0);
+  }
+  loadObject(object.get(), request);
+  return programsOf(object.get());
+}
+
+/**
+ * The object's maps first, then its programs by two threads: the kernel checks one at a time for
+ * each. What is wanted of the object has been chosen.
+ */
+NamedFds loadByTwo(const ObjectFile& file, bpf_object* object, const LoadRequest& request) {
+  std::set<std::string> ours, apart;
+  bpf_program* program;
+  bpf_object__for_each_program(program, object) {
+    if (!bpf_program__autoload(program)) continue;
+    const std::string name = bpf_program__name(program);
+    (request.apart.count(name) != 0 ? apart : ours).insert(name);
+    bpf_program__set_autoload(program, false);
+  }
+  loadObject(object, request);
+
+  NamedFds programs, others;
+  std::exception_ptr failure, otherFailure;
+  const auto load = [&](const std::set<std::string>& names, NamedFds& loaded,
+                        std::exception_ptr& failed) {
+    try {
+      if (!names.empty()) loaded = loadBeside(file, object, request, names);
+    } catch (...) {
+      failed = std::current_exception();
+    }
+  };
+  std::thread beside;
+  try {
+    beside = std::thread([&] { load(apart, others, otherFailure); });
+  } catch (const std::system_error&) {
+    // no thread can be had: one after the other
+    load(apart, others, otherFailure);
+  }
+  load(ours, programs, failure);
+  if (beside.joinable()) beside.join();
+  if (failure == nullptr) failure = otherFailure;
+  if (failure != nullptr) {
+    bpf_map* map;
+    bpf_object__for_each_map(map, object) {
+      if (bpf_map__is_pinned(map)) bpf_map__unpin(map, nullptr);
+    }
+    std::rethrow_exception(failure);
+  }
+  programs.merge(others);
+  return programs;
+}
+
 Napi::Object handOut(Napi::Env env, NamedFds& fds) {
   Napi::Object object = Napi::Object::New(env);
   for (auto& [name, fd] : fds) object.Set(name, Napi::Number::New(env, fd.get()));
@@ -225,24 +357,18 @@ Napi::Object handOut(Napi::Env env, NamedFds& fds) {
 Napi::Value objectLoad(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const LoadRequest request = readRequest(info);
-  const LibbpfLog log;
-
-  bpf_object_open_opts openOptions{};
-  openOptions.sz = sizeof openOptions;
-  const ObjectPointer object(bpf_object__open_file(request.path.c_str(), &openOptions));
-  if (!object) log.fail(errno, request.path);
+  const ObjectFile file(request.path);
+  const ObjectPointer object = file.toObject();
 
   const auto reused = prepareMaps(object.get(), request);
   setRodata(object.get(), request);
   choosePrograms(object.get(), request);
-  const int error = bpf_object__load(object.get());
-  if (error != 0) log.fail(error, request.path);
-
   NamedFds programs;
-  bpf_program* program;
-  bpf_object__for_each_program(program, object.get()) {
-    if (!bpf_program__autoload(program)) continue;  // SEC("?tc"): not loaded on purpose
-    programs[bpf_program__name(program)] = UniqueFd::duplicate(bpf_program__fd(program));
+  if (request.apart.empty()) {
+    loadObject(object.get(), request);
+    programs = programsOf(object.get());
+  } else {
+    programs = loadByTwo(file, object.get(), request);
   }
   NamedFds maps;
   Napi::Object reusedObject = Napi::Object::New(env);

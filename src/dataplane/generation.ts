@@ -66,6 +66,13 @@ export interface Generation {
   others: { layout: number; dir: string }[];
 }
 
+/** half of what the kernel has to look at in the object */
+const checkedApart = {
+  vnetd_decap: true,
+  vnetd_relay: true,
+  vnetd_encap_fast: true,
+  vnetd_reassembled: true,
+} as const;
 const dirPattern = /^layout-(\d{1,9})$/u;
 const bpffsMagic = 0xcafe4a11;
 
@@ -232,7 +239,7 @@ function sizesOf(native: Native, dir: string, options: GenerationOptions): Sizes
 
 function load(native: Native, dir: string, objectPath: string, sizes: Sizes): LoadedObject {
   return kernel(`loading ${objectPath}`, () =>
-    native.objectLoad(objectPath, { pinDir: dir, ...sizes }),
+    native.objectLoad(objectPath, { pinDir: dir, ...sizes, apart: checkedApart }),
   );
 }
 

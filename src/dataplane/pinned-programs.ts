@@ -83,17 +83,19 @@ export function removePrograms(dir: string): void {
   rmdirSync(dir);
 }
 
-/** Under their own names, checked for this CPU, and on these maps: all of them, and no others but their constants. */
+/** Under their own names, checked for this CPU, and on these maps: all of them, and no others but one for constants. */
 function fit(native: Native, { programs, maps }: Taken): boolean {
   const pinned = new Set(Object.values(maps).map((fd) => native.mapInfo(fd).id));
   const used = new Set<number>();
+  const isPinned = (id: number): boolean => pinned.has(id);
   for (const [name, fd] of Object.entries(programs)) {
     const info = native.programInfo(fd);
     if (info.name !== name.slice(0, keptNameBytes) || !info.jited) return false;
-    for (const id of info.mapIds) used.add(id);
+    const maps = info.mapIds.filter(isPinned);
+    if (info.mapIds.length - maps.length > 1) return false;
+    for (const id of maps) used.add(id);
   }
-  const others = [...used].filter((id) => !pinned.has(id));
-  return others.length === 1 && used.size - others.length === pinned.size;
+  return used.size === pinned.size;
 }
 
 function fdsOf({ programs, maps }: Taken): number[] {

@@ -31,6 +31,8 @@ export interface LoadOptions {
   shared?: Record<string, number>;
   /** only these are loaded, by name; left out: all */
   programs?: Record<string, true>;
+  /** of those, these are checked by a second thread meanwhile, with constants (and variables) of their own */
+  apart?: Record<string, true>;
   /** overrides of max_entries, by map name; ignored for maps that are already pinned */
   maxEntries?: Record<string, number>;
   /** values of `const volatile` variables in .rodata, by name, little-endian bytes of their size */

@@ -182,31 +182,50 @@ describe("objectLoad", () => {
     expect(() => load({ rodata: { magic: u32(1) } })).toThrow(/must be 8 bytes long, not 4/);
   });
 
-  test("gives the verifier's words, prints nothing and takes its pins away", () => {
-    const refused = compileBpf(work, "refused");
-    const script = `
-      const native = require(${JSON.stringify(addonPath)});
-      try { native.objectLoad(${JSON.stringify(refused)}, { pinDir: ${JSON.stringify(pinDir)} }); }
-      catch (error) { console.log(JSON.stringify({ ...error, message: error.message })); }`;
-    const output = execFileSync(process.execPath, ["-e", script], {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "pipe"],
+  test("lets a second thread check some of the programs, on the same maps", () => {
+    const object = load({
+      apart: { probe_count: true, probe_drop: true },
+      rodata: { verdict: u32(2) },
+      maxEntries: { table: 12 },
     });
-    const error = JSON.parse(output) as { code: string; detail: string; message: string };
-    expect(error.code).toBe("EACCES");
-    expect(error.detail).toContain("invalid access to packet");
-    expect(error.detail).toContain("failed to load");
-    expect(error.detail.length).toBeLessThanOrEqual(4096);
-    expect(error.message).not.toContain("\n");
-    expect(pins(pinDir)).toEqual([]);
-    const silent = execFileSync("sh", [
-      "-c",
-      `"$0" -e "$1" 2>&1 >/dev/null`,
-      process.execPath,
-      script,
-    ]);
-    expect(silent.toString()).toBe("");
+    expect(Object.keys(object.programs).sort()).toEqual(Object.keys(load().programs).sort());
+    expect(pins(pinDir)).toEqual(mapNames);
+    const table = native.mapInfo(fdOf(object.maps, "table"));
+    expect(table.maxEntries).toBe(12);
+    const { mapIds } = native.programInfo(fdOf(object.programs, "probe_count"));
+    expect(mapIds).toContain(table.id);
+    // each part has the constants that were asked for
+    expect(native.progTestRun(fdOf(object.programs, "probe_count"), packet).retval).toBe(2);
   });
+
+  test.each(["", ", apart: { refused: true }"])(
+    "gives the verifier's words, prints nothing and takes its pins away%s",
+    (apart) => {
+      const refused = compileBpf(work, "refused");
+      const script = `
+      const native = require(${JSON.stringify(addonPath)});
+      try { native.objectLoad(${JSON.stringify(refused)}, { pinDir: ${JSON.stringify(pinDir)}${apart} }); }
+      catch (error) { console.log(JSON.stringify({ ...error, message: error.message })); }`;
+      const output = execFileSync(process.execPath, ["-e", script], {
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      const error = JSON.parse(output) as { code: string; detail: string; message: string };
+      expect(error.code).toBe("EACCES");
+      expect(error.detail).toContain("invalid access to packet");
+      expect(error.detail).toContain("failed to load");
+      expect(error.detail.length).toBeLessThanOrEqual(4096);
+      expect(error.message).not.toContain("\n");
+      expect(pins(pinDir)).toEqual([]);
+      const silent = execFileSync("sh", [
+        "-c",
+        `"$0" -e "$1" 2>&1 >/dev/null`,
+        process.execPath,
+        script,
+      ]);
+      expect(silent.toString()).toBe("");
+    },
+  );
 
   test("tells a file that is missing, is no object, and a pinDir that is no bpffs", () => {
     expect(errorOf(() => load({}, join(work, "none"))).code).toBe("ENOENT");
