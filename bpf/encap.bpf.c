@@ -523,7 +523,8 @@ int vnetd_encap_fast(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	/* so is what the other hook has to hear of neighbours */
 	if (unlikely((vnet->flags & (VNET_SEEN | VNETD_VNET_SUPPRESS)) != VNETD_VNET_UP) &&
-	    ((vnet->flags & VNET_SEEN) != VNETD_VNET_UP || may_talk(skb)))
+	    ((vnet->flags & VNET_SEEN) != VNETD_VNET_UP ||
+	     (skb->protocol == bpf_htons(ETH_P_IPV6) && may_talk(skb))))
 		return TC_ACT_OK;
 	/*
 	 * Behind the veth a packet has no route any more. Here one of the host's own has, which it keeps where the
