@@ -14,6 +14,7 @@ import type { UnderlayState } from "../host/underlay-state.js";
 import type { LinkInfo, Native } from "../native/contract.js";
 import { Skipped, type Check, type Found } from "./check.js";
 import { fileText, type KernelFacts } from "./kernel.js";
+import { xdpFound } from "./xdp.js";
 
 export interface PlaceView {
   device: string;
@@ -42,6 +43,7 @@ export function underlayChecks(facts: UnderlayFacts): Check[] {
     { name: "group", run: () => joining(facts).flatMap((place) => groupFound(facts, place)) },
     { name: "hooks", run: () => hooksFound(facts) },
     { name: "other-programs", run: () => othersFound(facts) },
+    { name: "xdp", run: () => xdpFound(facts) },
     { name: "routes", run: () => routesFound(facts) },
     { name: "guest-mtu", run: () => guestsFound(facts) },
   ];

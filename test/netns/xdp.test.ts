@@ -6,7 +6,7 @@
 import { mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { AttachedDevice, StatusInfo } from "../../src/api/contract.js";
+import type { AttachedDevice, DoctorReport, StatusInfo } from "../../src/api/contract.js";
 import { decodeVnetdDeviceStats } from "../../src/generated/layouts.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
 import { transfer } from "../lib/transfer.js";
@@ -73,6 +73,14 @@ const mode = async (host: Host, to: "tc" | "xdp"): Promise<AttachedDevice> =>
   JSON.parse(
     (await host.vnetd(["attach", "eth0", "--mode", to, "--json"])).stdout,
   ) as AttachedDevice;
+
+/** what the doctor says of it */
+async function notes(host: Host): Promise<string[]> {
+  const places = ["--state-dir", host.stateDir, "--bpffs", host.bpffs];
+  const { stdout } = await host.tryVnetd(["doctor", "--json", ...places], { timeoutMs: 120_000 });
+  const { findings } = JSON.parse(stdout) as DoctorReport;
+  return findings.filter(({ check }) => check === "xdp").map(({ what }) => what);
+}
 
 describe("what guests send", () => {
   it("goes by XDP, and arrives", async () => {
@@ -199,11 +207,21 @@ describe("the hook", () => {
     expect(refused.stderr).toContain(`XDP program ${id} of somebody else is on it`);
     expect(refused.stderr).toContain("ip link set dev eth0 xdp off");
     expect(await hook(b)).toMatchObject({ programId: id });
+    expect(await notes(b)).toEqual([expect.stringMatching(/^eth0: an XDP program of others sees/)]);
     expect(await device(b)).toMatchObject({ xdp: null, up: true });
     await withAddon(b, `native.xdpDetach("${other}/link")`);
     for (const name of readdirSync(other)) rmSync(join(other, name));
     rmSync(other, { recursive: true });
+    expect(await notes(b)).toEqual([]);
     expect(await mode(b, "xdp")).toMatchObject({ xdp: "native" });
+  });
+
+  it("is looked at by the doctor", async () => {
+    const peer = expect.stringMatching(/^eth0: its peer segments/) as string;
+    expect(await notes(b)).toEqual([peer]);
+    await b.exec("ethtool -K eth0 gro off");
+    expect(await notes(b)).toEqual([expect.stringMatching(/is not merged/), peer]);
+    await b.exec("ethtool -K eth0 gro on");
   });
 
   it("is generic where the driver has none, and says so", async () => {
@@ -214,6 +232,7 @@ describe("the hook", () => {
     expect(attached.stdout).toContain("xdp generic");
     expect(attached.stderr).toContain("the driver of eth0 does not run XDP programs");
     expect(await hook(c)).toMatchObject({ mode: "generic" });
+    expect(await notes(c)).toEqual([expect.stringMatching(/^eth0: XDP gains nothing here/)]);
     expect((await c.vnetd(["status"])).stdout).toContain("xdp generic");
     const kept = await c.tryVnetd(["attach", "eth0", "--mode", "tc"]);
     expect(kept.stderr).toContain("the configuration gives eth0 the mode xdp");
