@@ -55,7 +55,7 @@ const underlays = {
   },
 };
 
-/** By the name of a variant: the family of the underlay, how vnet 4 is encapsulated, how vnetd is attached; kinds: what is measured (bench/series.mjs). */
+/** By the name of a variant: the family of the underlay, how vnet 4 is encapsulated, how vnetd is attached; kinds and guestKinds: what is measured (bench/series.mjs). */
 export const variants = {
   ipv4: { name: "", family: "ipv4", encap: "udp" },
   ipv6: { name: "IPv6", family: "ipv6", encap: "udp" },
@@ -66,6 +66,7 @@ export const variants = {
     encap: "udp",
     attach: ["--mode", "xdp"],
     kinds: ["tcp", "udp64", "echo", "forward"],
+    guestKinds: ["tcp", "udp64", "forward"],
   },
 };
 

@@ -140,7 +140,8 @@ const everything = {
 /** What is measured of a variant, in one state of the underlay: all of the first, of others what differs. */
 export function seriesOf(variant, mode, o) {
   const full = variant === variants.ipv4;
-  const places = full ? everything[mode] : { host: variant.kinds ?? ["tcp", "udp64"] };
+  const { kinds: host = ["tcp", "udp64"], guestKinds: guest = [] } = variant;
+  const places = full ? everything[mode] : { host, guest };
   const [first] = o.congestion;
   return Object.entries(places).flatMap(([place, names]) =>
     names.flatMap((kind) => {
