@@ -38,6 +38,7 @@ struct NewLink {
   std::optional<MacAddress> mac;
   std::optional<uint32_t> mtuBytes;
   std::optional<uint32_t> gsoMaxSizeBytes;
+  std::optional<uint32_t> queues{};
 };
 
 uint32_t toMtu(Napi::Value value, const char* what) { return toUint32(value, what, 1, INT32_MAX); }
@@ -54,11 +55,24 @@ std::optional<uint32_t> readGsoMaxSize(const Napi::Object& options) {
   return std::nullopt;
 }
 
+/** The kernel's own limit. */
+constexpr uint32_t kMaxQueues = 4096;
+
+std::optional<uint32_t> readQueues(const Napi::Object& options) {
+  if (const auto value = optionalProperty(options, "queues")) {
+    return toUint32(*value, "queues", 1, kMaxQueues);
+  }
+  return std::nullopt;
+}
+
 void putNewLink(NetlinkRequest& request, const NewLink& link) {
   request.putText(IFLA_IFNAME, link.name);
   if (link.mac) request.put(IFLA_ADDRESS, link.mac->data(), link.mac->size());
   if (link.mtuBytes) request.putU32(IFLA_MTU, *link.mtuBytes);
   if (link.gsoMaxSizeBytes) request.putU32(IFLA_GSO_MAX_SIZE, *link.gsoMaxSizeBytes);
+  if (!link.queues) return;
+  request.putU32(IFLA_NUM_TX_QUEUES, *link.queues);
+  request.putU32(IFLA_NUM_RX_QUEUES, *link.queues);
 }
 
 /** A message that changes the link `ifindex`. */
@@ -226,11 +240,12 @@ void applyLinkChange(uint32_t ifindex, const LinkChange& change) {
 Napi::Value linkAddVeth(const Napi::CallbackInfo& info) {
   const Napi::Object options = toObject(info[0], "options");
   const auto gsoMaxSizeBytes = readGsoMaxSize(options);
+  const auto queues = readQueues(options);
   const NewLink near{toDeviceName(options.Get("name"), "name"), toMac(options.Get("mac"), "mac"),
-                     toMtu(options.Get("mtuBytes"), "mtuBytes"), gsoMaxSizeBytes};
+                     toMtu(options.Get("mtuBytes"), "mtuBytes"), gsoMaxSizeBytes, queues};
   const NewLink peer{toDeviceName(options.Get("peerName"), "peerName"),
                      toMac(options.Get("peerMac"), "peerMac"),
-                     toMtu(options.Get("peerMtuBytes"), "peerMtuBytes"), gsoMaxSizeBytes};
+                     toMtu(options.Get("peerMtuBytes"), "peerMtuBytes"), gsoMaxSizeBytes, queues};
   const auto alias = readAlias(options);
   if (near.name == peer.name) failRange("name and peerName must differ");
 
@@ -256,7 +271,7 @@ Napi::Value linkAddVeth(const Napi::CallbackInfo& info) {
 
 Napi::Value linkAddBridge(const Napi::CallbackInfo& info) {
   const Napi::Object options = toObject(info[0], "options");
-  NewLink bridge{toDeviceName(options.Get("name"), "name"), {}, {}, {}};
+  NewLink bridge{toDeviceName(options.Get("name"), "name"), {}, {}, {}, {}};
   if (const auto mac = optionalProperty(options, "mac")) bridge.mac = toMac(*mac, "mac");
   if (const auto mtu = optionalProperty(options, "mtuBytes")) {
     bridge.mtuBytes = toMtu(*mtu, "mtuBytes");

@@ -12,6 +12,7 @@
  * And a VXLAN device for packets that came in fragments. One of each for a network namespace; they
  * stay when the daemon goes.
  */
+import { cpus } from "node:os";
 import { VnetdError } from "../base/errors.js";
 import { vnetdLimits } from "../generated/layouts.js";
 import type { LinkInfo, Native } from "../native/contract.js";
@@ -33,6 +34,8 @@ export interface HelperPair {
   in: LinkInfo;
 }
 
+/** each end has a ring of pointers for each */
+const maxQueues = 64;
 const segmentationOff = { ...tsoOff, ...tunnelSegmentationOff, "tx-udp-segmentation": false };
 const featuresOf: Record<HelperKind, Record<string, boolean>> = {
   segment: segmentationOff,
@@ -107,6 +110,8 @@ function create(native: Native, kind: HelperKind): void {
     mtuBytes: peerMtuBytes,
     peerMtuBytes,
     alias: names.alias,
+    // what a NIC's queues deliver on many cores is merged on as many
+    ...(kind === "segment" ? { queues: Math.min(cpus().length, maxQueues) } : {}),
   };
   kernel(`making ${names.out}`, () => native.linkAddVeth(options));
 }

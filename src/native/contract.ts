@@ -158,6 +158,8 @@ export interface VethOptions {
   peerMtuBytes: number;
   /** IFLA_GSO_MAX_SIZE of both ends */
   gsoMaxSizeBytes?: number;
+  /** to send and to receive, of both ends; default 1 each */
+  queues?: number;
   alias?: string;
 }
 

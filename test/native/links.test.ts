@@ -66,6 +66,18 @@ describe("veth pairs", () => {
     expect(ipLink("a-peer").gso_max_size).toBe(60000);
   });
 
+  test("with as many queues as are wanted", async () => {
+    await ns.run.linkAddVeth({ ...veth, queues: 3 });
+    for (const end of ["a-near", "a-peer"]) {
+      const [, now] = ns.exec("ethtool", "-l", end).split("Current hardware settings:");
+      expect(now).toMatch(/RX:\s+3\nTX:\s+3\n/);
+    }
+    const error = await rejectionOf(
+      ns.run.linkAddVeth({ ...veth, name: "b", peerName: "c", queues: 5000 }),
+    );
+    expect(error.message).toContain("queues");
+  });
+
   test("with a name in use: EEXIST, and nothing is made", async () => {
     await ns.run.linkAddVeth(veth);
     const error = await rejectionOf(ns.run.linkAddVeth({ ...veth, peerName: "a-other" }));

@@ -3,6 +3,7 @@
  * TCP for direct ports, where the underlay delivers at MTU size and merges on receipt: VMs' taps as ports of two vnets on
  * two hosts. What comes in pieces reaches the VM as super-frames; two vnets' flows stay apart, were they the same flow.
  */
+import { cpus } from "node:os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DropInfo, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, type Host } from "../lib/lab.js";
@@ -107,6 +108,12 @@ describe("the merging end of the pair", () => {
     (await b.vnetdJson<StatusInfo>(["status"])).drops
       .filter(({ reason }: DropInfo) => reason === "stale_pass")
       .reduce((sum, { frames }) => sum + frames, 0);
+
+  it("has a queue for each CPU", async () => {
+    const { stdout } = await b.exec("ethtool -l vn-segment0");
+    const [, now] = stdout.split("Current hardware settings:");
+    expect(now).toMatch(new RegExp(`RX:\\s+${String(Math.min(cpus().length, 64))}\\n`));
+  });
 
   it("takes nothing for a port that the programs did not send there", async () => {
     const before = await stale();
