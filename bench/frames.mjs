@@ -124,19 +124,23 @@ function outerFrame([near, far]) {
 }
 
 /**
- * One packet's time in each program that a frame from host to host may run, and how large the program is.
+ * One packet's time in each program that a frame from host to host, or from a direct port, may run, and how large the
+ * program is.
  *
  * @returns [{name, ns, verdict, instructions, bytes, verified}]
  */
 export function programs(lab, count) {
   const [host] = lab.hosts;
-  const { frame } = lanes(lab).host.vnetd;
+  const all = lanes(lab);
+  const { frame } = all.host.vnetd;
   const peer = host.link("vnif0004").link;
   const each = [
     ["vnif0004", "egress", frame],
     [peer, "ingress", frame],
     ["eth0", "ingress", outerFrame(lab.hosts)],
   ];
+  const { port } = all.guest;
+  if (port !== undefined) each.push([port.at, "ingress", port.frame]);
   return each.map(([device, direction, bytes]) => {
     const what = [String(programId(host, device, direction)), device, bytes, String(count)];
     return JSON.parse(host.run([forward, "program", object, ...what], forwardCore));

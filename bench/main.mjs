@@ -167,6 +167,9 @@ function facts(o, load) {
     ],
     ["machine", `${reports.cpuModel()}, Linux ${reports.kernel()}`],
     ["load average when it began", load.toFixed(2)],
+    ...(reports.takesProgramTimes()
+      ? [["`kernel.bpf_stats_enabled`", "1: vnetd is slower than it is without (0)"]]
+      : []),
     ["rounds", `${o.rounds} of ${o.seconds} s, ${o.echoes} round trips`],
     [
       "underlay of VXLAN and of the bare path",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What was measured, as Markdown. Pure but for the two functions at the end. */
+/** What was measured, as Markdown. Pure but for the functions at the end. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { join, resolve } from "node:path";
@@ -119,6 +119,15 @@ export function programsTable(programs) {
   for (const { name, ns, instructions, bytes, verified } of programs)
     lines.push(`| \`${name}\` | ${ns} | ${instructions} | ${bytes} | ${verified} |`);
   return lines.join("\n");
+}
+
+/** Whether the kernel takes the time of each run of each program: two readings of the clock, which vnetd has most of. */
+export function takesProgramTimes() {
+  try {
+    return readFileSync("/proc/sys/kernel/bpf_stats_enabled", "utf8").trim() !== "0";
+  } catch {
+    return false;
+  }
 }
 
 export function cpuModel() {
