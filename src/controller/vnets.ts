@@ -18,7 +18,7 @@ import {
   type PlacedVnet,
   type VnetConfig,
 } from "../config/vnet-file.js";
-import { maxVnets, type VnetSlot } from "../dataplane/vnet-table.js";
+import { maxVnets, securityNumbers, type VnetSlot } from "../dataplane/vnet-table.js";
 import type { DaemonConfig } from "../config/daemon-config.js";
 import { ensureBridge, isOurs, removeBridge, setMaxLearned } from "../host/bridge.js";
 import { kernel } from "../host/errno.js";
@@ -34,7 +34,7 @@ import {
   type Vnetif,
 } from "../host/vnetif.js";
 import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
-import { vnetdEncap, vnetdSecurity } from "../generated/layouts.js";
+import { vnetdEncap } from "../generated/layouts.js";
 import { espRoom, guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import { suppressSettings } from "./neighbours.js";
@@ -61,12 +61,6 @@ export interface Vnet {
   /** it is being configured otherwise: what is not where it should be was put where it was by us */
   changing?: true;
 }
-
-const securityLevels = {
-  none: vnetdSecurity.SECURITY_NONE,
-  auth: vnetdSecurity.SECURITY_AUTH,
-  conf: vnetdSecurity.SECURITY_CONF,
-} as const;
 
 /** A vnetif that is taken off its bridge again so soon is left to the next look at everything. */
 const putBackMs = 2000;
@@ -451,7 +445,7 @@ export class Vnets {
     const { id, vnetif, bridge, security } = config;
     // What older maps know of it must not go on in clear, whatever comes: the programs drop what is not "none".
     if (known !== undefined && security !== "none")
-      table.setSecurity(known, securityLevels[security]);
+      table.setSecurity(known, securityNumbers[security]);
     // keys that are in use stay, whatever became of their file: key-rotate changes them
     const secure =
       (security === "none" ? undefined : before?.secure) ??
@@ -514,7 +508,7 @@ export class Vnets {
       id,
       { slot, handle },
       {
-        security: securityLevels[security],
+        security: securityNumbers[security],
         vnif: vnif?.ifindex ?? vnifElsewhere,
         vnifPeer: peer.ifindex,
         vmac: macToBytes(vmac),

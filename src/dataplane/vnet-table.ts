@@ -9,10 +9,22 @@
  */
 import { VnetdError } from "../base/errors.js";
 import { vnetIdFromBytes, vnetIdToBytes, type VnetId } from "../base/vnet-id.js";
-import { vnetdLimits, vnetdVnetFlags, type VnetdVnet } from "../generated/layouts.js";
+import {
+  vnetdLimits,
+  vnetdSecurity,
+  vnetdVnetFlags,
+  type VnetdVnet,
+} from "../generated/layouts.js";
 import type { Native } from "../native/contract.js";
 import { readMeta, writeMeta } from "./generation.js";
 import type { Maps } from "./maps.js";
+
+/** What a record has for each level. */
+export const securityNumbers = {
+  none: vnetdSecurity.SECURITY_NONE,
+  auth: vnetdSecurity.SECURITY_AUTH,
+  conf: vnetdSecurity.SECURITY_CONF,
+} as const;
 
 export interface VnetSlot {
   slot: number;
