@@ -15,6 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { elfConstant } from "../../src/dataplane/elf.js";
+import { identityOf } from "../../src/dataplane/pinned-programs.js";
 import { macOf, peerNameOf, vnetOfAlias, aliasOf } from "../../src/host/names.js";
 import { familiesOf, underlayState, unsuitable } from "../../src/host/underlay-state.js";
 import { boundLogFile } from "../../src/log-file.js";
@@ -353,5 +354,24 @@ describe("the overhead of an outer packet", () => {
     expect(inner).toBe(
       guestMtuBytes([{ family: 4, mtuBytes: 65_535 }], "udp", suiteOf("conf", "gcm")),
     );
+  });
+});
+
+describe("programs that are pinned", () => {
+  const object = Buffer.from("an object");
+  const constants = { fdb_capacity: Buffer.from([1, 0, 0, 0]), other: Buffer.from([2]) };
+
+  it("are known by the object's bytes and those of its constants", () => {
+    const identity = identityOf(object, constants);
+    expect(identity).toMatch(/^[0-9a-f]{64}$/);
+    const { fdb_capacity, other } = constants;
+    expect(identityOf(Buffer.from(object), { other, fdb_capacity })).toBe(identity);
+    const others = [
+      identityOf(Buffer.from("an Object"), constants),
+      identityOf(object, { ...constants, fdb_capacity: Buffer.from([1, 1, 0, 0]) }),
+      identityOf(object, { fdb_capacity }),
+      identityOf(object, { fdb_capacity, another: other }),
+    ];
+    expect(new Set([identity, ...others]).size).toBe(5);
   });
 });
