@@ -7,24 +7,70 @@
  * Taken into account: each vnet says hello to the group every interval, give or take a fifth, and when it appears, with a
  * question; who hears a new host or a question answers it by unicast, as far as a bucket of `replies` allows; each
  * message gets lost with `loss` at each receiver by itself; a daemon takes `perSecond` messages a second from a ring that holds
- * `ring` of them, and loses the rest. Not: MACs, keys, peers, several LANs.
+ * `ring` of them, and loses the rest. Of MACs: announces one by one and in lists, with the room that the real lists have, and what guests
+ * flood to find their neighbours. Not: keys, peers, several LANs.
  */
 
 import { answersAskedAgain, earlyMs } from "../dist/src/varp/hello-schedule.js";
+import { MacRoom, vnetsThatFit } from "../dist/src/wire/varp-list.js";
 
 const earlySeconds = earlyMs.map((ms) => ms / 1000);
 
 /** bytes on the wire of a hello: Ethernet, IPv4, UDP, and what the encoder makes */
 export const helloFrameBytes = (messageBytes) => 14 + 20 + 8 + messageBytes;
 
+/** how many vnets a hello of so many bytes is said of when it is a list */
+export const inList = (messageBytes) => 1 + vnetsThatFit({ length: messageBytes });
+/** of a vnet in a list of vnets, a MAC and a vnet in a list of MACs; the header of the list's TLV, and of the extension */
+const [vnetBytes, macBytes, groupBytes, tlvBytes, extensionBytes] = [22, 6, 18, 4, 8];
+
 /** Of one host, bytes a second. A probe for loops is a frame of the vnet to the group. */
-export function steady({ hosts, vnets, helloSeconds, probeSeconds, helloBytes, probeBytes }) {
-  const sent = vnets * (helloBytes / helloSeconds + probeBytes / probeSeconds);
+export function steady(options) {
+  const { hosts, vnets, helloSeconds, probeSeconds, helloBytes, probeBytes } = options;
+  const { lists = false, inList: most = 1 } = options;
+  const messages = lists ? Math.ceil(vnets / most) : vnets;
+  const more = lists
+    ? (vnets - messages) * vnetBytes + (vnets > messages ? messages * tlvBytes : 0)
+    : 0;
+  const sent = (messages * helloBytes + more) / helloSeconds + (vnets * probeBytes) / probeSeconds;
   return {
     sentBytes: sent,
     heardBytes: (hosts - 1) * sent,
-    heardMessages: (hosts - 1) * vnets * (1 / helloSeconds + 1 / probeSeconds),
+    heardMessages: (hosts - 1) * (messages / helloSeconds + vnets / probeSeconds),
   };
+}
+
+/** So many MACs of one host, which appear at the same time in so many vnets: frames on the wire. The first one goes by itself. */
+export function announced({ macs, vnets, lists }) {
+  const single = helloFrameBytes(43);
+  if (!lists) return { messages: macs, bytes: macs * single };
+  let [messages, bytes, room, seen] = [1, single, new MacRoom(), new Set()];
+  room.take(-1);
+  let isFull = true;
+  for (let at = 1; at < macs; at += 1) {
+    const vnet = at % vnets;
+    if (isFull || !room.take(vnet)) {
+      [room, seen, isFull] = [new MacRoom(), new Set(), false];
+      room.take(vnet);
+      messages += 1;
+      bytes += single + extensionBytes + tlvBytes;
+      continue;
+    }
+    bytes += macBytes + (seen.has(vnet) ? 0 : groupBytes);
+    seen.add(vnet);
+  }
+  return { messages, bytes };
+}
+
+/**
+ * What each host of a LAN hears of guests that look for neighbours: each guest asks by broadcast for one address every
+ * `everySeconds` (each new connection, and each that Linux does not find again by unicast), in a frame of 60 bytes behind the
+ * outer headers. Suppressed: only for what the guest's host does not know is asked.
+ */
+export function arpFloods({ macs, suppressed, everySeconds = 60, unknownShare = 0.02 }) {
+  const frameBytes = 14 + 20 + 8 + 22 + 60;
+  const perSecond = (macs / everySeconds) * (suppressed ? unknownShare : 1);
+  return { messages: perSecond, bytes: perSecond * frameBytes };
 }
 
 /** A generator of its own, so that a run can be repeated (mulberry32). */

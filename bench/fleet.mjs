@@ -2,10 +2,11 @@
 /**
  * Many hosts with real daemons on one LAN, which is a bridge in a namespace of its own, and each a namespace:
  *
- *   cold start      all daemons and vnets are made, one after the other; from the last one until each host knows all others
+ *   cold start      all daemons are started, a few at a time, then vnets are made; from the last one until each host knows all others
  *   at rest         bytes and frames that a host sends and hears when nothing happens
- *   a rack reboots  40 of 64 hosts lose daemon, programs and maps at once, and come back with another boot
+ *   guests appear   many MACs are heard on one host within some milliseconds: what it takes to tell all others
  *   a guest moves   a MAC that was on one host appears on another: until no host has it at the old one
+ *   a rack reboots  40 of 64 hosts lose daemon, programs, maps and their ids at once, and come back as new ones
  *   loss            the last two once more while one packet in a hundred is lost at each port of the switch
  *
  * The machine runs all of the daemons, so what takes their CPU (64 Nodes that start on two cores) is not a property of the
@@ -13,7 +14,7 @@
  * Run by bench/run-fleet.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,7 +23,7 @@ import { ApiClient } from "../dist/src/api/client.js";
 import { version } from "../dist/src/base/version.js";
 import { encodeHello } from "../dist/src/wire/hello.js";
 import { encodeVarp } from "../dist/src/wire/varp.js";
-import { appear, helloFrameBytes, steady } from "./fleet-model.mjs";
+import { announced, appear, arpFloods, helloFrameBytes, inList, steady } from "./fleet-model.mjs";
 import { Lab, run } from "./lab.mjs";
 
 const { values } = parseArgs({
@@ -30,6 +31,7 @@ const { values } = parseArgs({
     hosts: { type: "string", default: "64" },
     vnets: { type: "string", default: "4" },
     hello: { type: "string", default: "30" },
+    guests: { type: "string", default: "1000" },
     seconds: { type: "string", default: "60" },
     model: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
@@ -39,11 +41,13 @@ const hosts = Number(values.hosts);
 const vnetCount = Number(values.vnets);
 const helloSeconds = Number(values.hello);
 const seconds = Number(values.seconds);
+const guests = Number(values.guests);
 for (const [name, value] of Object.entries({
   hosts,
   vnets: vnetCount,
   hello: helloSeconds,
   seconds,
+  guests,
 }))
   if (!Number.isInteger(value) || value < 1) {
     console.error(`bench: --${name} wants a number`);
@@ -56,6 +60,14 @@ const rack = Math.round((hosts * 40) / 64);
 const say = (text) => process.stderr.write(`${text}\n`);
 const idOf = (n) => (0x100 + n).toString(16).padStart(4, "0");
 const nameOf = (n) => `host-${String(n)}`;
+/** as many at a time as there are CPUs to start them */
+async function each(items, look) {
+  const left = [...items];
+  const worker = async () => {
+    for (let item = left.shift(); item !== undefined; item = left.shift()) await look(item);
+  };
+  await Promise.all(Array.from({ length: cpus().length }, worker));
+}
 
 // ---- the model's numbers, from the code that makes the messages
 
@@ -84,6 +96,7 @@ const shape = (count, hostName) => ({
   ...{ hosts: count, vnets: vnetCount, helloSeconds },
   probeSeconds: Math.max(10, helloSeconds),
   helloBytes: helloFrameBytes(messageBytes(hostName)),
+  inList: inList(messageBytes(hostName)),
   probeBytes: probeFrameBytes,
 });
 
@@ -147,6 +160,7 @@ class Fleet extends Lab {
         await sleep(100);
       }
     }
+    host.id = (await host.client.request("status", {})).hostId;
   }
 
   async makeVnets(host) {
@@ -166,6 +180,8 @@ class Fleet extends Lab {
     host.ip("link set eth0 down");
     vnetd("detach", "--all", ...host.arguments.slice(1, 7));
     host.ip("link set eth0 up");
+    // with an id of its own it is told from what it was, which others believe in for three hellos
+    rmSync(join(this.directory, `s${host.n}`), { recursive: true, force: true });
   }
 
   counters(host) {
@@ -177,15 +193,13 @@ class Fleet extends Lab {
     return { heardBytes: n[0], heardFrames: n[1], sentBytes: n[8], sentFrames: n[9] };
   }
 
-  /** Each of `whom` knows each of `of`, in all vnets, by its boot that runs now. Returns how many pairs are missing. */
+  /** Each of `whom` knows each of `of`, in all vnets, as what it is now. Returns how many pairs are missing. */
   async unknownPairs(whom, of) {
-    const names = of.map(({ n }) => nameOf(n));
     let missing = 0;
     for (const host of whom) {
       const list = await host.client.request("hosts", {});
-      const vnets = new Map(list.map((each) => [each.name, each.vnets.length]));
-      for (const name of names)
-        if (name !== nameOf(host.n)) missing += vnetCount - (vnets.get(name) ?? 0);
+      const vnets = new Map(list.map((each) => [each.hostId, each.vnets.length]));
+      for (const { id } of of) if (id !== host.id) missing += vnetCount - (vnets.get(id) ?? 0);
     }
     return missing;
   }
@@ -249,16 +263,45 @@ class Fleet extends Lab {
     const lost = this.members.slice(0, rack);
     const stay = this.members.slice(rack);
     await Promise.all(stay.map((host) => host.client.request("varpFlush", {})));
-    for (const host of lost) await this.crash(host);
-    // longer than three hellos: nobody believes in them any more
-    const boots = async () => {
-      const left = await Promise.all(stay.map((host) => host.client.request("hosts", {})));
-      return left.flat().filter(({ name }) => lost.some(({ n }) => nameOf(n) === name)).length;
-    };
-    while ((await boots()) > 0) await sleep(500);
-    for (const host of lost) await this.start(host);
+    await each(lost, (host) => this.crash(host));
+    const began = Date.now();
+    await each(lost, async (host) => {
+      await this.start(host);
+      await this.makeVnets(host);
+    });
+    const within = (Date.now() - began) / 1000;
+    return { within, took: await this.converged(this.members, this.members, Date.now()) };
+  }
+
+  /**
+   * Frames with so many source addresses leave a host for one MAC that lives on another, so that all others know them by
+   * announces alone. Gives what the third host heard, and how long until it had them all.
+   */
+  async guestsAppear(count) {
+    const [from, to, third] = this.members;
+    const target = "02:00:00:00:65:01";
+    await to.client.request("vifAdd", { vnet: idOf(0), vmac: target });
+    const table = async (host) => await host.client.request("varp", {});
+    while (!(await table(from)).some(({ vmac }) => vmac === target)) await sleep(20);
+    from.ip(`link set vnif${idOf(0)} up`);
+    const before = this.counters(third);
     const since = Date.now();
-    return this.converged(this.members, this.members, since);
+    const program = `
+import socket
+way = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+way.bind(("vnif${idOf(0)}", 0))
+for n in range(${count}):
+    way.send(bytes.fromhex("${target.replaceAll(":", "")}") + bytes([2, 0, 0, 0x66, n >> 8, n & 255]) + b"\\x88\\xb6" + bytes(46))
+`;
+    from.run(["python3", "-c", program]);
+    const known = async () =>
+      (await table(third)).filter(({ vmac }) => vmac.startsWith("02:00:00:66")).length;
+    let has = 0;
+    while ((has = await known()) < count && Date.now() - since < 20_000) await sleep(20);
+    const took = (Date.now() - since) / 1000;
+    const after = this.counters(third);
+    const messages = after.heardFrames - before.heardFrames;
+    return { took, has, messages, bytes: after.heardBytes - before.heardBytes };
   }
 
   /** On all hosts but the two: where is it? */
@@ -297,6 +340,7 @@ const row = (what, real, model) => {
   rows.push(`| ${what} | ${real} | ${model} |`);
   say(`  ${what}: ${real} (model: ${model})`);
 };
+const kB = (bytes) => `${(bytes / 1000).toFixed(bytes < 10_000 ? 1 : 0)} kB`;
 const s = (value) => `${value.toFixed(value < 10 ? 2 : 0)} s`;
 const rate = ({ sentBytes, heardBytes, heardMessages }) =>
   `sends ${sentBytes.toFixed(0)} bytes/s, hears ${(heardBytes / 1000).toFixed(1)} kB/s in ${heardMessages.toFixed(1)} frames/s`;
@@ -306,21 +350,34 @@ async function measure() {
   const fleet = new Fleet();
   try {
     say(`starting ${hosts} daemons`);
-    for (let n = 0; n < hosts; n += 1) await fleet.start(fleet.add(n));
+    for (let n = 0; n < hosts; n += 1) fleet.add(n);
+    await each(fleet.members, (host) => fleet.start(host));
     const began = Date.now();
-    for (const host of fleet.members) await fleet.makeVnets(host);
+    await each(fleet.members, (host) => fleet.makeVnets(host));
     const madeIn = (Date.now() - began) / 1000;
     const cold = await fleet.converged(fleet.members, fleet.members, Date.now());
     const options = { hosts, vnets: vnetCount, helloSeconds, ...capacity };
     const model = appear({ ...options, newcomers: hosts, withinSeconds: madeIn });
     row(`cold start, vnets made within ${s(madeIn)}: all know all`, s(cold), s(model.seconds[1]));
-    row("at rest, each host", rate(await fleet.rest()), rate(steady(shape(hosts, nameOf(10)))));
+    row(
+      "at rest, each host",
+      rate(await fleet.rest()),
+      rate(steady({ ...shape(hosts, nameOf(10)), lists: true })),
+    );
     const memory = Number(
       execFileSync("ps", ["-o", "rss=", "-p", String(fleet.members[0].daemon.pid)], {
         encoding: "utf8",
       }),
     );
     say(`  a daemon: ${(memory / 1024).toFixed(0)} MiB resident`);
+    const appeared = await fleet.guestsAppear(guests);
+    const told = announced({ macs: guests, vnets: 1, lists: true });
+    const single = announced({ macs: guests, vnets: 1, lists: false });
+    row(
+      `${guests.toLocaleString("en")} guests appear on a host: another hears`,
+      `${appeared.messages} frames, ${kB(appeared.bytes)}; has ${appeared.has} after ${s(appeared.took)}`,
+      `${told.messages} frames, ${kB(told.bytes)}; one by one ${single.messages}, ${kB(single.bytes)}`,
+    );
     const move = await fleet.moved("02:00:00:00:64:01");
     row("a guest moves: no host has it at the old place", s(move.took), "one message");
     fleet.lose(true);
@@ -332,8 +389,12 @@ async function measure() {
     );
     say(`crashing ${rack} hosts`);
     const back = await fleet.reboot();
-    const again = appear({ ...options, newcomers: rack, withinSeconds: rack * 0.5, loss: 0.01 });
-    row(`${rack} of ${hosts} hosts reboot, 1 % loss: all know all`, s(back), s(again.seconds[1]));
+    const again = appear({ ...options, newcomers: rack, withinSeconds: back.within, loss: 0.01 });
+    row(
+      `${rack} of ${hosts} hosts reboot within ${s(back.within)}, 1 % loss: all know all`,
+      s(back.took),
+      s(again.seconds[1]),
+    );
     fleet.lose(false);
   } finally {
     fleet.close();
@@ -343,7 +404,7 @@ async function measure() {
 function predict() {
   const out = [];
   for (const count of [64, 1000, 10_000]) {
-    const rest = steady(shape(count, nameOf(1000)));
+    const rest = steady({ ...shape(count, nameOf(1000)), lists: true });
     const options = { hosts: count, vnets: vnetCount, helloSeconds, ...capacity };
     const cold = appear({ ...options, newcomers: count, withinSeconds: 10 });
     const lossy = appear({ ...options, newcomers: count, withinSeconds: 10, loss: 0.01 });
@@ -355,6 +416,25 @@ function predict() {
     );
   }
   return out;
+}
+
+const macsPerHost = 100;
+/** What each of so many hosts hears, one by one and in lists, and of guests' ARP with and without an answer from the table. */
+function predictMacs() {
+  return [64, 1000, 10_000].map((count) => {
+    const rest = (lists) =>
+      kB(steady({ ...shape(count, nameOf(1000)), lists, probeBytes: 0 }).heardBytes);
+    const rebooted = Math.min(40, count) * macsPerHost;
+    const rackTold = (lists) => announced({ macs: macsPerHost, vnets: vnetCount, lists });
+    const told = (lists) =>
+      `${(rackTold(lists).messages * 40).toLocaleString("en")}, ${kB(rackTold(lists).bytes * 40)}`;
+    const arp = (suppressed) => kB(arpFloods({ macs: count * macsPerHost, suppressed }).bytes);
+    const missed = (rebooted / 100).toFixed(0);
+    return (
+      `| ${count.toLocaleString("en")} | ${(count * macsPerHost).toLocaleString("en")} | ${rest(false)}, ${rest(true)} | ` +
+      `${told(false)} | ${told(true)} | ${missed} of ${rebooted.toLocaleString("en")} | ${arp(false)}, ${arp(true)} |`
+    );
+  });
 }
 
 const machine = `Linux ${release()}, ${cpus().length} × ${cpus()[0].model.trim()}`;
@@ -378,6 +458,12 @@ const text = [
   "| hosts | sends at rest, bytes/s | hears, kB/s | cold start: 99 %, all | with 1 % loss | 40 reboot, 1 % loss | busiest second, messages |",
   "|---:|---:|---:|---:|---:|---:|---:|",
   ...predicted,
+  "",
+  `And with ${macsPerHost} guests behind each host, one by one and in lists, without and with ARP answered from the table:`,
+  "",
+  "| hosts | MACs | hellos heard a second | 40 hosts reboot: announces, one by one | in lists | 1 % loss: a host misses | ARP heard a second |",
+  "|---:|---:|---:|---:|---:|---:|---:|",
+  ...predictMacs(),
 ].join("\n");
 console.log(text);
 if (values.write) {

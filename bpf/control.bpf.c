@@ -144,6 +144,22 @@ struct many {
 	__u32 reason;
 };
 
+/* An announce of a MAC that lives here: who asks is told which, and looks at it by itself. */
+static __always_inline bool many_lives_here(struct many *many, __u32 at,
+					    const struct fdb_news *news)
+{
+	struct vnetd_fdb_entry *entry = bpf_map_lookup_elem(&fdb, &news->key);
+	__u16 here = 1;
+
+	if (!entry || entry->nexthop != VNETD_NEXTHOP_LOCAL)
+		return false;
+	bpf_skb_store_bytes(many->skb,
+			    sizeof(struct vnetd_control) + at * sizeof(struct vnetd_control_mac) +
+				    offsetof(struct vnetd_control_mac, here),
+			    &here, sizeof(here), 0);
+	return true;
+}
+
 /* bpf_loop's, so that the verifier looks at it once */
 static long learn_next(__u32 at, struct many *many)
 {
@@ -160,6 +176,9 @@ static long learn_next(__u32 at, struct many *many)
 	}
 	__builtin_memcpy(news->key.mac, mac.mac, VNETD_MAC_LEN);
 	news->now = mac.seen_ns;
+	if (news->nexthop != VNETD_NEXTHOP_LOCAL && news->flags & VNETD_FDB_ANNOUNCED &&
+	    many_lives_here(many, at, news))
+		return 0;
 	reason = is_group_mac(mac.mac) ? VNETD_REFUSED_GROUP_MAC : fdb_learn(news, vnet);
 	if (reason) {
 		many->reason = reason;

@@ -858,7 +858,7 @@ enum vnetd_control_op {
 	VNETD_CTL_KEYS = 10,
 	/* LEARN or, with ifindex 0, LEARN_LOCAL of many MACs: so many of struct vnetd_control_mac as
 	 * `capabilities` says follow the request. Answers how many were taken in `gen`, and in `result` why
-	 * the last that was not */
+	 * the last that was not. Announced ones that live here are left, and marked */
 	VNETD_CTL_LEARN_MANY = 11,
 	/* let the neighbour (vnet, addr) be forgotten now */
 	VNETD_CTL_FORGET_NEIGHBOUR = 12,
@@ -872,7 +872,8 @@ enum vnetd_control_many {
 /* and when it was heard */
 struct vnetd_control_mac {
 	__u8 mac[VNETD_MAC_LEN];
-	__u16 pad;
+	/* of the answer: it was announced, and lives here */
+	__u16 here;
 	__u64 seen_ns;
 };
 

@@ -152,6 +152,11 @@ export class Ports {
 
   // ---- MACs that have said nothing
 
+  /** Whether guests are known by what the kernel says of their ports. */
+  get hasGuests(): boolean {
+    return this.guests.size > 0;
+  }
+
   /** Another host says that it has the MAC. */
   heardElsewhere(vnet: RunningVnet, mac: Mac): void {
     const of = { handle: vnet.handle, mac };

@@ -9,8 +9,8 @@
  *            -> request:  one announce of all that live here, to who asked
  */
 import { addressToText } from "../base/address.js";
-import { isGroupMac, isZeroMac, macFromBytes, type Mac } from "../base/mac.js";
-import { vnetIdFromBytes } from "../base/vnet-id.js";
+import { macFromBytes, macToBytes, type Mac } from "../base/mac.js";
+import { vnetIdFromBytes, vnetIdToBytes } from "../base/vnet-id.js";
 import { MacBatch } from "../dataplane/control.js";
 import { nowNs } from "../dataplane/tables.js";
 import { vnetdFdbFlags } from "../generated/layouts.js";
@@ -18,7 +18,6 @@ import type { VarpMessage, VarpOpcode } from "../wire/varp.js";
 import type { VarpList, VnetMac } from "../wire/varp-list.js";
 import type { Context } from "./context.js";
 import type { VnetAndMac } from "./mac-sender.js";
-import type { Ports } from "./ports.js";
 import { refuse } from "./refusals.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
@@ -31,9 +30,10 @@ interface From {
 export interface VarpListsParts {
   vnets: Pick<Vnets, "get">;
   underlays: Pick<Underlays, "list">;
-  ports: Pick<Ports, "heardElsewhere">;
-  resolved: (handle: number, mac: Mac) => void;
-  isLocal: (vnet: RunningVnet, mac: Mac) => boolean;
+  /** whether it matters at all which MACs others have */
+  isWaitedFor: (vnet: RunningVnet) => boolean;
+  /** another host has it, and it was entered */
+  heard: (vnet: RunningVnet, mac: Mac, isEntered: boolean) => void;
   livesHere: (vnet: RunningVnet, mac: Mac) => boolean;
   mayAnswer: () => boolean;
   message: (
@@ -50,12 +50,6 @@ export interface VarpListsParts {
 interface Entry extends VnetMac {
   vnet: Uint8Array;
   running: RunningVnet;
-}
-
-/** One MAC, both ways. */
-interface Known {
-  mac: Mac;
-  vmac: Uint8Array;
 }
 
 export class VarpLists {
@@ -114,48 +108,62 @@ export class VarpLists {
       : (this.parts.whyNotAt(underlay, message.address) ??
         (isForItself ? undefined : "varp_bad_address"));
     if (wrong !== undefined) return refuse(this.context, first.running, wrong, message);
-    const byVnet = new Map<RunningVnet, Known[]>();
-    for (const { running, ...entry } of entries) {
-      const mac = macFromBytes(entry.vmac);
-      const isPlain = !isGroupMac(mac) && !isZeroMac(mac) && mac !== running.vmac;
-      if (!isPlain || this.parts.isLocal(running, mac)) {
-        const single = { ...message, ...entry, trailing: new Uint8Array(0) };
-        this.parts.one(running, underlay, single, from);
+    const byVnet = new Map<RunningVnet, Uint8Array[]>();
+    const single = (vnet: RunningVnet, vmac: Uint8Array): void => {
+      const one = { ...message, vnet: vnetIdToBytes(vnet.id), vmac, trailing: new Uint8Array(0) };
+      this.parts.one(vnet, underlay, one, from);
+    };
+    for (const { running, vmac } of entries) {
+      if (isDoubtful(vmac)) {
+        single(running, vmac);
         continue;
       }
       const macs = byVnet.get(running) ?? [];
       byVnet.set(running, macs);
-      macs.push({ mac, vmac: entry.vmac });
+      macs.push(vmac);
     }
-    for (const [vnet, macs] of byVnet) this.enter(vnet, underlay, message, macs);
+    for (const [vnet, macs] of byVnet)
+      for (const vmac of this.enter(vnet, underlay, message, macs)) single(vnet, vmac);
   }
 
+  /** Gives those that live here, the vnetif's own among them, which are left as they are. */
   private enter(
     vnet: RunningVnet,
     underlay: Underlay,
     message: VarpMessage,
-    macs: readonly Known[],
-  ): void {
+    macs: readonly Uint8Array[],
+  ): Uint8Array[] {
     const { slot, handle } = vnet;
     const { ifindex } = underlay;
     const { FDB_ANNOUNCED: fdbFlags } = vnetdFdbFlags;
+    const own = macToBytes(vnet.vmac);
+    const others = macs.filter((vmac) => !vmac.every((byte, at) => byte === own[at]));
+    const left = others.length < macs.length ? [own] : [];
     const now = nowNs();
-    for (const { mac, vmac } of macs) {
-      this.parts.ports.heardElsewhere(vnet, mac);
-      this.batch.add(vmac, now);
-    }
+    for (const vmac of others) this.batch.add(vmac, now);
     const request = { slot, handle, ifindex, fdbFlags, addr: message.address };
-    const { entered, reason } = this.context.control.learnMany(request, this.batch);
-    if (reason === "ok") {
-      for (const { mac } of macs) this.parts.resolved(handle, mac);
-      return;
-    }
-    for (let left = macs.length - entered; left > 0; left -= 1)
-      refuse(this.context, vnet, reason, message);
+    const { entered, reason, here } = this.context.control.learnMany(request, this.batch);
+    const isHere = new Set(here);
+    const elsewhere = others.filter((_, at) => !isHere.has(at));
+    left.push(...others.filter((_, at) => isHere.has(at)));
+    if (this.parts.isWaitedFor(vnet))
+      for (const vmac of elsewhere) this.parts.heard(vnet, macFromBytes(vmac), reason === "ok");
+    this.countRefused(vnet, message, reason, elsewhere.length - entered);
+    return left;
+  }
+
+  private countRefused(
+    vnet: RunningVnet,
+    message: VarpMessage,
+    reason: string,
+    count: number,
+  ): void {
+    if (reason === "ok") return;
+    for (let at = 0; at < count; at += 1) refuse(this.context, vnet, reason, message);
     const host = addressToText(message.address);
     this.context.log.say(
       "announce_refused",
-      `announces of ${String(macs.length - entered)} MACs from ${host}: ${reason}`,
+      `announces of ${String(count)} MACs from ${host}: ${reason}`,
       { vnet: vnet.id, host, reason },
     );
   }
@@ -179,4 +187,9 @@ export class VarpLists {
     counts.judged("answered");
     underlay.socket?.send(answer, source);
   }
+}
+
+/** A group's, or none. */
+function isDoubtful(vmac: Uint8Array): boolean {
+  return ((vmac[0] ?? 0) & 1) !== 0 || vmac.every((byte) => byte === 0);
 }

@@ -68,7 +68,7 @@ export interface VarpParts {
   vnets: Vnets;
   underlays: Underlays;
   hellos: Hellos;
-  ports: Pick<Ports, "heardElsewhere" | "isAssumed">;
+  ports: Pick<Ports, "heardElsewhere" | "hasGuests" | "isAssumed">;
   /** a MAC was heard here that is new, or was elsewhere */
   localNew: (vnet: RunningVnet, mac: Mac) => void;
   troubles: Troubles;
@@ -92,7 +92,7 @@ export class VarpService {
     private readonly context: Context,
     private readonly parts: VarpParts,
   ) {
-    const { vnets, hellos, underlays, ports } = parts;
+    const { vnets, hellos, underlays } = parts;
     const sender = (opcode: VarpOpcode): MacSender =>
       new MacSender(context, {
         vnets,
@@ -102,9 +102,12 @@ export class VarpService {
     this.announces = sender("announce");
     this.requests = sender("request");
     this.lists = new VarpLists(context, {
-      ...{ vnets, hellos, underlays, ports },
-      resolved: (handle, mac) => this.resolver.resolved(handle, mac),
-      isLocal: (vnet, mac) => this.localEntry(vnet, mac) !== undefined,
+      ...{ vnets, underlays },
+      isWaitedFor: () => this.resolver.size > 0 || parts.ports.hasGuests,
+      heard: (vnet, mac, isEntered) => {
+        parts.ports.heardElsewhere(vnet, mac);
+        if (isEntered) this.resolver.resolved(vnet.handle, mac);
+      },
       livesHere: (vnet, mac) => this.livesHere(vnet, mac),
       mayAnswer: () => this.answers.take(nowMs()),
       message: (opcode, about, underlay) => this.messageOf(opcode, about, underlay),

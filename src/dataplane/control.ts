@@ -66,6 +66,14 @@ export interface ManyRequest {
   fdbFlags: number;
 }
 
+export interface ManyAnswer {
+  entered: number;
+  /** why the last that was refused; "ok": none was */
+  reason: string;
+  /** announced, and not entered, because they live here: their places in the batch */
+  here: number[];
+}
+
 /** At most maxAtOnce MACs, each with when it was heard, on the kernel's monotonic clock. */
 export class MacBatch {
   static readonly maxAtOnce = vnetdControlMany.CONTROL_MACS;
@@ -78,7 +86,7 @@ export class MacBatch {
 
   add(mac: Uint8Array, seenNs: bigint): void {
     const at = this.count * VnetdControlMac.size;
-    writeVnetdControlMac(this.bytes, { mac, seenNs }, at);
+    writeVnetdControlMac(this.bytes, { mac, seenNs, here: 0 }, at);
     this.count += 1;
   }
 }
@@ -142,8 +150,8 @@ export class Control {
     }
   }
 
-  /** Says how many were entered, and why the last that was not; "ok": all were. The batch is empty then. */
-  learnMany(request: ManyRequest, batch: MacBatch): { entered: number; reason: string } {
+  /** The batch is empty then. */
+  learnMany(request: ManyRequest, batch: MacBatch): ManyAnswer {
     const { ifindex } = request;
     const op = vnetdControlOp.CTL_LEARN_MANY;
     const head = encodeVnetdControl({
@@ -156,8 +164,13 @@ export class Control {
       batch.bytes.subarray(0, batch.count * VnetdControlMac.size),
     ]);
     const { data } = this.native.progTestRun(this.programFd, packet, { outSize: packet.length });
+    const count = batch.count;
     batch.count = 0;
-    return { entered: decodeVnetdControl(data).gen, reason: resultOf(data) };
+    const here: number[] = [];
+    const { offset } = VnetdControlMac.fields.here;
+    for (let at = 0; at < count; at += 1)
+      if (data.readUInt16LE(head.length + at * VnetdControlMac.size + offset) !== 0) here.push(at);
+    return { entered: decodeVnetdControl(data).gen, reason: resultOf(data), here };
   }
 
   startSweeper(): string {

@@ -2586,6 +2586,7 @@ export function decodeVnetdDryCopies(buf: Buffer, offset = 0): VnetdDryCopies {
 /** struct vnetd_control_mac */
 export interface VnetdControlMac {
   mac: Uint8Array;
+  here: number;
   seenNs: bigint;
 }
 
@@ -2593,13 +2594,14 @@ export const VnetdControlMac = {
   size: 16,
   fields: {
     mac: { offset: 0, size: 6, type: "u8", count: 6 },
-    pad: { offset: 6, size: 2, type: "u16" },
+    here: { offset: 6, size: 2, type: "u16" },
     seenNs: { offset: 8, size: 8, type: "u64" },
   },
 } as const;
 
 export function writeVnetdControlMac(out: Buffer, value: VnetdControlMac, offset = 0): void {
   putBytes(out, value.mac, offset, 6, "mac");
+  out.writeUInt16LE(value.here, offset + 6);
   out.writeBigUInt64LE(value.seenNs, offset + 8);
 }
 
@@ -2613,6 +2615,7 @@ export function decodeVnetdControlMac(buf: Buffer, offset = 0): VnetdControlMac 
   atLeast(buf, offset, 16, "vnetd_control_mac");
   return {
     mac: Buffer.from(buf.subarray(offset, offset + 6)),
+    here: buf.readUInt16LE(offset + 6),
     seenNs: buf.readBigUInt64LE(offset + 8),
   };
 }

@@ -62,6 +62,7 @@ export class Resolver {
 
   /** The MAC was announced: the next time it is lost it is asked for at once. */
   resolved(handle: number, mac: string): void {
+    if (this.pending.size === 0) return;
     this.pending.delete(`${String(handle)} ${mac}`);
   }
 

@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { Control, MacBatch } from "../../src/dataplane/control.js";
 import {
   reasonNames,
   vnetdControlOp,
@@ -65,6 +66,38 @@ describe("vnetd_control", () => {
     expect(lab!.counts(vnet)).toMatchObject({ entries: 1, hosts: 2, local: 1 });
     learn(GUEST_B, PEER);
     expect(lab!.counts(vnet)).toMatchObject({ entries: 1, hosts: 2, local: 0 });
+  });
+
+  it("enters many announced MACs at once, leaves those that live here, and says which", () => {
+    const control = new Control(lab!.native, lab!.program("vnetd_control"), -1);
+    expect(
+      lab!.control(vnetdControlOp.CTL_LEARN_LOCAL, vnet, { mac: macBytes(GUEST_A) }).result,
+    ).toBe(0);
+    const ifindex = lab!.control(vnetdControlOp.CTL_LEARN, vnet, {
+      mac: macBytes("02:00:00:00:00:77"),
+      addr: mappedBytes(PEER),
+    }).ifindex;
+    const batch = new MacBatch();
+    const now = process.hrtime.bigint();
+    for (const mac of [GUEST_B, GUEST_A, "03:00:00:00:00:01"]) batch.add(macBytes(mac), now);
+    const { slot, handle } = vnet;
+    const host = { slot, handle, ifindex, addr: mappedBytes(PEER) };
+    const request = { ...host, fdbFlags: vnetdFdbFlags.FDB_ANNOUNCED };
+    expect(control.learnMany(request, batch)).toEqual({
+      ...{ entered: 1, reason: "refused_group_mac", here: [1] },
+    });
+    expect(lab!.learned(vnet, GUEST_A)?.host).toBe("local");
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({
+      host: PEER,
+      flags: vnetdFdbFlags.FDB_ANNOUNCED,
+    });
+    // as when a table is taken over: what it says is so
+    batch.add(macBytes(GUEST_A), now);
+    expect(control.learnMany({ ...host, fdbFlags: 0 }, batch)).toMatchObject({
+      entered: 1,
+      here: [],
+    });
+    expect(lab!.learned(vnet, GUEST_A)?.host).toBe(PEER);
   });
 
   it("a static entry is taken by a frame, not by what somebody says; a pinned one by neither", () => {

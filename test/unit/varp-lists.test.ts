@@ -5,6 +5,7 @@ import { parseAddress } from "../../src/base/address.js";
 import { macToBytes } from "../../src/base/mac.js";
 import { vnetIdToBytes, type VnetId } from "../../src/base/vnet-id.js";
 import type { Context } from "../../src/controller/context.js";
+import type { MacBatch } from "../../src/dataplane/control.js";
 import { VarpLists } from "../../src/controller/varp-lists.js";
 import type { Underlay } from "../../src/controller/underlays.js";
 import type { RunningVnet } from "../../src/controller/vnets.js";
@@ -37,9 +38,10 @@ const own = { ifindex: 3, family: 4, state: { address: "10.66.1.1" } };
 let refused: string[];
 let entered: { handle: number; macs: number; addr: string }[];
 let single: string[];
+let resolved: string[];
 let answers: string[][];
 let sent: string[];
-let result: { entered: number; reason: string } | undefined;
+let result: { entered: number; reason: string; here: number[] } | undefined;
 let lists: VarpLists;
 const underlay = {
   ...own,
@@ -47,15 +49,18 @@ const underlay = {
 } as unknown as Underlay;
 
 beforeEach(() => {
-  [refused, entered, single, answers, sent] = [[], [], [], [], []];
+  [refused, entered, single, resolved, answers, sent] = [[], [], [], [], [], []];
   result = undefined;
   const context = {
     control: {
       countDrop: ({ handle, reason }: { handle: number; reason: string }) =>
         void refused.push(`${String(handle)} ${reason}`),
-      learnMany: ({ handle, addr }: { handle: number; addr: Buffer }, batch: { count: number }) => {
-        entered.push({ handle, macs: batch.count, addr: addr.subarray(12).join(".") });
-        const answer = result ?? { entered: batch.count, reason: "ok" };
+      learnMany: ({ handle, addr }: { handle: number; addr: Buffer }, batch: MacBatch) => {
+        const all = Array.from({ length: batch.count }, (_, at) => at);
+        const here = all.filter((at) => batch.bytes[at * 16 + 5] === 9);
+        const macs = batch.count - here.length;
+        entered.push({ handle, macs, addr: addr.subarray(12).join(".") });
+        const answer = result ?? { entered: macs, reason: "ok", here };
         batch.count = 0;
         return answer;
       },
@@ -67,9 +72,8 @@ beforeEach(() => {
   lists = new VarpLists(context, {
     vnets: { get: (id: VnetId) => vnets.get(id) } as never,
     underlays: { list: () => [own as unknown as Underlay] },
-    ports: { heardElsewhere: () => undefined },
-    resolved: () => undefined,
-    isLocal: (_, vmac) => vmac === mac(9),
+    isWaitedFor: () => true,
+    heard: (_, vmac, isEntered) => void (isEntered && resolved.push(vmac)),
     livesHere: (_, vmac) => vmac === mac(9),
     mayAnswer: () => true,
     message: (_, about) => {
@@ -99,7 +103,16 @@ describe("a list of MACs", () => {
       { handle: 2, macs: 1, addr: PEER },
     ]);
     expect(single).toEqual(["1 9"]);
+    expect(resolved).toEqual([mac(1), mac(2), mac(3)]);
     expect(refused).toEqual([]);
+  });
+
+  it("with the vnetif's own MAC, a group's or none in it: those are judged by themselves", () => {
+    const wrong = ["02:ff:00:00:00:01", "03:00:00:00:00:07", "00:00:00:00:00:00"];
+    const others = wrong.map((each) => ({ vnet: vnetIdToBytes(idOf(1)), vmac: macToBytes(each) }));
+    take(entry(1, 1), others);
+    expect(entered).toEqual([{ handle: 1, macs: 1, addr: PEER }]);
+    expect(single.sort()).toEqual(["1 0", "1 1", "1 7"]);
   });
 
   it("is nothing to a secure vnet, by whichever entry", () => {
@@ -112,7 +125,7 @@ describe("a list of MACs", () => {
   });
 
   it("of which some do not fit into the table is counted for each that does not", () => {
-    result = { entered: 1, reason: "refused_host_limit" };
+    result = { entered: 1, reason: "refused_host_limit", here: [] };
     take(entry(1, 1), [entry(1, 2), entry(1, 3)]);
     expect(refused).toEqual(["1 refused_host_limit", "1 refused_host_limit"]);
   });
