@@ -20,6 +20,7 @@ import {
   mappedBytes,
 } from "../lib/bytes.js";
 import { BROADCAST_MAC, VNETD_GROUP, packet, type PacketBuilder } from "../lib/packet.js";
+import { eventually, timeFactor } from "../lib/processes.js";
 import { GUEST_A, GUEST_B, PEER, THIRD, fromPeer } from "./rows.js";
 
 const A4 = "192.168.4.1";
@@ -566,6 +567,31 @@ describe("suppression", () => {
     expectAnswered(arp(A4, B4));
     expect(vnetdVnetFlags.VNET_SUPPRESS).toBe(8);
   });
+
+  // the last: the sweeper's timer does not stop again
+  it(
+    "who is silent for long is swept, and makes room",
+    async () => {
+      open({ id: "6" });
+      arrives(reply(B4, GUEST_B));
+      const lasting = vnet;
+      open({ ageMs: 100, neighbourAgeMs: 100, maxNeighbours: 20 });
+      for (let n = 0; n < 20; n += 1) arrives(reply(`192.168.5.${n + 1}`, GUEST_B));
+      arrives(reply("192.168.5.99", GUEST_B));
+      expect(lab.counts(vnet).neighbours).toBe(20);
+      expect(lab.neighbourStats(vnet).refused).toBe(1);
+      expect(lab.control(vnetdControlOp.CTL_START, vnet).result).toBe(0);
+      await eventually(() => lab.counts(vnet).neighbours === 0, {
+        ...{ timeoutMs: 40_000, what: "the sweep" },
+      });
+      expect(known("192.168.5.1")).toBeUndefined();
+      expect(lab.neighbour(lasting, addressOf(B4))).toBeDefined();
+      expect(lab.counts(lasting).neighbours).toBe(1);
+      arrives(reply("192.168.5.99", GUEST_B));
+      expect(lab.neighbourStats(vnet)).toMatchObject({ learned: 21, refused: 1 });
+    },
+    60_000 * timeFactor,
+  );
 
   const expectFloodedAfter = (target: string): void => {
     leaves(arp(A4, target));
