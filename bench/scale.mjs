@@ -15,7 +15,7 @@
  * is short, and the machine is what it is: what else ran is in the load that is printed.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -96,6 +96,12 @@ class ScaleLab extends Lab {
 
   map({ netns }, name) {
     return native.objectGet(join("/sys/fs/bpf", netns, "layout-1", name));
+  }
+
+  /** programs that are hooked by pinned links */
+  linkCount({ netns }) {
+    const pins = readdirSync(join("/sys/fs/bpf", netns, "layout-1"));
+    return pins.filter((name) => /^link-\d+-ingress$/.test(name)).length;
   }
 
   varpStats(host) {
@@ -211,7 +217,8 @@ const parts = {
     );
     row("1,000 vnets listed", "0.3 s", seconds(listed), listed <= 0.3);
     const pid = lab.pidOf(host);
-    // hellos of the new vnets are said
+    // links in place of the filters that they are made with, and hellos of the new vnets
+    await until("links", () => lab.linkCount(host) >= 1000, 600);
     await delay(10_000);
     const before = cpuOf(pid);
     await delay(30_000);

@@ -415,12 +415,8 @@ export class Controller {
   private onNetlink(event: NetlinkEvent): void {
     if (event.type === "tc") return this.hookWatch.changed(event.ifindex);
     this.guarded("a bridge's port", () => this.tellPorts(event));
-    if (event.type === "bridge-fdb" || event.type === "address" || event.type === "link") {
-      if (event.type === "bridge-fdb") return;
-    } else {
-      this.varp.bridgesChanged();
-      if (event.type === "bridge-fdb-deleted") return;
-    }
+    if (event.type !== "address" && event.type !== "link") this.varp.bridgesChanged();
+    if (event.type === "bridge-fdb-deleted") return;
     this.settleTimer ??= setTimeout(() => {
       this.settleTimer = undefined;
       this.guarded("following the devices", () => this.followDevices(false));

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Reports changes of links, addresses, bridges' forwarding databases and traffic control as they
- * happen.
+ * Reports changes of links, addresses and traffic control, and what bridges' forwarding databases
+ * lose, as they happen. What bridges learn is told to nobody: a filter of the socket drops it in
+ * the kernel, since a burst of new MACs would cost the process more than the bridges.
  *
  * One multicast netlink socket in the network namespace of the calling thread. When its buffer
  * runs over, events are lost for good, and the kernel silently drops more until the buffer has been
  * read empty. So what is left in it is thrown away first; the "overrun" that comes then tells the
  * caller to read everything again, and no event after it is missing.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
+#include <linux/filter.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
@@ -30,6 +34,23 @@ constexpr size_t kReceiveBytes = 64 * 1024;
 constexpr int kDatagramsPerTurn = 64;
 // throwing away is much faster than the kernel is at filling
 constexpr int kDiscardsPerTurn = 65536;
+
+/** Of news about neighbours only what bridges forget passes; numbers are loaded big endian. */
+void dropNewNeighbours(int fd) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(nlmsghdr, nlmsg_type)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWNEIGH), 4, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELNEIGH), 0, 2),
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, NLMSG_HDRLEN + offsetof(ndmsg, ndm_family)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PF_BRIDGE, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  const sock_fprog filter = {sizeof program / sizeof *program, program};
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0) {
+    failSystem(errno, "the filter of a netlink socket");
+  }
+}
 
 void setEvent(Napi::Object event, const char* type) {
   event.Set("type", Napi::String::New(event.Env(), type));
@@ -76,7 +97,7 @@ Napi::Value eventOf(Napi::Env env, const nlmsghdr* message) {
     return event;
   }
   if (const auto entry = parseBridgeFdb(message)) {
-    setEvent(event, message->nlmsg_type == RTM_DELNEIGH ? "bridge-fdb-deleted" : "bridge-fdb");
+    setEvent(event, "bridge-fdb-deleted");
     event.Set("entry", bridgeFdbObject(env, *entry));
     return event;
   }
@@ -136,6 +157,7 @@ class NetlinkMonitor : public LoopWatcher {
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) != 0) {
       setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     }
+    dropNewNeighbours(fd);
     if (mnl_socket_bind(socket_, 0, MNL_SOCKET_AUTOPID) < 0) failSystem(errno, "netlink socket");
     for (int group :
          {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEIGH, RTNLGRP_TC}) {

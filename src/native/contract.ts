@@ -233,7 +233,6 @@ export type NetlinkEvent =
   | { type: "link-deleted"; ifindex: number; name: string }
   | { type: "address"; address: AddressInfo }
   | { type: "address-deleted"; address: AddressInfo }
-  | { type: "bridge-fdb"; entry: BridgeFdbEntry }
   | { type: "bridge-fdb-deleted"; entry: BridgeFdbEntry }
   /** a filter came, or filters or a qdisc went, whosever; of TCX programs nothing is told */
   | { type: "tc"; ifindex: number }
