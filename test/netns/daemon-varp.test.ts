@@ -157,9 +157,12 @@ describe("requests", () => {
     const capture = await stranger.capture("eth0", fromA);
     await send(request("02:00:00:00:00:99"));
     await send(request("02:00:00:00:00:01"));
-    await eventually(() => varpIn(capture).length > 0);
+    // the host announces its bridge's own MAC to the group when it comes up
+    const answers = (): Heard[] =>
+      varpIn(capture).filter(({ destination }) => destination === "10.66.1.66");
+    await eventually(() => answers().length > 0);
     await capture.stop();
-    expect(varpIn(capture).map(({ vmac }) => vmac[5])).toEqual([1]);
+    expect(answers().map(({ vmac }) => vmac[5])).toEqual([1]);
   });
 });
 
