@@ -5,9 +5,8 @@
  * within a second.
  *
  *   clsact filters   the kernel tells of filters and qdiscs that go
- *   TCX programs     it does not: which programs hang at a hook is asked, twice a second at underlay and
- *                    helper devices, and once at the vnets' devices; in one call for all, since what costs is not the
- *                    kernel's answer but each step of JavaScript
+ *   TCX programs     it does not: which programs hang at a hook is asked, twice a second, in one call for all devices,
+ *                    since what costs is not the kernel's answer but each step of JavaScript
  *   XDP programs     nor of these: likewise
  *
  * Every ten seconds the hooks that all vnets need are looked at, and those of a sixth of the vnets, of both kinds; when news
@@ -43,8 +42,6 @@ export interface HookWatchParts {
 const turnMs = 500;
 /** devices that get a link in place of a filter in one turn; each costs some 10 ms (hooks.ts) */
 const movedPerTurn = 2;
-/** in how many turns the vnets are asked */
-const vnetTurns = 2;
 /** in how many of the regular looks all vnets' hooks are asked for, news or not: a filter is a question each */
 const lookParts = 6;
 /** what somebody did is shown so long after it */
@@ -69,7 +66,6 @@ export class HookWatch {
   private readonly touched = new Set<number>();
   private turnTimer: NodeJS.Timeout | undefined;
   private settleTimer: NodeJS.Timeout | undefined;
-  private turns = 0;
   private looks = 0;
 
   constructor(
@@ -172,7 +168,7 @@ export class HookWatch {
     return wanted;
   }
 
-  /** What is asked of the vnets by turns: of their filters at egress the kernel tells. */
+  /** What is asked of the vnets in each turn: of their filters at egress the kernel tells. */
   private inward(): WantedHook[] {
     const vnets = [...this.parts.vnets.byHandle().values()];
     return [...vnets.map(({ peer }) => inwardHook(peer)), ...this.ofPorts()];
@@ -189,13 +185,12 @@ export class HookWatch {
   // ---- looking
 
   private turn(): void {
-    this.turns += 1;
     for (let n = 0; n < movedPerTurn; n += 1) this.context.hooks.moveToTcx();
     const failed = [...this.removals.values()].filter(({ failure }) => failure !== "");
     if (failed.length > 0) this.look(failed.map(({ hook }) => hook).filter(this.isWanted()));
     const isTcx = this.context.hooks.mode === "tcx";
-    this.look(this.common().filter(({ direction }) => isTcx || direction === "xdp"));
-    if (isTcx && this.turns % vnetTurns === 0) this.look(this.inward());
+    const common = this.common().filter(({ direction }) => isTcx || direction === "xdp");
+    this.look(isTcx ? [...common, ...this.inward()] : common);
   }
 
   private isWanted(): (hook: WantedHook) => boolean {
