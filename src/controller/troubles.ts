@@ -240,7 +240,11 @@ export class Troubles {
 
   private report(now: number): void {
     const { log } = this.context;
-    const { reported, ended } = this.duplicates.tick(now);
+    const { hellos } = this.parts;
+    const { reported, ended } = this.duplicates.tick(
+      now,
+      (handle, id) => hellos.hostKeyOf(handle, id) ?? id,
+    );
     const vnets = this.parts.vnets.byHandle();
     for (const { handle, mac, places } of reported) {
       const vnet = vnets.get(handle);

@@ -142,8 +142,14 @@ export class Duplicates {
     return true;
   }
 
-  /** What is reported from now on, and what is not any more. */
-  tick(nowMs: number): { reported: Duplicate[]; ended: Duplicate[] } {
+  /**
+   * What is reported from now on, and what is not any more. idNow: what tells the place apart by now, since who was an
+   * address may have said hello by then. Paths to one host are one place, and what was seen there is forgotten.
+   */
+  tick(
+    nowMs: number,
+    idNow: (handle: number, id: string) => string = (_handle, id) => id,
+  ): { reported: Duplicate[]; ended: Duplicate[] } {
     const { calmMs, patienceMs } = this.options;
     const reported: Duplicate[] = [];
     const ended: Duplicate[] = [];
@@ -155,6 +161,10 @@ export class Duplicates {
       }
       const { evidentMs } = suspect;
       if (suspect.reported || evidentMs === undefined || nowMs - evidentMs < patienceMs) continue;
+      if (isOnePlace(suspect, idNow)) {
+        this.suspects.delete(key);
+        continue;
+      }
       suspect.reported = true;
       reported.push(duplicateOf(suspect));
     }
@@ -232,6 +242,13 @@ export class Duplicates {
 
 function keyOf(handle: number, mac: string): string {
   return `${String(handle)} ${mac}`;
+}
+
+function isOnePlace(
+  { handle, places }: Suspect,
+  idNow: (handle: number, id: string) => string,
+): boolean {
+  return places.size > 1 && new Set([...places.keys()].map((id) => idNow(handle, id))).size === 1;
 }
 
 function duplicateOf({ handle, mac, places }: Suspect): Duplicate {

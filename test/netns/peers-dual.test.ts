@@ -121,7 +121,8 @@ describe("forwarders by a name with A and AAAA records", () => {
     await eventually(
       async () => {
         for (const each of hosts) {
-          if ((await each.vnetdJson<StatusInfo>(["status"])).problems.length > 0) return false;
+          const { problems } = await each.vnetdJson<StatusInfo>(["status"]);
+          expect(problems, each.name).toEqual([]);
         }
         return true;
       },

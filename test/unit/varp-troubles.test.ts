@@ -144,6 +144,21 @@ describe("duplicate addresses", () => {
     expect(after(duplicates, 0)).toEqual([{ handle: 1, mac, places: [B, C] }]);
   });
 
+  it("addresses that turn out to be one host's until then are none, two hosts' are", () => {
+    const flipped = (): Duplicates => {
+      const duplicates = new Duplicates();
+      for (let at = 0; at < 6; at++)
+        duplicates.moved(1, mac, at % 2 ? b : c, at % 2 ? c : b, at * 10);
+      return duplicates;
+    };
+    const one = flipped();
+    expect(one.tick(50 + patienceMs, () => "host").reported).toEqual([]);
+    expect(one.size).toBe(0);
+    const two = flipped();
+    const reported = [{ handle: 1, mac, places: [B, C] }];
+    expect(two.tick(50 + patienceMs, (_, id) => `host ${id}`).reported).toEqual(reported);
+  });
+
   it("names the places that it is at by turns, not the one that it came from", () => {
     const duplicates = new Duplicates();
     duplicates.moved(1, mac, c, here, 0);
