@@ -143,6 +143,11 @@ export class Place {
     return run(this.argv(command, cpu));
   }
 
+  /** With the namespace's own /sys, where nsenter leaves that of the machine. */
+  runWithSys(command) {
+    return run(["ip", "netns", "exec", this.netns, ...command]);
+  }
+
   ip(line) {
     return run(["ip", "-n", this.netns, ...line.split(" ")]);
   }

@@ -10,7 +10,7 @@ import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join, resolve } from "node:path";
 
-const packets = join(resolve(import.meta.dirname, ".."), "build", "bench", "packets");
+export const packets = join(resolve(import.meta.dirname, ".."), "build", "bench", "packets");
 const udpPort = 9000;
 const tcpPort = 5201;
 /** left out of a TCP transfer's result: slow start */
@@ -19,11 +19,10 @@ const tcpOmitSeconds = 1;
 const graceMs = 15_000 * Number(process.env.VNETD_TIME_FACTOR ?? "1");
 
 const many = cpus().length > 1;
-const senderCpu = many ? 0 : undefined;
-const receiverCpu = many ? 1 : undefined;
+const pinned = many ? { sender: 0, receiver: 1 } : {};
 
 /** A process whose output is collected. */
-class Tool {
+export class Tool {
   constructor(argv, timeoutMs) {
     this.argv = argv;
     this.text = "";
@@ -78,19 +77,27 @@ export function busyNs(core = "") {
   return (user + nice + system + irq + softirq) * 1e7;
 }
 
-/** {gbits, nsPerKib} of what arrived, with the given congestion control at the senders; both: in both directions at once */
-export async function tcp(from, to, target, { seconds, congestion, streams = 1, both = false }) {
+/**
+ * {gbits, nsPerKib} of what arrived, with the given congestion control at the senders; both: in both directions at once;
+ * port, cores: where several are measured at the same time
+ */
+export async function tcp(
+  from,
+  to,
+  target,
+  { seconds, congestion, streams = 1, both = false, port = tcpPort, cores = pinned },
+) {
   const duration = (seconds + tcpOmitSeconds) * 1000 + graceMs;
   const server = new Tool(
-    to.argv(["iperf3", "-s", "-1", "-p", String(tcpPort), "--forceflush"], receiverCpu),
+    to.argv(["iperf3", "-s", "-1", "-p", String(port), "--forceflush"], cores.receiver),
     duration,
   );
   await server.says(/listening/);
   const times = ["-t", String(seconds), "-O", String(tcpOmitSeconds)];
-  const options = ["-p", String(tcpPort), "-J", "-C", congestion, "-P", String(streams), ...times];
+  const options = ["-p", String(port), "-J", "-C", congestion, "-P", String(streams), ...times];
   if (both) options.push("--bidir");
   const before = busyNs();
-  const client = new Tool(from.argv(["iperf3", "-c", target, ...options], senderCpu), duration);
+  const client = new Tool(from.argv(["iperf3", "-c", target, ...options], cores.sender), duration);
   try {
     const { end, intervals } = JSON.parse(await client.output());
     const busy = busyNs() - before;
@@ -115,14 +122,14 @@ export async function tcp(from, to, target, { seconds, congestion, streams = 1, 
 export async function udp(from, to, target, { seconds, bytes = 64, rate }) {
   const duration = seconds * 1000 + graceMs;
   const receiver = new Tool(
-    to.argv([packets, "receive", String(udpPort), String(seconds)], receiverCpu),
+    to.argv([packets, "receive", String(udpPort), String(seconds)], pinned.receiver),
     duration,
   );
   await receiver.says(/ready/);
   const argv = [packets, "send", target, String(udpPort), String(bytes), String(seconds)];
   if (rate !== undefined) argv.push(String(rate));
   const before = busyNs();
-  await new Tool(from.argv(argv, senderCpu), duration).output();
+  await new Tool(from.argv(argv, pinned.sender), duration).output();
   const busy = busyNs() - before;
   const lines = (await receiver.output()).trim().split("\n");
   const { perSecond, received } = JSON.parse(lines[lines.length - 1]);
@@ -132,7 +139,7 @@ export async function udp(from, to, target, { seconds, bytes = 64, rate }) {
 /** Median and 99.9th percentile of `count` ICMP round trips, in microseconds. */
 export async function echo(from, to, target, count) {
   const tool = new Tool(
-    from.argv([packets, "echo", target, String(count)], senderCpu),
+    from.argv([packets, "echo", target, String(count)], pinned.sender),
     4 * graceMs,
   );
   const { medianNs, p999Ns, lost } = JSON.parse(await tool.output());

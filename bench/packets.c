@@ -5,6 +5,7 @@
  *
  *   packets send ADDRESS PORT BYTES SECONDS [RATE]  UDP datagrams as fast as one core makes them, or so many a second
  *   packets receive PORT SECONDS              counts them
+ *   packets burst ADDRESS PORT BYTES COUNT AT so many datagrams, from that time on (CLOCK_MONOTONIC, ns)
  *   packets echo ADDRESS COUNT                ICMP echo, one after another, in nanoseconds
  *   packets nexthops DEVICE COUNT SECONDS     to so many next hops in turn, by an xfrm interface and between the
  *                                             addresses of enum vnetd_esp
@@ -19,6 +20,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -36,6 +38,8 @@ enum {
 	BATCH = 64,
 	MAX_BYTES = 2048,
 	RECEIVE_BUFFER = 8 << 20,
+	/* of a burst, all of which may be held back on its way */
+	BURST_BUFFER = 128 << 20,
 	/* receive ends when it was quiet for so long */
 	QUIET_MS = 300,
 	/* ... or when nothing came at all for so long */
@@ -181,9 +185,43 @@ static int udp_receive(long port, long seconds)
 			break;
 		}
 	}
-	printf("{\"received\":%llu,\"perSecond\":%.0f}\n", (unsigned long long)received,
-	       last > first ? (double)received * 1e9 / (double)(last - first) : 0.0);
+	printf("{\"received\":%llu,\"perSecond\":%.0f,\"firstNs\":%llu,\"lastNs\":%llu}\n",
+	       (unsigned long long)received,
+	       last > first ? (double)received * 1e9 / (double)(last - first) : 0.0,
+	       (unsigned long long)first, (unsigned long long)last);
 	return received ? 0 : 1;
+}
+
+/* What several of these print is of the same time: they begin together. */
+static int udp_burst(const struct sockaddr_in *to, long bytes, long count, uint64_t at)
+{
+	struct timespec t = { .tv_sec = (time_t)(at / 1000000000),
+			      .tv_nsec = (long)(at % 1000000000) };
+	struct mmsghdr messages[BATCH];
+	struct iovec parts[BATCH];
+	int buffer = BURST_BUFFER;
+	uint64_t start, end;
+	long sent = 0;
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (s < 0 || setsockopt(s, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof(buffer)) ||
+	    connect(s, (const void *)to, sizeof(*to)))
+		fail("socket");
+	batch(messages, parts, (size_t)bytes);
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+	start = now_ns();
+	while (sent < count) {
+		long want = count - sent < BATCH ? count - sent : BATCH;
+		int n = sendmmsg(s, messages, (unsigned int)want, 0);
+
+		if (n < 0)
+			fail("sendmmsg");
+		sent += n;
+	}
+	end = now_ns();
+	printf("{\"sent\":%ld,\"startNs\":%llu,\"endNs\":%llu}\n", sent, (unsigned long long)start,
+	       (unsigned long long)end);
+	return 0;
 }
 
 static uint16_t checksum(const void *data, size_t bytes)
@@ -370,6 +408,12 @@ int main(int argc, char **argv)
 				argc == 7 ? number(argv[6], 1, 100000000) : 0);
 	if (!strcmp(mode, "receive") && argc == 4)
 		return udp_receive(number(argv[2], 1, 65535), number(argv[3], 1, 3600));
+	if (!strcmp(mode, "burst") && argc == 7) {
+		struct sockaddr_in to = address(argv[2], number(argv[3], 1, 65535));
+
+		return udp_burst(&to, number(argv[4], 1, MAX_BYTES), number(argv[5], 1, 10000000),
+				 (uint64_t)number(argv[6], 0, LONG_MAX));
+	}
 	if (!strcmp(mode, "echo") && argc == 4)
 		return icmp_echo(argv[2], number(argv[3], 1, 10000000));
 	if (!strcmp(mode, "nexthops") && argc == 5) {
@@ -388,6 +432,7 @@ int main(int argc, char **argv)
 	}
 	fputs("usage: packets send ADDRESS PORT BYTES SECONDS [RATE]\n"
 	      "       packets receive PORT SECONDS\n"
+	      "       packets burst ADDRESS PORT BYTES COUNT AT\n"
 	      "       packets echo ADDRESS COUNT\n"
 	      "       packets nexthops DEVICE COUNT SECONDS\n"
 	      "       packets marks DEVICE COUNT SECONDS FROM TO\n",

@@ -77,3 +77,38 @@ export const targetsOf = ({ name, mode, place, congestion }) =>
       [undefined, mode].includes(rows.mode) &&
       [undefined, congestion].includes(rows.congestion),
   );
+
+/** Of secure vnets (bench/secure.mjs); of WireGuard where AES instructions are real, which in an emulated machine they are not */
+export const secureTargets = [
+  {
+    text: "conf, to VXLAN over ESP with the same cipher",
+    rows: { suite: ["sha1", "gcm"], kind: ["tcp", "udp"] },
+    ours: "vnetd",
+    theirs: "esp",
+    atLeast: 1.05,
+  },
+  {
+    text: "conf, round trip, to VXLAN over ESP",
+    rows: { suite: ["sha1", "gcm"], kind: ["echo"] },
+    ours: "vnetd",
+    theirs: "esp",
+    atMost: 1,
+  },
+  {
+    text: "conf with GCM, to VXLAN over WireGuard",
+    rows: { suite: ["gcm"], kind: ["tcp", "udp"] },
+    ours: "vnetd",
+    theirs: "wg",
+    atLeast: 1,
+  },
+  {
+    text: "conf with GCM, round trip, to VXLAN over WireGuard",
+    rows: { suite: ["gcm"], kind: ["echo"] },
+    ours: "vnetd",
+    theirs: "wg",
+    atMost: 1,
+  },
+];
+
+export const secureTargetsOf = ({ suite, kind }) =>
+  secureTargets.filter(({ rows }) => rows.suite.includes(suite) && rows.kind.includes(kind));
