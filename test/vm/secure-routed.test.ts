@@ -3,10 +3,10 @@
  * A secure vnet over two subnets: hellos go by peers, keys and frames straight from host to host; and a peer that
  * is none any more leaves nothing behind.
  */
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, it } from "vitest";
 import { Lab, eventually, type Host } from "../lib/lab.js";
 import { attachedDaemon, routedHost, routedSubnets, underlayAddress } from "../netns/world.js";
-import { copyKey, defaultKeyOf, quick, reaches, secureVnet, stateLines } from "./secure.js";
+import { copyKey, defaultKeyOf, quick, reaches, secureVnet } from "./secure.js";
 
 let lab: Lab;
 let a: Host;
@@ -40,17 +40,13 @@ it("hosts of both subnets reach one another by ESP", async () => {
 
 it("a peer that is deleted leaves no SA", async () => {
   const other = underlayAddress(4, 2, 1);
-  expect((await stateOf(a)).includes(`dst ${other}`)).toBe(true);
+  await eventually(async () => (await stateOf(a)).includes(`dst ${other}`), { timeoutMs: 60_000 });
   await b.vnetd(["peer-delete", underlayAddress(4, 1, 1)]);
   await a.vnetd(["peer-delete", other]);
-  await eventually(async () => !(await stateOf(a)).includes(`dst ${other}`), {
-    timeoutMs: 30_000,
+  // both ways; c is a neighbour, with whom keys are changed meanwhile, so its SAs are not counted
+  await eventually(async () => !(await stateOf(a)).includes(other), {
+    timeoutMs: 120_000,
     what: "the SAs with the peer to go",
-  });
-  // c is a neighbour; a change of keys with it has two more SAs for some seconds
-  await eventually(async () => (await stateLines(a)).length === 2, {
-    timeoutMs: 60_000,
-    what: "c's SAs alone",
   });
   await reaches(a, "10.98.0.3");
 });
