@@ -12,13 +12,13 @@
  * NIC can tell its packets apart by, and is worked on by that queue's core. SAs are put on queues in turn, as
  * even as no hash is. Flow N's sender runs on core N. Run by bench/run-secure --flows.
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { packets, tcp, Tool } from "./measure.mjs";
-import { absolute, cpuModel, kernel, median, ratioText, ratios, write } from "./report.mjs";
+import { absolute, cpuModel, kernel, median, ratioText, ratios } from "./report.mjs";
 import { cipherFacts, devices, emulated, nets, SecureLab } from "./secure-lab.mjs";
+import { main, say } from "./secure-main.mjs";
 
 const cores = cpus().length;
 const vnets = ["61", "62", "63", "64"];
@@ -43,7 +43,6 @@ const cases = [
   })),
 ];
 
-const say = (text) => process.stderr.write(text);
 const numbers = (count) => Array.from({ length: count }, (_, i) => i);
 const sum = (list) => list.reduce((total, each) => total + each, 0);
 const targetOf = (vnet) => `192.168.${vnet}.2`;
@@ -317,25 +316,4 @@ function text(results, failures, o) {
   ].join("\n");
 }
 
-function options() {
-  const { values } = parseArgs({
-    options: {
-      table: { type: "string" },
-      write: { type: "string" },
-      rounds: { type: "string", default: "5" },
-      seconds: { type: "string", default: "3" },
-    },
-  });
-  return { ...values, rounds: Number(values.rounds), seconds: Number(values.seconds) };
-}
-
-try {
-  const o = options();
-  if (o.write !== undefined)
-    say(`bench: written to ${write(readFileSync(o.write, "utf8"), "flows")}\n`);
-  else if (o.table !== undefined) writeFileSync(o.table, await measure(o));
-  process.exit(0);
-} catch (error) {
-  say(`bench: ${error.stack}\n`);
-  process.exit(1);
-}
+await main("flows", measure);

@@ -4,10 +4,8 @@
  * says what that is. As in bench/main.mjs the ways of a series are measured one directly after the other, each
  * round beginning with another one, and ratios are made within a round. Run by bench/run-secure.
  */
-import { readFileSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
 import { echo, tcp, udp } from "./measure.mjs";
-import { absolute, cpuModel, kernel, ratioText, ratios, targetsTable, write } from "./report.mjs";
+import { absolute, cpuModel, kernel, ratioText, ratios, targetsTable } from "./report.mjs";
 import {
   cipherFacts,
   ciphers,
@@ -17,6 +15,7 @@ import {
   vxlanBytes,
   wgMtu,
 } from "./secure-lab.mjs";
+import { main, say } from "./secure-main.mjs";
 import { secureTargets, secureTargetsOf } from "./targets.mjs";
 
 const echoes = emulated ? 500 : 20_000;
@@ -27,21 +26,6 @@ const kinds = {
   udp: { name: "UDP 64 bytes", unit: "1000 packets/s" },
   echo: { name: "ping median", unit: "µs" },
 };
-
-const say = (text) => process.stderr.write(text);
-
-function options() {
-  const { values } = parseArgs({
-    options: {
-      table: { type: "string" },
-      write: { type: "string" },
-      rounds: { type: "string", default: "5" },
-      seconds: { type: "string", default: "3" },
-      instructions: { type: "boolean", default: false },
-    },
-  });
-  return { ...values, rounds: Number(values.rounds), seconds: Number(values.seconds) };
-}
 
 async function measureOnce(lab, kind, target, { seconds }) {
   const [from, to] = lab.hosts;
@@ -131,13 +115,4 @@ function text(lab, series, o) {
   ].join("\n");
 }
 
-try {
-  const o = options();
-  if (o.write !== undefined)
-    say(`bench: written to ${write(readFileSync(o.write, "utf8"), "secure")}\n`);
-  else if (o.table !== undefined) writeFileSync(o.table, await measure(o));
-  process.exit(0);
-} catch (error) {
-  say(`bench: ${error.stack}\n`);
-  process.exit(1);
-}
+await main("secure", measure, ["instructions"]);
