@@ -80,7 +80,7 @@ export function espCheck({ native, secure }: HostFacts): Check {
     run: () => {
       const text = new EspProbe(native).problem();
       if (text === undefined) return [];
-      const modules = /modprobe -a [\w ]+$/u.exec(text)?.[0];
+      const modules = /modprobe -a [\w -]+$/u.exec(text)?.[0];
       return [
         {
           level: secure === true ? "problem" : "note",

@@ -9,6 +9,7 @@ import type { Native, XfrmState } from "../native/contract.js";
 import { errnoName } from "./errno.js";
 import { hasIpv6 } from "./esp-device.js";
 import { algorithmsOf, noDevice, ourIfIds } from "./esp-form.js";
+import { modulesMissing } from "./esp-modules.js";
 import { espAlias } from "./names.js";
 
 /** ours, so that removeAll() would clear up behind a daemon that is killed within */
@@ -37,7 +38,7 @@ export class EspProbe {
       ...families.flatMap((family) => wanted.map((each) => () => this.tryState(each, family))),
     ];
     const problems = new Set(trials.flatMap((trial) => problemOf(trial) ?? []));
-    if (problems.size > 0) return describe([...problems]);
+    if (problems.size > 0) return describe([...problems], wanted);
     for (const each of wanted) this.proven.add(each);
     return undefined;
   }
@@ -82,17 +83,20 @@ function problemOf(trial: () => void): string | undefined {
   }
 }
 
-/** The addon names options with their modules: "CONFIG_INET_ESP (module esp4)". */
-function describe(problems: readonly string[]): string {
-  const modules = new Set(
-    problems.flatMap((problem) =>
-      [...problem.matchAll(/\(modules? ([\w, ]+)\)/g)].flatMap(
-        (match) => match[1]?.split(", ") ?? [],
-      ),
+/**
+ * The addon names options with their modules: "CONFIG_INET_ESP (module esp4)". Behind those more may be missing, which would be said
+ * when these are there: all of them are named at once.
+ */
+function describe(problems: readonly string[], wanted: readonly Suite[]): string {
+  const named = problems.flatMap((problem) =>
+    [...problem.matchAll(/\(modules? ([\w, -]+)\)/g)].flatMap(
+      (match) => match[1]?.split(", ") ?? [],
     ),
   );
   const text = `this kernel cannot do ESP as it should: it lacks ${problems.join("; ")}`;
-  return modules.size === 0
+  if (named.length === 0) return text;
+  const modules = modulesMissing({ suites: wanted, ipv6: hasIpv6(), named });
+  return modules.length === 0
     ? text
-    : `${text}. What is a module: modprobe -a ${[...modules].join(" ")}`;
+    : `${text}. What is a module: modprobe -a ${modules.join(" ")}`;
 }
