@@ -17,7 +17,11 @@ export class GroupMembership {
     return family === 4 ? group : group6;
   }
 
-  join({ ifindex, family, groupJoined }: UnderlayState): void {
+  /**
+   * Made to fit. Returns whether what the host sends to the group leaves it now, which it did not before: of
+   * IPv6 the kernel makes the local route a moment after the address, and tells of the address then.
+   */
+  join({ ifindex, family, groupJoined }: UnderlayState): boolean {
     const { native } = this.context;
     const group = this.groupOf(family);
     if (!groupJoined) {
@@ -26,7 +30,7 @@ export class GroupMembership {
       kernel("joining the group", () => native.addressAdd(ifindex, group, bits, true));
     }
     // With it the host would keep to itself what it sends to the group.
-    native.routeDeleteLocal(ifindex, group);
+    return native.routeDeleteLocal(ifindex, group);
   }
 
   leave(place: VnetdPlace, group = this.groupOf(familyOf(place))): void {

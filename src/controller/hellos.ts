@@ -158,12 +158,12 @@ export class Hellos {
 
   /** A vnet appeared: say so, and ask who else is there. */
   vnetAppeared(vnet: RunningVnet): void {
-    this.sayToGroup(vnet, "solicit", this.parts.underlays.usable());
+    this.sayToGroup(vnet, "solicit", this.parts.underlays.speaking());
     this.schedule.appeared(vnet.handle, nowMs());
   }
 
   vnetLeaves(vnet: RunningVnet): void {
-    this.sayToGroup(vnet, "goodbye", this.parts.underlays.usable());
+    this.sayToGroup(vnet, "goodbye", this.parts.underlays.speaking());
     this.members.vnetGone(vnet.handle);
     this.schedule.vnetGone(vnet.handle);
   }
@@ -204,7 +204,7 @@ export class Hellos {
       else this.schedule.said(handle, now);
       const vnet = vnets.get(handle);
       if (vnet === undefined) this.schedule.vnetGone(handle);
-      else this.sayToGroup(vnet, asks ? "solicit" : "plain", this.parts.underlays.usable());
+      else this.sayToGroup(vnet, asks ? "solicit" : "plain", this.parts.underlays.speaking());
     }
     this.probePaths(now);
     const { duplicate } = this;
@@ -388,7 +388,7 @@ export class Hellos {
   /** What hellos say is another: all are told. */
   sayAll(): void {
     for (const vnet of this.parts.vnets.running())
-      this.sayToGroup(vnet, "plain", this.parts.underlays.usable());
+      this.sayToGroup(vnet, "plain", this.parts.underlays.speaking());
   }
 
   /** They are peers from now on: who is there is asked. */

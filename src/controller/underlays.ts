@@ -11,7 +11,7 @@
  * socket is only for VARP and goes away with the daemon, the group membership (an address with
  * autojoin) does not.
  */
-import { errorParts, VnetdError } from "../base/errors.js";
+import { VnetdError } from "../base/errors.js";
 import { addressToText, parseAddress, type Family } from "../base/address.js";
 import { macToBytes } from "../base/mac.js";
 import {
@@ -33,12 +33,12 @@ import {
 import type { DaemonConfig } from "../config/daemon-config.js";
 import type { AddressInfo, LinkInfo } from "../native/contract.js";
 import { MergePolicy } from "../varp/merge-policy.js";
-import { programOf, type Context } from "./context.js";
+import { nowMs, programOf, type Context } from "./context.js";
 import { GroupMembership } from "./group-membership.js";
 import { notSent } from "./refusals.js";
 import type { LogEvent } from "../log.js";
 import { VarpSocket } from "./varp-socket.js";
-import { XdpModes, type AttachMode } from "./xdp-modes.js";
+import { xdpRefused, XdpModes, type AttachMode } from "./xdp-modes.js";
 
 /** A place of the underlay. */
 export interface Underlay {
@@ -51,7 +51,14 @@ export interface Underlay {
   socket: VarpSocket | undefined;
   /** what stood in the way of setting it up, or "" */
   failure: string;
+  /** the address with which it was said to be usable, or null */
+  saidUsable: string | null;
+  /** since when the kernel is to make the group's local route, which is to be removed before anything is said */
+  joiningSinceMs: number | undefined;
 }
+
+/** How long that is waited for: it takes the kernel a moment. */
+const joiningMs = 500;
 
 interface Device {
   places: Map<Family, Underlay>;
@@ -115,6 +122,11 @@ export class Underlays {
 
   usable(): Underlay[] {
     return this.list().filter(isUsable);
+  }
+
+  /** Those of them by which what is said to the group leaves this host. */
+  speaking(): Underlay[] {
+    return this.usable().filter(({ joiningSinceMs }) => joiningSinceMs === undefined);
   }
 
   problems(): string[] {
@@ -330,6 +342,8 @@ export class Underlays {
       merge,
       socket: undefined,
       failure: "",
+      saidUsable: null,
+      joiningSinceMs: undefined,
     };
   }
 
@@ -342,42 +356,49 @@ export class Underlays {
   }
 
   private follow(underlay: Underlay, state: UnderlayState): void {
-    const before = underlay.state;
     const wasUsable = isUsable(underlay);
     if (underlay.ifindex !== 0 && underlay.ifindex !== state.ifindex) this.leave(underlay);
     underlay.state = state;
     if (state.ifindex === 0) return;
+    let reachesGroup = false;
     try {
-      this.enter(underlay);
+      reachesGroup = this.enter(underlay);
       underlay.failure = "";
     } catch (error) {
       const failure = kernelError("setting it up", error).message;
       if (failure !== underlay.failure) this.say("device_failed", underlay, failure);
       underlay.failure = failure;
     }
-    const usableNow = isUsable(underlay);
-    const sameAddress = before.address === state.address;
-    if (usableNow && !(wasUsable && sameAddress)) this.becameUsable(underlay);
-    if (!usableNow && wasUsable) {
-      this.say("device_down", underlay, problemOf(underlay));
-      this.events.down(underlay);
-    }
+    if (isUsable(underlay)) return this.sayUsable(underlay, reachesGroup);
+    underlay.saidUsable = null;
+    if (!wasUsable) return;
+    this.say("device_down", underlay, problemOf(underlay));
+    this.events.down(underlay);
+  }
+
+  /** Once for each address; and again where the kernel had made the group local meanwhile. */
+  private sayUsable(underlay: Underlay, reachesGroup: boolean): void {
+    const { address } = underlay.state;
+    const isSaid = underlay.saidUsable === address;
+    if (isSaid ? !reachesGroup : underlay.joiningSinceMs !== undefined) return;
+    underlay.saidUsable = address;
+    if (!isSaid) this.logUsable(underlay);
+    this.events.usable(underlay);
   }
 
   private say(event: LogEvent, { device }: Underlay, reason: string): void {
     this.context.log.say(event, `${device}: ${reason}`, { device, reason });
   }
 
-  private becameUsable(underlay: Underlay): void {
-    const { device, state } = underlay;
+  private logUsable({ device, state }: Underlay): void {
     const { log, hooks } = this.context;
     const mtu = String(state.mtuBytes);
     const text = `${device}: attached with ${String(state.address)}, MTU ${mtu}, ${hooks.mode}`;
     log.say("device_attached", text, { device });
-    this.events.usable(underlay);
   }
 
-  private enter(underlay: Underlay): void {
+  /** Returns whether what is sent to the group leaves the host from now on. */
+  private enter(underlay: Underlay): boolean {
     const { state } = underlay;
     const { hooks, maps } = this.context;
     this.chooseMerge(underlay);
@@ -396,9 +417,24 @@ export class Underlays {
     underlay.ifindex = state.ifindex;
     this.writeRecord(underlay);
     maps.setUnderlayListed(this.indexOf(underlay), underlay);
-    if (this.context.config.multicast === "off") this.membership.leave(underlay);
-    else if (state.address !== null) this.membership.join(state);
+    const reachesGroup = this.followGroup(underlay);
     this.openSocket(underlay);
+    return reachesGroup;
+  }
+
+  private followGroup(underlay: Underlay): boolean {
+    const { state, family, joiningSinceMs: sinceMs } = underlay;
+    underlay.joiningSinceMs = undefined;
+    if (this.context.config.multicast === "off") {
+      this.membership.leave(underlay);
+      return false;
+    }
+    if (state.address === null) return false;
+    if (this.membership.join(state)) return true;
+    const now = nowMs();
+    if (family === 6 && !state.groupJoined) underlay.joiningSinceMs = now;
+    else if (sinceMs !== undefined && now - sinceMs < joiningMs) underlay.joiningSinceMs = sinceMs;
+    return false;
   }
 
   /** The flags of how group traffic goes changed. */
@@ -490,6 +526,8 @@ export class Underlays {
     underlay.socket?.close();
     underlay.socket = undefined;
     underlay.ifindex = 0;
+    underlay.saidUsable = null;
+    underlay.joiningSinceMs = undefined;
     if (ifindex === 0) return;
     this.takeOut({ ifindex, family });
     this.events.gone({ ifindex, family });
@@ -525,15 +563,6 @@ export class Underlays {
       ),
     );
   }
-}
-
-function xdpRefused(device: string, why: unknown): VnetdError {
-  const { code, message, hint } = errorParts(why);
-  const known = code === "DEVICE_UNSUITABLE" ? code : "KERNEL";
-  return new VnetdError(known, `${device} cannot be attached with mode xdp: ${message}`, {
-    ...(hint === undefined ? {} : { hint: hint.replace("DEVICE", device) }),
-    cause: why,
-  });
 }
 
 function hasAddress({ addr }: VnetdUnderlay): boolean {

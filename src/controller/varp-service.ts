@@ -404,7 +404,7 @@ export class VarpService {
   private sendToGroup(opcode: VarpOpcode, about: readonly VnetAndMac[]): void {
     const vnet = about[0]?.vnet;
     if (vnet === undefined) return;
-    for (const underlay of this.parts.underlays.usable()) {
+    for (const underlay of this.parts.underlays.speaking()) {
       const message = this.messageOf(opcode, about, underlay);
       if (message === undefined) continue;
       if (vnet.secure !== undefined) this.parts.security.sendToAll(vnet, underlay, message);

@@ -6,7 +6,7 @@
  * The program may take headers off (UNDERLAY_XDP_STRIPS) only where all that it sees are packets as they came. The
  * flag is set after the program was hooked and cleared after it was removed, and while it is hooked anew.
  */
-import { errorParts } from "../base/errors.js";
+import { errorParts, VnetdError } from "../base/errors.js";
 import { vnetdUnderlayFlags } from "../generated/layouts.js";
 import type { LinkInfo, XdpMode } from "../native/contract.js";
 import { programOf, type Context } from "./context.js";
@@ -117,4 +117,13 @@ export class XdpModes {
 
 function withoutXdp(why: unknown): string {
   return `XDP cannot be had, TC carries everything: ${errorParts(why).message}`;
+}
+
+export function xdpRefused(device: string, why: unknown): VnetdError {
+  const { code, message, hint } = errorParts(why);
+  const known = code === "DEVICE_UNSUITABLE" ? code : "KERNEL";
+  return new VnetdError(known, `${device} cannot be attached with mode xdp: ${message}`, {
+    ...(hint === undefined ? {} : { hint: hint.replace("DEVICE", device) }),
+    cause: why,
+  });
 }

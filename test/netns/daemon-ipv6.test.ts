@@ -167,6 +167,42 @@ describe("hosts with link-local addresses alone", () => {
   });
 });
 
+describe("a host with both families", () => {
+  const sentHellos = async (host: Host): Promise<number> => {
+    const get =
+      'fetch("http://127.0.0.1:11798/metrics").then((r) => r.text()).then((t) => process.stdout.write(t))';
+    const { stdout } = await host.exec([process.execPath, "-e", get]);
+    const rows = stdout.matchAll(
+      /^vnetd_varp_sent_messages_total\{kind="(?:hello|goodbye)"\} (\d+)/gm,
+    );
+    return [...rows].reduce((sum, [, count]) => sum + Number(count), 0);
+  };
+
+  it("says nothing by IPv6 before it leaves: all hellos are on the wire", async () => {
+    const lab = await Lab.create();
+    const a = await lab.host("a", { underlay: "10.66.1.1/24" });
+    const listener = await lab.host("listener", { underlay: "10.66.1.2/24" });
+    await addAddress(a, "fd66::1/64");
+    await a.startDaemon({ config: "underlay: both\n" });
+    // longer than announces without an extension, and not from a flow's port
+    const hellos = "udp src port 1798 and greater 130";
+    const onWire = await listener.capture("eth0", hellos);
+    const byIpv6 = (): number =>
+      onWire.packets.filter(({ data }) => data.readUInt16BE(12) === 0x86dd).length;
+    for (const round of [1, 2, 3, 4]) {
+      const before = byIpv6();
+      await a.vnetd(["attach", "eth0"]);
+      await eventually(
+        async () => byIpv6() > before && onWire.packets.length === (await sentHellos(a)),
+        { what: `all hellos of round ${round}` },
+      );
+      await a.vnetd(["detach", "eth0"]);
+    }
+    await onWire.stop();
+    await lab.close();
+  });
+});
+
 describe("hosts with a group of their own", () => {
   const ownGroup = "ff15::97:1";
 
