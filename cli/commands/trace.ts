@@ -21,6 +21,8 @@ async function trace(invocation: Invocation): Promise<void> {
   if (from !== undefined) params.from = from;
   const type = invocation.option("type");
   if (type !== undefined) params.type = type;
+  const asks = invocation.option("asks");
+  if (asks !== undefined) params.asks = asks;
   const bytes = invocation.option("length");
   if (bytes !== undefined) params.bytes = bytesOf(bytes);
   const report = await invocation.request("trace", params);
@@ -64,6 +66,11 @@ export const traceCommands: readonly CommandSpec[] = [
       { name: "by-group", flag: true, describe: "with --from: it comes by the group" },
       { name: "type", value: "TYPE", describe: "ipv4 (as left out), ipv6, arp, or 0x88b5" },
       { name: "length", value: "BYTES", describe: "of the frame, 14 to 3000; 98 if left out" },
+      {
+        name: "asks",
+        value: "ADDRESS",
+        describe: "it asks who has this IP address, by ARP or neighbour discovery",
+      },
       { name: "dont-fragment", flag: true, describe: "of an IPv4 packet: DF is set" },
       {
         name: "send",

@@ -298,6 +298,8 @@ export interface TraceParams {
   bytes?: number;
   /** of an IPv4 packet */
   dontFragment?: boolean;
+  /** it is the question, by ARP or neighbour discovery, who has this IP address; without `type` and `bytes` */
+  asks?: string;
   /** the far host is asked as well */
   send?: boolean;
 }
@@ -308,6 +310,7 @@ export interface TraceStep {
     | "keys"
     | "source"
     | "destination"
+    | "neighbour"
     | "sends"
     | "answers"
     | "delivers"
@@ -341,7 +344,7 @@ export interface TraceReport {
   source: string;
   destination: string;
   bytes: number;
-  /** answered: the guest is told that it is too large. stack: it is none of vnetd's */
+  /** answered: the guest is told that it is too large, or who has the address that it asks for. stack: it is none of vnetd's */
   outcome: "sent" | "delivered" | "answered" | "dropped" | "stack";
   /** it goes, or came, to all */
   toAll: boolean;

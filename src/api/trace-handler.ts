@@ -10,7 +10,7 @@ import {
   textField,
 } from "./params.js";
 
-const texts = ["source", "from", "type"] as const;
+const texts = ["source", "from", "type", "asks"] as const;
 const flags = ["byGroup", "dontFragment", "send"] as const;
 
 export function traceHandler(trace: Trace, params: unknown): Promise<TraceReport> {

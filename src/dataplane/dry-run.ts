@@ -13,6 +13,7 @@ import {
   decodeVnetdNexthopKey,
   encodeVnetdFdbKey,
   encodeVnetdHostPathKey,
+  encodeVnetdNeighbourKey,
   VnetdDryCopies,
   VnetdNexthopKey,
   VnetdVnetCounts,
@@ -53,6 +54,8 @@ const lruEntries = 1024;
 export interface DryVnet extends VnetSlot {
   /** whose entries decide: source and destination */
   macs: readonly Uint8Array[];
+  /** whose entry among the neighbours decides as well */
+  neighbour?: Uint8Array | undefined;
 }
 
 export interface DryResult {
@@ -183,6 +186,8 @@ export class DryRun {
       copy("host_paths", encodeVnetdHostPathKey({ ifindex, addr }));
     }
     for (const mac of entries) copy("fdb", fdbKey(vnet, mac));
+    if (vnet.neighbour !== undefined)
+      copy("neighbours", encodeVnetdNeighbourKey({ handle: vnet.handle, addr: vnet.neighbour }));
     // the table of the run is as full as the real one
     if (full && entries.length === 0) {
       const other = encodeVnetdFdbKey({ handle: 0, mac: new Uint8Array(6) });

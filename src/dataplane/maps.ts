@@ -163,6 +163,11 @@ export class Maps {
     return decodeVnetdNeighbourStats(value ?? Buffer.alloc(VnetdNeighbourStats.size));
   }
 
+  neighbour(key: VnetdNeighbourKey): VnetdNeighbour | undefined {
+    const value = this.native.mapLookup(this.fd("neighbours"), encodeVnetdNeighbourKey(key));
+    return value === undefined ? undefined : decodeVnetdNeighbour(value);
+  }
+
   neighbours(): { key: VnetdNeighbourKey; entry: VnetdNeighbour }[] {
     const { count, keys, values } = this.dump("neighbours");
     return range(count).map((at) => ({

@@ -6,7 +6,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { writeFileSync } from "node:fs";
-import type { NeighbourEntry, StatusInfo, VnetState } from "../../src/api/contract.js";
+import type { NeighbourEntry, StatusInfo, TraceReport, VnetState } from "../../src/api/contract.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
 import { packet, BROADCAST_MAC } from "../lib/packet.js";
 import { attachedHosts, longId } from "./world.js";
@@ -117,6 +117,43 @@ describe("suppression", () => {
       await wire.stop();
       expect(wire.packets.length).toBe(0);
     }
+  });
+
+  it("`trace --asks` says what is answered here, and does nothing of it", async () => {
+    const asks = async (host: Host, vnet: string, address: string): Promise<TraceReport> =>
+      host.vnetdJson<TraceReport>(["trace", vnet, BROADCAST_MAC, "--asks", address]);
+    const textOf = ({ steps }: TraceReport, wanted: string): string | undefined =>
+      steps.find(({ step }) => step === wanted)?.text;
+    const owner = await b1.mac();
+    for (const address of [v4(3), v6(3)]) {
+      const report = await asks(a, "97", address);
+      expect(report).toMatchObject({ outcome: "answered", toAll: false, reason: null });
+      expect(textOf(report, "neighbour")).toMatch(
+        new RegExp(`^${address} is ${owner}, heard of [0-9.]+ s ago$`, "u"),
+      );
+      expect(textOf(report, "answers")).toContain(`told on this host that it is ${owner}`);
+      expect(textOf(report, "sends")).toBeUndefined();
+      expect(textOf(report, "counted")).toBe("an answer");
+    }
+    // of a guest here, of nobody, and to one MAC
+    for (const [address, why] of [
+      [v4(1), /not answered for/],
+      [v6(98), /is not known/],
+    ] as const) {
+      const report = await asks(a, "97", address);
+      expect(report).toMatchObject({ outcome: "sent", toAll: true });
+      expect(textOf(report, "neighbour")).toMatch(why);
+    }
+    const toOne = await a.vnetdJson<TraceReport>(["trace", "97", owner, "--asks", v4(3)]);
+    expect(toOne).toMatchObject({ outcome: "sent", toAll: false });
+    const off = await asks(c, "97", v4(3));
+    expect(off).toMatchObject({ outcome: "sent", toAll: true });
+    expect(textOf(off, "neighbour")).toMatch(/suppress off/);
+    // it asked nobody, and so nothing was learned of the address that asks in it
+    expect(await known(a, "192.0.2.1")).toBeUndefined();
+    const wrong = await a.tryVnetd(["trace", "97", owner, "--asks", v4(3), "--type", "ipv6"]);
+    expect(wrong).toMatchObject({ code: 1 });
+    expect(wrong.stderr).toContain("`asks` says what kind of frame it is");
   });
 
   it("a host that has it off floods, and hears all it did", async () => {

@@ -2,14 +2,15 @@
 /** Tells what a dry run has shown, in the words that the other commands use. */
 import type { TraceStep } from "../../api/contract.js";
 import { addressToText } from "../../base/address.js";
-import { isGroupMac, macToBytes, type Mac } from "../../base/mac.js";
+import { isGroupMac, macFromBytes, macToBytes, type Mac } from "../../base/mac.js";
 import { shortVnetId } from "../../base/vnet-id.js";
 import type { DropRow } from "../../dataplane/tables.js";
-import { isFresh, isLocal, nowNs } from "../../dataplane/tables.js";
+import { isFresh, isLocal, neighbourRows, nowNs } from "../../dataplane/tables.js";
 import {
   vnetdDirection,
   vnetdFdbFlags,
   vnetdSecurity,
+  vnetdVnetFlags,
   type VnetdFdbEntry,
   type VnetdNexthop,
   type VnetdTraffic,
@@ -108,6 +109,25 @@ export class Narrator {
     return { step, text };
   }
 
+  /** Of a question: what is known of the address that it asks for. */
+  neighbourStep(target: Uint8Array): TraceStep {
+    const step = "neighbour";
+    const address = addressToText(target);
+    const { maps } = this.context;
+    const flags = maps.vnet(this.vnet.slot)?.flags ?? 0;
+    const asked = "the question goes to all";
+    if ((flags & vnetdVnetFlags.VNET_SUPPRESS) === 0)
+      return { step, text: `the vnet has suppress off: ${asked}` };
+    const row = neighbourRows(maps, this.parts.vnets.byHandle()).find(
+      ({ handle, addr }) => handle === this.vnet.handle && addressToText(addr) === address,
+    );
+    if (row === undefined) return { step, text: `${address} is not known: ${asked}` };
+    const heard = `heard of ${(row.ageMs / 1000).toFixed(1)} s ago`;
+    const known = `${address} is ${macFromBytes(row.mac)}, ${heard}`;
+    const why = row.isAnswered ? "" : `; not answered for (docs/suppression.md): ${asked}`;
+    return { step, text: `${known}${why}` };
+  }
+
   waySteps({ ways, more }: Walked, frame: { destination: Mac; isEncap: boolean }): TraceStep[] {
     const steps = ways.map((way) => this.wayStep(way, frame));
     if (more > 0) steps.push({ step: "sends", text: `and ${String(more)} more copies` });
@@ -123,6 +143,7 @@ export class Narrator {
   countStep(
     { frames, bytes, floodedFrames, fragmented }: VnetdTraffic,
     drops: DropRow[],
+    ways: readonly Way[],
   ): TraceStep {
     const counts = (["DIR_ENCAP", "DIR_DECAP"] as const).flatMap((name) => {
       const at = vnetdDirection[name];
@@ -140,7 +161,8 @@ export class Narrator {
       const of = handle === this.vnet.handle ? "" : ", without its vnet";
       return `drop ${reason} (${direction}${of})`;
     });
-    const all = [...counts, ...dropped];
+    const answers = ways.filter(({ kind }) => kind === "resolved").map(() => "an answer");
+    const all = [...counts, ...answers, ...dropped];
     return { step: "counted", text: all.length === 0 ? "nothing" : all.join("; ") };
   }
 
@@ -157,6 +179,10 @@ export class Narrator {
         return { step: "sends", text: this.sealedText(way) };
       case "answered": {
         const text = `the guest is told by ICMP that no packet above ${String(way.mtuBytes)} bytes gets there`;
+        return { step: "answers", text };
+      }
+      case "resolved": {
+        const text = `the guest is told on this host that it is ${way.owner}, and the question goes to nobody`;
         return { step: "answers", text };
       }
       case "port": {

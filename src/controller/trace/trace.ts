@@ -12,6 +12,7 @@ import { DirectMaps } from "../../dataplane/direct-maps.js";
 import { DryRun } from "../../dataplane/dry-run.js";
 import { readMeta } from "../../dataplane/generation.js";
 import { isLocal } from "../../dataplane/tables.js";
+import { questionFrame, questionMac } from "../../wire/neighbour-frame.js";
 import { arrival, ethernetBytes, frameTypes, traceFrame } from "../../wire/trace-frame.js";
 import type { Context } from "../context.js";
 import type { Hellos } from "../hellos.js";
@@ -41,6 +42,8 @@ interface Asked {
   source: Mac;
   frame: Buffer;
   from: string | undefined;
+  /** whose MAC it asks for; in the maps' form */
+  target: Uint8Array | undefined;
   /** from another host: it came by the group */
   byGroup: boolean;
 }
@@ -82,11 +85,16 @@ export class Trace {
             mark: 0,
           }
         : this.arrivalOf(asked, from, steps);
-    const { native, generation } = this.context;
+    const { native, generation, maps } = this.context;
     const { slot, handle } = vnet;
-    const macs = [asked.source, asked.destination].map(macToBytes);
+    const owner = asked.target && maps.neighbour({ handle, addr: asked.target });
+    const macs = [
+      ...[asked.source, asked.destination].map(macToBytes),
+      ...(owner === undefined ? [] : [owner.mac]),
+    ];
     const program = start?.program ?? "vnetd_decap";
-    const dry = DryRun.open(native, generation, program, { slot, handle, macs });
+    const neighbour = asked.target;
+    const dry = DryRun.open(native, generation, program, { slot, handle, macs, neighbour });
     try {
       return this.report(asked, { dry, start, early: steps });
     } finally {
@@ -114,17 +122,19 @@ export class Trace {
       throw new VnetdError("VNET_NOT_FOUND", `vnet ${params.vnet} is not up: ${problem}`, {
         hint: "`vnetd status` says what is in its way.",
       });
-    const destination = parseMac(params.destination);
+    const target = params.asks === undefined ? undefined : parseAddress(params.asks);
+    const given = parseMac(params.destination);
+    const destination = target === undefined ? given : questionMac(given, target);
     const source = params.source === undefined ? running.vmac : parseMac(params.source);
     for (const mac of [destination, source])
       if (isZeroMac(mac)) throw new VnetdError("BAD_MAC", `${mac} is nobody's`);
-    const etherType = etherTypeOf(params.type ?? "ipv4");
-    const dontFragment = params.dontFragment ?? false;
-    const bytes = params.bytes ?? defaultBytes;
-    const frame = traceFrame({ destination, source, etherType, bytes, dontFragment });
+    const frame =
+      target === undefined
+        ? plainFrame(params, { destination, source })
+        : question(params, { destination, source, target });
     const from = params.from === undefined ? undefined : addressToText(parseAddress(params.from));
     const byGroup = isGroupMac(destination) || (params.byGroup ?? false);
-    return { vnet: running, destination, source, frame, from, byGroup };
+    return { vnet: running, destination, source, frame, from, target, byGroup };
   }
 
   private report(
@@ -157,13 +167,15 @@ export class Trace {
         narrator.sourceStep({ mac: source, from, before, after: dry.entry(macOf), refused }),
       );
     if (isEncap) steps.push(narrator.destinationStep(destination));
+    if (isEncap && asked.target !== undefined) steps.push(narrator.neighbourStep(asked.target));
     steps.push(...narrator.waySteps(walked, { destination, isEncap }));
     const dropped = drops.filter((each) => each !== refused);
     steps.push(...dropped.map((drop) => narrator.dropStep(drop)));
     const traffic = dry.traffic();
-    steps.push(narrator.countStep(traffic, drops));
+    steps.push(narrator.countStep(traffic, drops, walked.ways));
     const outcome =
       outcomeOrder.find((kind) => walked.ways.some((way) => way.kind === kind)) ??
+      (walked.ways.some(({ kind }) => kind === "resolved") ? "answered" : undefined) ??
       (walked.ways.some((way) => way.kind === "port" && !way.copy) ? "delivered" : undefined) ??
       (walked.ways.some(({ kind }) => kind === "sealed") ? "sent" : "dropped");
     const reason =
@@ -229,6 +241,24 @@ export class Trace {
 function noPath(from: string): VnetdError {
   return new VnetdError("NO_PATH", `no attached device is used with addresses such as ${from}`, {
     hint: "`vnetd status` shows the devices.",
+  });
+}
+
+function plainFrame(
+  { type = "ipv4", dontFragment = false, bytes = defaultBytes }: TraceParams,
+  macs: { destination: Mac; source: Mac },
+): Buffer {
+  return traceFrame({ ...macs, etherType: etherTypeOf(type), bytes, dontFragment });
+}
+
+function question(
+  { type, bytes, dontFragment }: TraceParams,
+  spec: Parameters<typeof questionFrame>[0],
+): Buffer {
+  if (type === undefined && bytes === undefined && dontFragment !== true)
+    return questionFrame(spec);
+  throw new VnetdError("BAD_VALUE", "`asks` says what kind of frame it is, and how long", {
+    hint: "Leave out --type, --length and --dont-fragment.",
   });
 }
 

@@ -4,7 +4,9 @@
  * here, until it leaves this host, is delivered, or goes no further.
  */
 import type { DryProgram, DryResult } from "../../dataplane/dry-run.js";
+import type { Mac } from "../../base/mac.js";
 import { vnetdEsp, vnetdMark, type VnetdDryCopy, type VnetdMeta } from "../../generated/layouts.js";
+import { neighbourAnswer } from "../../wire/neighbour-frame.js";
 import { outerHeaders, tooBigAnswer, type OuterHeaders } from "../../wire/trace-frame.js";
 
 /** What becomes of a packet. */
@@ -15,6 +17,8 @@ export type Way =
   | { kind: "sealed"; nexthop: number; bytes: number }
   /** the guest is told that no packet above so many bytes fits */
   | { kind: "answered"; mtuBytes: number }
+  /** the guest is told whose the address is that it asks for */
+  | { kind: "resolved"; owner: Mac }
   | { kind: "delivered" }
   /** to a direct port; a copy: as to all others */
   | { kind: "port"; ifindex: number; copy: boolean }
@@ -162,6 +166,8 @@ function fateOf({ portOf }: WalkParts, pass: Pass, { verdict, mark, packet }: Dr
   if (verdict !== tcRedirect) return [];
   if (mark === vnetdMark.MARK_ESP) return sealed(packet);
   if (mark !== vnetdMark.MARK_NONE) return [];
+  const owner = program === "vnetd_encap" ? neighbourAnswer(packet, pass.packet) : undefined;
+  if (owner !== undefined) return [{ kind: "resolved", owner }];
   const isAsItWas = program === "vnetd_encap" && packet.equals(pass.packet);
   if (portOf !== undefined && (isReceived || isAsItWas))
     return [{ kind: "port", ifindex: portOf, copy: false }];
