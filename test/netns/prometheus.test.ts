@@ -42,7 +42,7 @@ function makeSecrets(): void {
 async function startHost(name: string, number: number, config: string): Promise<Host> {
   const host = await lab.host(name, { underlay: `10.66.1.${number}/24` });
   await host.startDaemon({ config: `${quickHello}${config}attach: [eth0]\n` });
-  const file = lab.file(`${name}-vnet97.sxp`, "(vnet (id 97) (bridge vnet97))");
+  const file = lab.file(`${name}-vnet97.sxp`, "(vnet (id 97) (bridge vnet97) (suppress on))");
   await host.vnetd(["vnet-create", file]);
   return host;
 }
