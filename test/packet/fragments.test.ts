@@ -9,7 +9,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { vnetdCapability, vnetdControlOp, vnetdMark } from "../../src/generated/layouts.js";
 import { datagramsOf, fragmentsOf } from "../golden/captures.js";
-import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
+import { expectBytes, macBytes, macText, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, REASSEMBLY_PORT, type LabVnet } from "../lib/bpf-lab.js";
 import {
   BROADCAST_MAC,
@@ -217,6 +217,23 @@ describe("the whole way", () => {
         fragmentedIn: 1,
         floodedFrames: 1,
       });
+    });
+
+    it("a vnet that suppresses hears whose an address is", () => {
+      vnet = lab!.vnet({ suppress: true });
+      const sender = { senderMac: GUEST_B, senderIp: "192.168.4.2" };
+      const reply = packet()
+        .eth({ src: GUEST_B, dst: GUEST_A })
+        .arp({ operation: 2, ...sender, targetIp: "192.168.4.1" })
+        .payload(60);
+      const whole = fromPeer({ checksum: 0 }).vudp({ vnet: "4" }).payload(reply.build()).build();
+      const captured = receive(fragmentIpv4(whole, 100));
+      expect(captured.length).toBe(1);
+      expectBytes(captured[0]!, reply.build());
+      expect(lab!.traffic(vnet)).toMatchObject({ decapFrames: 1, fragmentedIn: 1 });
+      const entry = lab!.neighbour(vnet, mappedBytes("192.168.4.2"))!;
+      expect(macText(entry.mac)).toBe(GUEST_B);
+      expect(lab!.neighbourStats(vnet)).toMatchObject({ learned: 1, refused: 0 });
     });
 
     it("by the group on both paths to one host: once, whichever is whole first", () => {

@@ -11,10 +11,11 @@ import {
   decodeVnetdXdpMeta,
   vnetdControlOp,
   vnetdFdbFlags,
+  vnetdNeighbourFlags,
   vnetdSecurity,
   VnetdXdpMeta,
 } from "../../src/generated/layouts.js";
-import { expectBytes, hex, macBytes, macText, mappedBytes } from "../lib/bytes.js";
+import { expectBytes, hex, ipv6Bytes, macBytes, macText, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet, type ProgramName } from "../lib/bpf-lab.js";
 import { packetIn } from "../lib/forms.js";
 import { VNETD_GROUP, packet, type PacketBuilder } from "../lib/packet.js";
@@ -272,6 +273,38 @@ describe("with vnetd_decap behind it, of real frames", () => {
     });
     expect([...lab.dropCounters()]).toEqual([...drops]);
     expect(xdpFrames()).toBe(byXdp + 1);
+  });
+
+  it("a vnet that suppresses hears whose the addresses are, with headers and without", () => {
+    vnet = lab.vnet({ suppress: true });
+    known(vnet);
+    const [b6, b4] = ["fd00::4:2", "192.168.4.2"];
+    const advertisement = packet()
+      .eth({ src: GUEST_B, dst: GUEST_A })
+      .ipv6({ src: b6, dst: "fe80::a", hopLimit: 255 })
+      .neighbour({
+        ...{ type: 136, target: b6, flags: 0x60 },
+        options: [{ type: 2, bytes: macBytes(GUEST_B) }],
+      });
+    const reply = guest().arp({
+      ...{ operation: 2, senderMac: GUEST_B, senderIp: b4, targetIp: "192.168.4.1" },
+    });
+    const byXdp = xdpFrames();
+    const frames = [advertisement, reply].map((frame) => ({ bytes: toUs(vudp(frame)) }));
+    const got = exchange({ device: "ul0w", capture: "vn0", frames });
+    for (const frame of [advertisement, reply])
+      expect(got.filter((bytes) => bytes.equals(frame.build()))).toHaveLength(1);
+    // ARP is not plain
+    expect(xdpFrames()).toBe(byXdp + 1);
+    const { NEIGHBOUR_ADVERTISED } = vnetdNeighbourFlags;
+    for (const [address, flags] of [
+      [ipv6Bytes(b6), NEIGHBOUR_ADVERTISED],
+      [mappedBytes(b4), 0],
+    ] as const) {
+      const entry = lab.neighbour(vnet, address)!;
+      expect({ mac: macText(entry.mac), flags: entry.flags }).toEqual({ mac: GUEST_B, flags });
+    }
+    expect(lab.neighbourStats(vnet)).toMatchObject({ learned: 2, refused: 0 });
   });
 
   it("what is not plain takes the way that it always took", () => {
