@@ -8,7 +8,7 @@ import type { StatusInfo, VarpEntry, VifInfo, HostInfo } from "../../src/api/con
 import { Lab, eventually, run, type Guest, type Host } from "../lib/lab.js";
 import { parseFrame } from "../lib/packet-parse.js";
 import { timeFactor } from "../lib/processes.js";
-import { attachedHosts, longId, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, longId, startDaemon } from "./world.js";
 
 let lab: Lab;
 let a: Host;
@@ -22,12 +22,7 @@ afterAll(() => lab.close());
 
 describe("vnet 4, which the daemon makes by itself", () => {
   beforeAll(async () => {
-    for (const [host, n] of [
-      [a, 1],
-      [b, 2],
-    ] as const) {
-      await host.exec(`ip addr add 10.4.0.${n}/24 dev vnif0004 && ip link set vnif0004 up`);
-    }
+    await addressVnet4([a, b]);
   });
 
   it("carries pings between hosts", async () => {
@@ -65,12 +60,7 @@ describe("vnet 4, which the daemon makes by itself", () => {
   });
 
   it("carries IPv6 and frames as large as the MTU", async () => {
-    for (const [host, n] of [
-      [a, 1],
-      [b, 2],
-    ] as const) {
-      await host.exec(`ip -6 addr add fd04::${n}/64 dev vnif0004 nodad`);
-    }
+    await addressVnet4([a, b], { families: [6] });
     expect((await a.ping("fd04::2", { count: 2, intervalMs: 50 })).lost).toBe(0);
     expect(
       (await a.ping("10.4.0.2", { count: 2, intervalMs: 50, sizeBytes: 1408, dontFragment: true }))

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { VnetState } from "../../src/api/contract.js";
 import { peerNameOf } from "../../src/host/names.js";
 import { Lab, eventually, type Host } from "../lib/lab.js";
-import { attachedHosts, longId } from "./world.js";
+import { addressVnet4, attachedHosts, longId } from "./world.js";
 
 let lab: Lab;
 let a: Host;
@@ -65,13 +65,7 @@ async function failsWithoutHarm(args: readonly string[], code: string): Promise<
 beforeAll(async () => {
   lab = await Lab.create();
   [a, b] = (await attachedHosts(lab, ["a", "b"])) as [Host, Host];
-  for (const [host, n] of [
-    [a, 1],
-    [b, 2],
-  ] as const)
-    await host.exec(
-      `ip addr add 10.4.0.${n}/24 dev vnif0004; ip addr add fd04::${n}/64 dev vnif0004 nodad`,
-    );
+  await addressVnet4([a, b], { families: [4, 6] });
   await eventually(async () => (await a.ping("10.4.0.2", { count: 1 })).received === 1);
 });
 afterAll(() => lab.close());

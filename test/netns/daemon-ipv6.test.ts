@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AttachedDevice, HostInfo, StatusInfo, VarpEntry } from "../../src/api/contract.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
-import { addAddress, quickHello, startDaemon } from "./world.js";
+import { addAddress, addressVnet4, quickHello, startDaemon } from "./world.js";
 
 /** 1500 bytes that may be fragmented */
 const pingLarge = "ping -M dont -c 3 -i 0.05 -W 1 -s 1472";
@@ -16,15 +16,6 @@ const attached = async (host: Host): Promise<AttachedDevice[]> =>
 const hosts = (host: Host): Promise<HostInfo[]> => host.vnetdJson<HostInfo[]>(["hosts"]);
 const dropped = async (host: Host): Promise<string[]> =>
   (await host.vnetdJson<StatusInfo>(["status"])).drops.map(({ reason }) => reason);
-
-async function addressVnet4(hosts4: readonly Host[]): Promise<void> {
-  for (const [index, host] of hosts4.entries()) {
-    await host.exec(
-      `ip addr add 10.4.0.${index + 1}/24 dev vnif0004 && ip link set vnif0004 up && ` +
-        `ip addr add fd04::${index + 1}/64 dev vnif0004 nodad`,
-    );
-  }
-}
 
 describe("hosts with IPv6 only", () => {
   let lab: Lab;
@@ -45,7 +36,7 @@ describe("hosts with IPv6 only", () => {
       await host.vnetd(["attach", "eth0"]);
       await host.vnetd(["vnet-create", "-b", "vnet97", "97"]);
     }
-    await addressVnet4([a, b]);
+    await addressVnet4([a, b], { families: [4, 6] });
     g1 = await a.guest("g1", { bridge: "vnet97", address: "10.97.0.1/24", mtuBytes: 1500 });
     g2 = await b.guest("g2", { bridge: "vnet97", address: "10.97.0.2/24", mtuBytes: 1500 });
   });
@@ -158,7 +149,7 @@ describe("hosts with link-local addresses alone", () => {
       });
       expect((await attached(host))[0]?.address).toMatch(/^fe80:/);
     }
-    await addressVnet4([a, b]);
+    await addressVnet4([a, b], { families: [4, 6] });
     expect((await a.ping("10.4.0.2", { count: 3, intervalMs: 50 })).lost).toBe(0);
     expect((await a.iperf3(b, { address: "10.4.0.2", seconds: 1 })).bytes).toBeGreaterThan(1e6);
     await eventually(async () => (await hosts(a)).length === 1, { what: "b's hello" });
@@ -216,7 +207,7 @@ describe("hosts with a group of their own", () => {
       await startDaemon(host, { config: `${quickHello}group6: FF15:0::97:1\n` });
       await host.vnetd(["attach", "eth0"]);
     }
-    await addressVnet4([a, b]);
+    await addressVnet4([a, b], { families: [4, 6] });
     expect(await attached(a)).toMatchObject([{ address: "fd66::1", group: ownGroup, up: true }]);
     const { stdout } = await b.exec("ip -6 -o addr show dev eth0");
     expect(stdout).toMatch(/inet6 ff15::97:1\/128.*autojoin/);
@@ -248,7 +239,7 @@ describe("hosts with both families", () => {
       await startDaemon(host, { config: both });
       await host.vnetd(["attach", "eth0"]);
     }
-    await addressVnet4([a, b]);
+    await addressVnet4([a, b], { families: [4, 6] });
   });
   afterAll(() => lab.close());
 

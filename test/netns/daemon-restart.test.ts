@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { StatusInfo } from "../../src/api/contract.js";
 import { loadNative } from "../../src/native/load.js";
 import { Lab, eventually, type Host } from "../lib/lab.js";
-import { attachedHosts, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, startDaemon } from "./world.js";
 
 const native = loadNative();
 const object = resolve(import.meta.dirname, "../../build/bpf/vnetd.bpf.o");
@@ -22,11 +22,7 @@ let b: Host;
 beforeAll(async () => {
   lab = await Lab.create();
   [a, b] = (await attachedHosts(lab, ["a", "b"])) as [Host, Host];
-  for (const [host, n] of [
-    [a, 1],
-    [b, 2],
-  ] as const)
-    await host.exec(`ip addr add 10.4.0.${n}/24 dev vnif0004 && ip link set vnif0004 up`);
+  await addressVnet4([a, b]);
   await eventually(answers);
 });
 afterAll(async () => {

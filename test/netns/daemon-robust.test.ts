@@ -9,7 +9,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Method, StatusInfo, VarpEntry, VnetState } from "../../src/api/contract.js";
 import { Lab, eventually, run, type Host } from "../lib/lab.js";
-import { attachedHosts, callApi, longId, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, callApi, longId, startDaemon } from "./world.js";
 
 let lab: Lab;
 let a: Host;
@@ -63,12 +63,7 @@ const status = async (host: Host): Promise<StatusInfo> => {
 beforeAll(async () => {
   lab = await Lab.create();
   [a, b] = (await attachedHosts(lab, ["a", "b"])) as [Host, Host];
-  for (const [host, n] of [
-    [a, 1],
-    [b, 2],
-  ] as const) {
-    await host.exec(`ip addr add 10.4.0.${n}/24 dev vnif0004 && ip link set vnif0004 up`);
-  }
+  await addressVnet4([a, b]);
   expect((await a.ping("10.4.0.2", { count: 2, intervalMs: 50 })).lost).toBe(0);
 });
 afterAll(() => lab.close());

@@ -6,7 +6,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { AttachedDevice, HostInfo, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, run, type Host } from "../lib/lab.js";
-import { attachedHosts, callApi, longId, quickHello, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, callApi, longId, quickHello, startDaemon } from "./world.js";
 
 let lab: Lab;
 const status = async (host: Host): Promise<StatusInfo> => {
@@ -15,13 +15,6 @@ const status = async (host: Host): Promise<StatusInfo> => {
 };
 const device = async (host: Host, name = "eth0"): Promise<AttachedDevice | undefined> =>
   (await status(host)).attached.find((each) => each.device === name);
-
-/** Addresses on vnif0004: 10.4.0.1, .2, … */
-async function addressVnet4(hosts: readonly Host[]): Promise<void> {
-  for (const [index, host] of hosts.entries()) {
-    await host.exec(`ip addr add 10.4.0.${index + 1}/24 dev vnif0004 && ip link set vnif0004 up`);
-  }
-}
 
 describe("a device that changes", () => {
   let a: Host;

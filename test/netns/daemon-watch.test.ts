@@ -9,7 +9,7 @@ import { DEBIAN_PYTHON } from "../lib/processes.js";
 import { Lab, eventually, repository, run, type Background, type Host } from "../lib/lab.js";
 import { packet } from "../lib/packet.js";
 import { readWithTshark, type Row } from "../lib/tshark.js";
-import { attachedHosts, longId, quickHello, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, longId, quickHello, startDaemon } from "./world.js";
 
 const id97 = longId("97");
 let lab: Lab;
@@ -426,10 +426,7 @@ s.send(bytes.fromhex("${tagged.toString("hex")}"))`,
 
   it("has none of other vnets, and the record says that nobody looks when it is over", async () => {
     const capture = await capturing("one.pcapng", ping);
-    for (const [at, host] of [a, b].entries())
-      await host.exec(
-        `ip addr replace 10.4.0.${at + 1}/24 dev vnif0004 && ip link set vnif0004 up`,
-      );
+    await addressVnet4([a, b]);
     await a.ping("10.4.0.2", { count: 3 });
     await ping();
     await capture.stop("SIGKILL");

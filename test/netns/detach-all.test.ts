@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DetachAllInfo, StatusInfo, VnetInfo } from "../../src/api/contract.js";
 import { Lab, eventually, type Host, type RunResult } from "../lib/lab.js";
-import { attachedHosts, callApi, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, callApi, startDaemon } from "./world.js";
 
 let lab: Lab;
 let a: Host;
@@ -47,7 +47,7 @@ const nothingLeft = async (): Promise<void> => {
 async function attach(host: Host): Promise<void> {
   await startDaemon(host);
   await host.vnetd(["attach", "eth0"]);
-  await host.exec("ip addr replace 10.4.0.1/24 dev vnif0004 && ip link set vnif0004 up");
+  await addressVnet4([host]);
   await eventually(answers, { what: "the vnet to carry again" });
 }
 const answers = async (): Promise<boolean> =>
@@ -56,7 +56,7 @@ const answers = async (): Promise<boolean> =>
 beforeAll(async () => {
   lab = await Lab.create();
   [b] = (await attachedHosts(lab, ["b"])) as [Host];
-  await b.exec("ip addr add 10.4.0.2/24 dev vnif0004 && ip link set vnif0004 up");
+  await addressVnet4([b], { first: 2 });
   a = await lab.host("a", { underlay: "10.66.1.9/24" });
   before = await traces();
   await attach(a);

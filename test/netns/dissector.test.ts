@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HostInfo } from "../../src/api/contract.js";
 import { Lab, eventually, run, tryRun, type Host } from "../lib/lab.js";
 import { dissector, readWithTshark } from "../lib/tshark.js";
-import { attachedHosts, quickHello } from "./world.js";
+import { addressVnet4, attachedHosts, quickHello } from "./world.js";
 
 let lab: Lab;
 let hosts: Host[];
@@ -19,8 +19,7 @@ afterAll(() => lab.close());
 it("hellos, requests, announces and frames of the daemons have the values that the daemons have", async () => {
   const [a, b] = hosts as [Host, Host];
   const capture = await a.capture("eth0", "udp port 1798");
-  for (const [at, host] of hosts.entries())
-    await host.exec(`ip addr add 10.4.0.${at + 1}/24 dev vnif0004 && ip link set vnif0004 up`);
+  await addressVnet4(hosts);
   await eventually(async () => (await a.ping("10.4.0.2", { count: 2 })).received > 0, {
     timeoutMs: 30_000,
     what: "an answer",

@@ -9,7 +9,7 @@ import type { DropInfo, StatusInfo } from "../../src/api/contract.js";
 import { Host, Lab, eventually, type Guest } from "../lib/lab.js";
 import { parseFrame, type ParsedFrame } from "../lib/packet-parse.js";
 import { superDatagrams, transfer } from "../lib/transfer.js";
-import { attachedHosts, longId, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, longId, startDaemon } from "./world.js";
 
 type Place = Guest | Host;
 let lab: Lab;
@@ -146,14 +146,11 @@ describe.each([
       Host,
       Host,
     ];
-    for (const [at, host] of inner.entries()) {
+    for (const host of inner) {
       await startDaemon(host, { config: `merge: ${merge}\n` });
       await host.vnetd(["attach", "eth0"]);
-      await host.exec(
-        `ip link set vnif0004 up && ip addr add 10.4.0.${at + 1}/24 dev vnif0004 && ` +
-          `ip addr add fd04::${at + 1}/64 dev vnif0004 nodad`,
-      );
     }
+    await addressVnet4(inner, { families: [4, 6] });
     await carries(inner, ...addresses);
     const before = await drops();
     // what the inner daemons send is then too large for the outer vnet, and may be fragmented

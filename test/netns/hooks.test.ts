@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DoctorReport, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, type Host } from "../lib/lab.js";
 import { compileBpf, temporaryDirectory } from "../native/support.js";
-import { attachedHosts, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, startDaemon } from "./world.js";
 
 let lab: Lab;
 let a: Host;
@@ -93,11 +93,7 @@ beforeAll(async () => {
   await a.startDaemon();
   await a.vnetd(["attach", "eth0"]);
   mode = (await status(a)).attached[0]!.mode;
-  for (const [host, n] of [
-    [a, 1],
-    [b, 2],
-  ] as const)
-    await host.exec(`ip addr add 10.4.0.${n}/24 dev vnif0004 && ip link set vnif0004 up`);
+  await addressVnet4([a, b]);
   await eventually(answers);
 });
 afterAll(async () => {

@@ -8,7 +8,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { PeerInfo, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, type Host } from "../lib/lab.js";
-import { quickHello, routedHost, routedSubnets, startDaemon } from "./world.js";
+import { addressVnet4, quickHello, routedHost, routedSubnets, startDaemon } from "./world.js";
 
 const config = `${quickHello}port: 1799\n`;
 let lab: Lab;
@@ -26,11 +26,11 @@ beforeAll(async () => {
     [a, "10.66.2.1"],
     [b, "10.66.1.1"],
   ];
-  for (const [at, [host]] of ends.entries()) {
+  for (const [host] of ends) {
     await startDaemon(host, { config });
     await host.vnetd(["attach", "eth0"]);
-    await host.exec(`ip addr add 10.4.0.${at + 1}/24 dev vnif0004 && ip link set vnif0004 up`);
   }
+  await addressVnet4(ends.map(([host]) => host));
 }, 120_000);
 afterAll(() => lab.close());
 

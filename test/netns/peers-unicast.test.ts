@@ -8,8 +8,9 @@ import { addressToText, type Family } from "../../src/base/address.js";
 import type { AttachedDevice, HostInfo, PeerInfo, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, type Capture, type Guest, type Host } from "../lib/lab.js";
 import {
-  Names,
+  addressVnet4,
   configFor,
+  Names,
   quickHello,
   routedHost,
   routedSubnets,
@@ -315,7 +316,7 @@ describe("a peer that is a name", () => {
     await nameMeans("10.66.2.2", "10.66.2.9");
     await eventually(async () => (await addresses()).sort().join() === "10.66.2.2,10.66.2.9");
     const sent = await a.capture("eth0", "udp port 1798 and udp[8:2] = 3");
-    await a.exec("ip addr add 10.4.0.1/24 dev vnif0004 && ip link set vnif0004 up");
+    await addressVnet4([a]);
     await a.tryExec(["ping", "-c", "1", "-W", "1", "10.4.0.9"]);
     await eventually(() =>
       ["10.66.2.2", "10.66.2.9"].every((address) => destinations(sent).includes(address)),

@@ -8,17 +8,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HostInfo, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, run, type Host } from "../lib/lab.js";
 import { transfer } from "../lib/transfer.js";
-import { attachedHosts, quickHello, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, quickHello, startDaemon } from "./world.js";
 
 let lab: Lab;
 let a: Host;
-
-/** n: of 10.4.0.n on vnif0004 */
-async function addressVnet4(host: Host, n: number): Promise<void> {
-  await host.exec(
-    `ip link set vnif0004 up && ip addr add 10.4.0.${n}/24 dev vnif0004 && ip addr add fd04::${n}/64 dev vnif0004 nodad`,
-  );
-}
+const families = [4, 6] as const;
 
 /** Frames of all kinds between a and another host: ARP, ping, TCP by both families, and what must be fragmented. */
 async function carries(host: Host, n: number): Promise<void> {
@@ -41,7 +35,7 @@ describe("a device that is not a NIC", () => {
   beforeAll(async () => {
     lab = await Lab.create();
     [a] = (await attachedHosts(lab, ["a"], { config: quickHello })) as [Host];
-    await addressVnet4(a, 1);
+    await addressVnet4([a], { families });
   });
   afterAll(() => lab.close());
 
@@ -54,7 +48,7 @@ describe("a device that is not a NIC", () => {
     await startDaemon(host, { config: quickHello });
     await host.vnetd(["attach", "mv0"]);
     expect(await attached(host)).toMatchObject([{ device: "mv0", address: "10.66.1.21" }]);
-    await addressVnet4(host, 2);
+    await addressVnet4([host], { first: 2, families });
     await carries(host, 2);
     await host.vnetd(["detach", "mv0"]);
   });
@@ -67,7 +61,7 @@ describe("a device that is not a NIC", () => {
     );
     await startDaemon(host, { config: quickHello });
     await host.vnetd(["attach", "br0"]);
-    await addressVnet4(host, 3);
+    await addressVnet4([host], { first: 3, families });
     await carries(host, 3);
     // a bridge that goes and comes, with the same name
     await host.exec("ip link del br0");
@@ -96,8 +90,7 @@ describe("policy routing", () => {
       for (const each of ["all", "eth0"])
         await router.sysctl(`net.ipv4.conf.${each}.send_redirects`, 0);
     }
-    await addressVnet4(a, 1);
-    await addressVnet4(b, 2);
+    await addressVnet4([a, b], { families });
     expect((await a.ping("10.4.0.2", { count: 2, intervalMs: 50 })).lost).toBe(0);
     // the main table says one thing, a rule about the source another
     await a.exec(
@@ -159,8 +152,7 @@ describe("an address that changes while traffic flows", () => {
     lab = await Lab.create();
     [a, b] = (await attachedHosts(lab, ["a", "b"], { config: quickHello })) as [Host, Host];
     await b.sysctl("net.ipv4.conf.eth0.promote_secondaries", 1);
-    await addressVnet4(a, 1);
-    await addressVnet4(b, 2);
+    await addressVnet4([a, b], { families });
     expect((await a.ping("10.4.0.2", { count: 2, intervalMs: 50 })).lost).toBe(0);
   });
   afterAll(() => lab.close());

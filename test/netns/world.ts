@@ -50,7 +50,20 @@ const withPrefix = (family: Family, subnet: number, number: number): string =>
 /** Another address of a device; no duplicate address detection: a test need not wait for it. */
 export async function addAddress(host: Host, address: string, device = "eth0"): Promise<void> {
   const nodad = address.includes(":") ? ["nodad"] : [];
-  await host.exec(["ip", "address", "add", address, "dev", device, ...nodad]);
+  await host.exec(["ip", "address", "replace", address, "dev", device, ...nodad]);
+}
+
+/** The hosts themselves are on vnet 4: at 10.4.0.N or fd04::N, or both. `first`: the first one's N, 1 if left out. */
+export async function addressVnet4(
+  hosts: readonly Host[],
+  { first = 1, families = [4] }: { first?: number; families?: readonly Family[] } = {},
+): Promise<void> {
+  for (const [at, host] of hosts.entries()) {
+    const n = first + at;
+    await host.exec(["ip", "link", "set", "vnif0004", "up"]);
+    for (const family of families)
+      await addAddress(host, family === 4 ? `10.4.0.${n}/24` : `fd04::${n}/64`, "vnif0004");
+  }
 }
 
 const ROUTER = 254;

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, run, type Guest, type Host } from "../lib/lab.js";
 import { transfer } from "../lib/transfer.js";
-import { quickHello, startDaemon } from "../netns/world.js";
+import { addressVnet4, quickHello, startDaemon } from "../netns/world.js";
 
 /** one pair of daemons for all: they start slowly where these tests run */
 let lab: Lab;
@@ -25,12 +25,10 @@ beforeAll(async () => {
     ["eth2", "lan1", "10.66.2.2/24"],
   ] as const)
     await lab.connectHost(b, device, lan, address);
-  for (const [n, host] of [a, b].entries()) {
+  for (const host of [a, b]) {
     await startDaemon(host, { config: quickHello });
-    await host.exec(
-      `ip link set vnif0004 up && ip addr add 10.4.0.${n + 1}/24 dev vnif0004 && ip addr add fd04::${n + 1}/64 dev vnif0004 nodad`,
-    );
   }
+  await addressVnet4([a, b], { families: [4, 6] });
 });
 afterAll(() => lab.close());
 
