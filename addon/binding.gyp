@@ -26,6 +26,7 @@
         "src/loop_watcher.cc",
         "src/netlink.cc",
         "src/netlink_monitor.cc",
+        "src/netlink_watcher.cc",
         "src/packet_socket.cc",
         "src/process.cc",
         "src/ring_buffer.cc",

@@ -3,11 +3,6 @@
  * Reports changes of links, addresses and traffic control, and what bridges' forwarding databases
  * lose, as they happen. What bridges learn is told to nobody: a filter of the socket drops it in
  * the kernel, since a burst of new MACs would cost the process more than the bridges.
- *
- * One multicast netlink socket in the network namespace of the calling thread. When its buffer
- * runs over, events are lost for good, and the kernel silently drops more until the buffer has been
- * read empty. So what is left in it is thrown away first; the "overrun" that comes then tells the
- * caller to read everything again, and no event after it is missing.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,8 +16,8 @@
 #include "bridge_fdb.h"
 #include "failure.h"
 #include "link.h"
-#include "loop_watcher.h"
 #include "netlink.h"
+#include "netlink_watcher.h"
 #include "operations.h"
 #include "values.h"
 
@@ -30,10 +25,6 @@ namespace vnetd {
 namespace {
 
 constexpr int kReceiveQueueBytes = 8 * 1024 * 1024;
-constexpr size_t kReceiveBytes = 64 * 1024;
-constexpr int kDatagramsPerTurn = 64;
-// throwing away is much faster than the kernel is at filling
-constexpr int kDiscardsPerTurn = 65536;
 
 /** Of news about neighbours only what bridges forget passes; numbers are loaded big endian. */
 void dropNewNeighbours(int fd) {
@@ -85,7 +76,7 @@ uint32_t trafficControlChange(const nlmsghdr* message) {
 }
 
 /** The contract's NetlinkEvent for a message; an empty value for one that is none. */
-Napi::Value eventOf(Napi::Env env, const nlmsghdr* message) {
+Napi::Value routeEvent(Napi::Env env, const nlmsghdr* message) {
   Napi::Object event = Napi::Object::New(env);
   if (const auto link = parseLink(message)) {
     fillLinkEvent(event, *link, message->nlmsg_type == RTM_DELLINK);
@@ -109,118 +100,22 @@ Napi::Value eventOf(Napi::Env env, const nlmsghdr* message) {
   return Napi::Value();
 }
 
-class NetlinkMonitor : public LoopWatcher {
+class NetlinkMonitor : public NetlinkWatcher {
  public:
-  explicit NetlinkMonitor(napi_env env)
-      : LoopWatcher(env),
-        socket_(mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK)),
-        buffer_(kReceiveBytes) {
-    if (socket_ == nullptr) failSystem(errno, "netlink socket");
-    try {
-      join();
-    } catch (...) {
-      release();
-      throw;
-    }
-  }
-  ~NetlinkMonitor() override { release(); }
-
-  int pollFd() const { return mnl_socket_get_fd(socket_); }
-
- protected:
-  void onReadable() override {
-    for (int i = 0; i < kDatagramsPerTurn && !closed(); i++) {
-      switch (receive()) {
-        case Received::kNothing:
-          return;
-        case Received::kDatagram:
-          if (!deliverDatagram()) return;
-          break;
-        case Received::kLoss:
-          discardAll();
-          deliverOverrun();
-          return;
-      }
-    }
-  }
-
-  void release() override {
-    if (socket_ != nullptr) mnl_socket_close(socket_);
-    socket_ = nullptr;
-  }
-
- private:
-  void join() {
-    const int fd = mnl_socket_get_fd(socket_);
+  explicit NetlinkMonitor(napi_env env) : NetlinkWatcher(env, NETLINK_ROUTE) {
     const int bytes = kReceiveQueueBytes;
     // over the system's limit where we may, else as much as it allows
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) != 0) {
-      setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    if (setsockopt(pollFd(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) != 0) {
+      setsockopt(pollFd(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     }
-    dropNewNeighbours(fd);
-    if (mnl_socket_bind(socket_, 0, MNL_SOCKET_AUTOPID) < 0) failSystem(errno, "netlink socket");
-    for (int group :
-         {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEIGH, RTNLGRP_TC}) {
-      if (mnl_socket_setsockopt(socket_, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0) {
-        failSystem(errno, "netlink group " + std::to_string(group));
-      }
-    }
+    dropNewNeighbours(pollFd());
+    join({RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEIGH, RTNLGRP_TC});
   }
 
-  enum class Received { kNothing, kDatagram, kLoss };
-
-  Received receive() {
-    try {
-      received_ = receiveFromKernel(pollFd(), buffer_.data(), buffer_.size());
-      return Received::kDatagram;
-    } catch (const SystemFailure& failure) {
-      // ENOBUFS, or a message that did not fit: something is lost
-      return failure.errnum == EAGAIN ? Received::kNothing : Received::kLoss;
-    }
+ protected:
+  Napi::Value eventOf(Napi::Env env, const nlmsghdr* message) override {
+    return routeEvent(env, message);
   }
-
-  void discardAll() {
-    for (int i = 0; i < kDiscardsPerTurn; i++) {
-      if (receive() == Received::kNothing) return;
-    }
-  }
-
-  /** false when JavaScript cannot run any more */
-  bool deliverDatagram() {
-    auto length = static_cast<int>(received_);
-    const auto* message = reinterpret_cast<const nlmsghdr*>(buffer_.data());
-    for (; mnl_nlmsg_ok(message, length) && !closed(); message = mnl_nlmsg_next(message, &length)) {
-      if (!deliverEvent(message)) return false;
-    }
-    return true;
-  }
-
-  bool deliverEvent(const nlmsghdr* message) {
-    const Napi::Env env(this->env());
-    const Napi::HandleScope scope(env);
-    try {
-      const Napi::Value event = eventOf(env, message);
-      return event.IsEmpty() || deliver(event) != Delivery::kImpossible;
-    } catch (const Napi::Error&) {
-      return false;  // the environment ends: nothing can be made in it any more
-    }
-  }
-
-  void deliverOverrun() {
-    const Napi::Env env(this->env());
-    const Napi::HandleScope scope(env);
-    try {
-      Napi::Object event = Napi::Object::New(env);
-      setEvent(event, "overrun");
-      deliver(event);
-    } catch (const Napi::Error&) {
-      // the environment ends
-    }
-  }
-
-  mnl_socket* socket_;
-  Bytes buffer_;
-  size_t received_ = 0;
 };
 
 }  // namespace
