@@ -31,6 +31,7 @@
         "src/process.cc",
         "src/ring_buffer.cc",
         "src/route.cc",
+        "src/tcx_watch.cc",
         "src/udp_socket.cc",
         "src/values.cc",
         "src/xfrm.cc",

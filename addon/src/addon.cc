@@ -75,6 +75,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<tcxUpdate>(exports, "tcxUpdate");
   publish<tcxPrograms>(exports, "tcxPrograms");
   publish<tcxLacking>(exports, "tcxLacking");
+  publish<tcxWatch>(exports, "tcxWatch");
   publish<xdpAttach>(exports, "xdpAttach");
   publish<xdpDetach>(exports, "xdpDetach");
   publish<xdpQuery>(exports, "xdpQuery");

@@ -17,6 +17,7 @@
 #include "bpf_fd.h"
 #include "failure.h"
 #include "operations.h"
+#include "tcx.h"
 #include "values.h"
 
 namespace vnetd {
@@ -88,6 +89,29 @@ int queryPrograms(uint32_t ifindex, bool ingress, Programs& programs) {
 
 }  // namespace
 
+std::vector<TcxProgram> toTcxPrograms(Napi::Value ifindexes, Napi::Value programIds) {
+  const Napi::Array devices = toArray(ifindexes, "ifindexes");
+  const Napi::Array programs = toArray(programIds, "programIds");
+  if (devices.Length() != programs.Length()) {
+    failRange("as many programs as devices are expected");
+  }
+  std::vector<TcxProgram> wanted;
+  for (uint32_t at = 0; at < devices.Length(); at++) {
+    wanted.push_back(
+        {toIfindex(devices.Get(at), "ifindex"), toUint32(programs.Get(at), "program id")});
+  }
+  return wanted;
+}
+
+int tcxHas(const TcxProgram& wanted, bool& has) {
+  Programs programs;
+  const int error = queryPrograms(wanted.ifindex, true, programs);
+  const uint32_t* const begin = programs.ids;
+  const uint32_t* const end = begin + programs.count;
+  has = error == 0 && std::find(begin, end, wanted.programId) != end;
+  return error == EINVAL || error == ENOENT || error == ENODEV ? 0 : error;
+}
+
 Napi::Value tcxAttach(const Napi::CallbackInfo& info) {
   const int programFd = toFd(info[0], "progFd");
   const uint32_t ifindex = toIfindex(info[1], "ifindex");
@@ -144,24 +168,14 @@ Napi::Value tcxPrograms(const Napi::CallbackInfo& info) {
 /** A device that is gone lacks it as well. */
 Napi::Value tcxLacking(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const Napi::Array ifindexes = toArray(info[0], "ifindexes");
-  const Napi::Array programIds = toArray(info[1], "programIds");
-  if (ifindexes.Length() != programIds.Length()) {
-    throw Napi::RangeError::New(env, "as many programs as devices are expected");
-  }
   Napi::Array lacking = Napi::Array::New(env);
-  for (uint32_t at = 0; at < ifindexes.Length(); at++) {
-    const uint32_t ifindex = toIfindex(ifindexes.Get(at), "ifindex");
-    const uint32_t wanted = toUint32(programIds.Get(at), "program id");
-    Programs programs;
-    const int error = queryPrograms(ifindex, true, programs);
-    if (error != 0 && error != EINVAL && error != ENOENT && error != ENODEV) {
-      failSystem(error, "ifindex " + std::to_string(ifindex));
-    }
-    const uint32_t* const begin = programs.ids;
-    const uint32_t* const end = begin + programs.count;
-    if (error == 0 && std::find(begin, end, wanted) != end) continue;
-    lacking.Set(lacking.Length(), Napi::Number::New(env, at));
+  uint32_t at = 0;
+  for (const TcxProgram& wanted : toTcxPrograms(info[0], info[1])) {
+    bool has = false;
+    const int error = tcxHas(wanted, has);
+    if (error != 0) failSystem(error, "ifindex " + std::to_string(wanted.ifindex));
+    if (!has) lacking.Set(lacking.Length(), Napi::Number::New(env, at));
+    at += 1;
   }
   return lacking;
 }

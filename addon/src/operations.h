@@ -34,6 +34,8 @@ Napi::Value tcxPrograms(const Napi::CallbackInfo& info);
 Napi::Value tcxLacking(const Napi::CallbackInfo& info);
 Napi::Value programId(const Napi::CallbackInfo& info);
 Napi::Value programInfo(const Napi::CallbackInfo& info);
+// tcx_watch.cc
+Napi::Value tcxWatch(const Napi::CallbackInfo& info);
 // hook_xdp.cc
 Napi::Value xdpAttach(const Napi::CallbackInfo& info);
 Napi::Value xdpDetach(const Napi::CallbackInfo& info);

@@ -447,6 +447,13 @@ export interface Native {
   tcxPrograms(ifindex: number, direction: Direction): number[];
   /** Of many devices with a program at each one's ingress: the places in the list of those where it is not, or that are gone. */
   tcxLacking(ifindexes: readonly number[], programIds: readonly number[]): number[];
+  /** Asks the same again and again, every so many milliseconds, and calls only when one is lacking, each time that it is. */
+  tcxWatch(
+    ifindexes: readonly number[],
+    programIds: readonly number[],
+    periodMs: number,
+    onLacking: () => void,
+  ): Closable;
   /** all filters at the hook, whosever; [] where there is no clsact qdisc */
   clsactFilters(ifindex: number, direction: Direction): FilterInfo[];
 

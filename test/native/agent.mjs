@@ -56,6 +56,11 @@ const extra = {
       native.ringConsume(mapFd, (event) => process.send({ type: "event", handle, event })),
     );
   },
+  watchTcx(ifindexes, programIds, periodMs) {
+    const handle = nextHandle;
+    const lacking = () => process.send({ type: "event", handle, event: "lacking" });
+    return keep(native.tcxWatch(ifindexes, programIds, periodMs, lacking));
+  },
   stop(handle) {
     open.get(handle).close();
     open.delete(handle);

@@ -126,6 +126,26 @@ describe("TCX", () => {
     await expect(ns.run.tcxLacking([0], [id])).rejects.toThrow("ifindex");
   });
 
+  test("is watched: a program that goes is told again and again, one that stays never", async () => {
+    await ns.run.tcxAttach(program("probe_count"), ifindex, "ingress", pin());
+    const id = await ns.run.programId(program("probe_count"));
+    const other = await ns.run.programId(program("probe_drop"));
+    const there = await ns.run.watchTcx([ifindex], [id], 20);
+    const lacking = await ns.run.watchTcx([ifindex, ifindex], [id, other], 20);
+    const times = (handle: number): number => ns.eventsOf<string>(handle).length;
+    await eventually(() => times(lacking) > 3, "what lacks to be told");
+    expect(times(there)).toBe(0);
+    ns.exec("bpftool", "link", "detach", "pinned", pin());
+    await eventually(() => times(there) > 1, "what went to be told");
+    await ns.run.stop(there);
+    const before = [times(there), times(lacking)] as const;
+    await eventually(() => times(lacking) > before[1] + 3, "time to pass");
+    expect(times(there)).toBe(before[0]);
+    await ns.run.stop(lacking);
+    await expect(ns.run.watchTcx([ifindex], [], 20)).rejects.toThrow("as many programs");
+    await expect(ns.run.watchTcx([ifindex], [id], 0)).rejects.toThrow("periodMs");
+  });
+
   test("at egress as well, and both at a time", async () => {
     await ns.run.tcxAttach(program("probe_drop"), ifindex, "egress", pin());
     await ns.run.tcxAttach(program("probe_count"), ifindex, "ingress", `${pin()}-2`);

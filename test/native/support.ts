@@ -120,6 +120,7 @@ interface ExtraOperations {
   monitor(): Promise<number>;
   xfrmEvents(): Promise<number>;
   xfrmAddAndShow(state: XfrmState): Promise<{ keys: Uint8Array[]; error?: string }>;
+  watchTcx(ifindexes: number[], programIds: number[], periodMs: number): Promise<number>;
   ring(mapFd: number): Promise<number>;
   stop(handle: number): Promise<void>;
   block(ifindex: number): Promise<void>;
