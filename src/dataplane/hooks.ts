@@ -63,6 +63,8 @@ export class Hooks {
   private knownMode: HookMode | undefined;
   /** device -> descriptor of the program: those that have a filter still, and are to have a link */
   private readonly waiting = new Map<number, number>();
+  /** told after hooks were made or taken away, whoever did it */
+  onChange = (): void => undefined;
 
   /** Without `mode` the kernel decides: TCX where it has it. */
   constructor(
@@ -71,7 +73,7 @@ export class Hooks {
     mode?: HookMode,
   ) {
     this.knownMode = mode;
-    this.xdp = new XdpHooks(native, linkDir);
+    this.xdp = new XdpHooks(native, linkDir, () => this.onChange());
   }
 
   /** How hooks are made on this kernel; known once one was made. */
@@ -81,6 +83,7 @@ export class Hooks {
 
   /** Makes the hook run the program, whatever was there of ours before. */
   ensure({ ifindex, direction }: TcHook, programFd: number): void {
+    this.onChange();
     if (direction === "ingress") this.waiting.delete(ifindex);
     if (
       this.mayBeTcx({ ifindex, direction }) &&
@@ -102,6 +105,12 @@ export class Hooks {
       return this.ensure(hook, programFd);
     this.attachFilter(hook, programFd);
     this.waiting.set(ifindex, programFd);
+    this.onChange();
+  }
+
+  /** Whether there are any that wait for their link. */
+  get areMoving(): boolean {
+    return this.waiting.size > 0;
   }
 
   /** The next of those that wait gets its link; frames pass a program all the time. */
@@ -121,6 +130,7 @@ export class Hooks {
       this.xdp.remove(ifindex);
       return;
     }
+    this.onChange();
     const isTcx = this.mayBeTcx({ ifindex, direction });
     if (direction === "ingress") this.waiting.delete(ifindex);
     const pin = this.pinPath({ ifindex, direction });
@@ -177,6 +187,11 @@ export class Hooks {
     return this.native.tcxLacking(ifindexes, programIds).flatMap((at) => hooks[at] ?? []);
   }
 
+  /** Whether it is a TCX program, whose removal the kernel does not tell; of filters it does. */
+  mayBeTcx({ ifindex, direction }: Hook): boolean {
+    return direction === "ingress" && this.knownMode !== "clsact" && !this.waiting.has(ifindex);
+  }
+
   /** Whether a pinned link still holds on to its device. */
   alive(hook: Hook): boolean {
     return this.native.tcxInfo(this.pinPath(hook)).ifindex === hook.ifindex;
@@ -199,10 +214,6 @@ export class Hooks {
 
   pinPath({ ifindex, direction }: Hook): string {
     return path.join(this.linkDir, `link-${String(ifindex)}-${direction}`);
-  }
-
-  private mayBeTcx({ ifindex, direction }: Hook): boolean {
-    return direction === "ingress" && this.knownMode !== "clsact" && !this.waiting.has(ifindex);
   }
 
   private attachFilter({ ifindex, direction }: TcHook, programFd: number): void {

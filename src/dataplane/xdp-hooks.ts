@@ -19,10 +19,12 @@ export class XdpHooks {
   constructor(
     private readonly native: Native,
     private readonly linkDir: string,
+    private readonly changed: () => void,
   ) {}
 
   /** Makes the hook run the program: in place of ours that is there, or anew. Throws where it is another's. */
   ensure(ifindex: number, programs: XdpPrograms): XdpMode {
+    this.changed();
     const pin = this.pinPath(ifindex);
     if (existsSync(pin)) {
       if (this.alive(ifindex)) {
@@ -45,6 +47,7 @@ export class XdpHooks {
 
   /** Nothing is run when this returns, and another program may be hooked. Whether ours was there. */
   remove(ifindex: number): boolean {
+    this.changed();
     const pin = this.pinPath(ifindex);
     if (!existsSync(pin)) return false;
     try {
