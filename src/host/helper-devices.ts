@@ -12,6 +12,7 @@
  * And a VXLAN device for packets that came in fragments. One of each for a network namespace; they
  * stay when the daemon goes.
  */
+import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { VnetdError } from "../base/errors.js";
 import { vnetdLimits } from "../generated/layouts.js";
@@ -64,10 +65,21 @@ export function ensureHelperPair(native: Native, kind: HelperKind): HelperPair {
       setFeatures(native, names.in, tsoOff);
       setFeatures(native, names.out, { "rx-gro": true });
       // the stack has nothing that comes by this end; programs ask for routes as if it had (bpf/lib/route.h)
-      native.linkSet(mustGet(native, names.out).ifindex, { forwardsIpv4: true });
+      // not when it is so already: the kernel would tell all who listen, this daemon among them
+      if (!forwardsIpv4(names.out))
+        native.linkSet(mustGet(native, names.out).ifindex, { forwardsIpv4: true });
     }
     return { out: mustGet(native, names.out), in: mustGet(native, names.in) };
   });
+}
+
+function forwardsIpv4(device: string): boolean {
+  try {
+    return readFileSync(`/proc/sys/net/ipv4/conf/${device}/forwarding`, "utf8").trim() === "1";
+  } catch {
+    // no /proc: it is set once more
+    return false;
+  }
 }
 
 /**
