@@ -71,6 +71,8 @@ const builtInIds: readonly VnetId[] = ["2", "3", "4"].map((id) => parseVnetId(id
 const settleMs = 20;
 const tickMs = 1000;
 const repairEveryTicks = 10;
+/** of these looks every so manieth is at everything, though the kernel has told nothing */
+const looksWithoutNews = 6;
 
 export class Controller {
   readonly context: Context;
@@ -97,6 +99,8 @@ export class Controller {
   private ticks = 0;
   /** news of the kernel did not reach us */
   private lostNews = false;
+  /** the kernel told something of devices or addresses since everything was looked at */
+  private hasNews = true;
   private moreProblems: (() => string[])[] = [];
 
   constructor(private readonly options: ControllerOptions) {
@@ -417,6 +421,7 @@ export class Controller {
     this.guarded("a bridge's port", () => this.tellPorts(event));
     if (event.type !== "address" && event.type !== "link") this.varp.bridgesChanged();
     if (event.type === "bridge-fdb-deleted") return;
+    this.hasNews = true;
     this.settleTimer ??= setTimeout(() => {
       this.settleTimer = undefined;
       this.guarded("following the devices", () => this.followDevices(false));
@@ -460,8 +465,22 @@ export class Controller {
     this.guarded("peers", () => this.peers.tick());
     this.guarded("merging", () => this.underlays.sampleMerge());
     if (this.ticks % repairEveryTicks !== 0) return;
-    this.guarded("repairing", () => this.followDevices(true));
+    this.guarded("repairing", () => this.repair());
     this.guarded("static entries", () => this.statics.apply());
+  }
+
+  /** The kernel tells of whatever becomes of devices and addresses: when it was silent, and all is well, there is little to see. */
+  private repair(): void {
+    const isDue = this.ticks % (repairEveryTicks * looksWithoutNews) === 0;
+    if (!isDue && !this.hasNews && !this.isAmiss()) return this.hookWatch.checkRegularly();
+    this.hasNews = false;
+    this.followDevices(true);
+  }
+
+  /** What may be mended without the kernel telling of what was in the way: a file, a port that somebody had. */
+  private isAmiss(): boolean {
+    const parts = [this.underlays, this.helpers, this.directPorts];
+    return !this.vnets.areAllWell() || parts.some((part) => part.problems().length > 0);
   }
 
   /** A fault in one part must not end the daemon, nor the other parts. */

@@ -180,6 +180,9 @@ export class Peers {
     this.ticks += 1;
     if (this.ticks % routesEveryTicks === 0) this.routes.clear();
     this.resolveDue();
+    // without peers time alone changes only whether multicast works
+    const isAlone = this.table.list().length + this.placed.length + this.members.length === 0;
+    if (isAlone) return this.writeFlags();
     this.sync();
     if (this.ticks % this.context.config.helloSeconds === 0) this.askSilent();
   }
@@ -357,8 +360,7 @@ export class Peers {
     if (meta === this.lastMeta) return;
     this.lastMeta = meta;
     const now = readMeta(native, generation.maps);
-    const unicastMembers = records.length;
-    writeMeta(native, generation.maps, { ...now, peers, unicastMembers, forward });
+    writeMeta(native, generation.maps, { ...now, peers, unicastMembers: records.length, forward });
   }
 
   private writeFlags(): void {
@@ -435,18 +437,17 @@ export class Peers {
    * multicast, the peers. Hellos go to the group even where it does not seem to work.
    */
   toAll(underlay: Underlay, message: Buffer, options: { handle: number; isHello: boolean }): void {
-    const { socket } = underlay;
     const { config } = this.context;
     const isBy = ({ address, ifindex }: { address: string; ifindex: number }): boolean =>
       ifindex === underlay.ifindex && familyOfText(address) === underlay.family;
     const silent = this.usesUnicast(underlay) && !(options.isHello && config.multicast === "auto");
-    if (!silent) socket?.sendToGroup(message);
+    if (!silent) underlay.socket?.sendToGroup(message);
     const plain = new Set(
       this.members
         .filter((member) => member.handle === options.handle && isBy(member))
         .map(({ address }) => address),
     );
-    for (const address of plain) socket?.send(message, address);
+    for (const address of plain) underlay.socket?.send(message, address);
     for (const peer of this.placed) {
       if (!isBy(peer)) continue;
       if (peer.way === "unicast" && plain.has(peer.address)) continue;

@@ -140,6 +140,10 @@ export class Vnets {
     });
   }
 
+  areAllWell(): boolean {
+    return [...this.vnets.values()].every((v) => v.running !== undefined && v.problem === "");
+  }
+
   problems(): string[] {
     return this.list().flatMap(({ config, problem }) =>
       problem === "" ? [] : [`vnet ${config.id}: ${problem}`],

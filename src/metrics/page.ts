@@ -9,7 +9,7 @@ import { kernelFamilies } from "./families.js";
 import type { MetricsSource } from "./snapshot.js";
 
 export const contentType = "text/plain; version=0.0.4; charset=utf-8";
-const lagEveryMs = 100;
+const lagEveryMs = 1000;
 
 export class MetricsPage {
   private readonly daemon: DaemonRegistry;
