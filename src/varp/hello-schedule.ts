@@ -5,6 +5,14 @@ export const earlyMs: readonly number[] = [1000, 3000];
 export const answersAskedAgain = 512;
 
 /**
+ * Vnets that are due wait for others so long, in parts of an interval, and are said together with them: most of what it
+ * takes to say a few is to begin. The wait is part of the fifth by which intervals differ.
+ */
+const gatherShare = 0.1;
+/** shorter intervals are for who wants to know soon */
+const gatherAboveMs = 10_000;
+
+/**
  * When each vnet's next hello is due: every interval, give or take a fifth, so that the hosts of
  * a LAN do not all speak at the same time and one host's vnets are spread out as well. A vnet that has just
  * appeared says hello twice more before that: what was lost is made good in seconds, and not after an interval.
@@ -70,16 +78,21 @@ export class HelloSchedule {
   private plan(handle: number, nowMs: number, share = this.random()): void {
     const early = earlyMs[this.early.get(handle) ?? earlyMs.length];
     if (early === undefined || early >= this.helloMs) this.early.delete(handle);
-    const delayMs = this.early.has(handle) ? (early ?? this.helloMs) : this.helloMs;
-    this.dueMs.set(handle, nowMs + Math.round(delayMs * (0.8 + 0.4 * share)));
+    const isEarly = this.early.has(handle);
+    const delayMs = isEarly ? (early ?? this.helloMs) : this.helloMs;
+    const spread = isEarly ? 0.4 : 0.4 - this.gatherMs / this.helloMs;
+    this.dueMs.set(handle, nowMs + Math.round(delayMs * (0.8 + spread * share)));
   }
 
-  /** The vnets that are due, at most `max`, the longest waiting first. */
+  private get gatherMs(): number {
+    return this.helloMs > gatherAboveMs ? this.helloMs * gatherShare : 0;
+  }
+
+  /** The vnets that are to be said, at most `max`, the longest waiting first; none while they wait for others. */
   due(nowMs: number, max: number): number[] {
-    return [...this.dueMs]
-      .filter(([, at]) => at <= nowMs)
-      .sort(([, a], [, b]) => a - b)
-      .slice(0, max)
-      .map(([handle]) => handle);
+    const due = [...this.dueMs].filter(([, at]) => at <= nowMs).sort(([, a], [, b]) => a - b);
+    const waits = nowMs - (due[0]?.[1] ?? nowMs) < this.gatherMs;
+    if (waits && !due.some(([handle]) => this.early.has(handle))) return [];
+    return due.slice(0, max).map(([handle]) => handle);
   }
 }

@@ -148,9 +148,28 @@ describe("the hello schedule", () => {
     expect(saidAt).toEqual([
       [1000, true],
       [4000, true],
-      [34_000, false],
-      [64_000, false],
+      [35_500, false],
+      [67_000, false],
     ]);
+  });
+
+  it("lets those that are due wait for others a tenth of an interval, never longer than a fifth beyond it", () => {
+    let share = 0;
+    const schedule = new HelloSchedule(30_000, () => share);
+    schedule.said(1, 0);
+    share = 0.2;
+    schedule.said(2, 0);
+    expect(schedule.due(24_000, 10)).toEqual([]);
+    expect(schedule.due(26_999, 10)).toEqual([]);
+    expect(schedule.due(27_000, 10)).toEqual([1, 2]);
+    // what asks does not wait, and takes the others along
+    schedule.appeared(3, 25_000);
+    expect(schedule.due(26_000, 10)).toEqual([1, 2, 3]);
+    share = 1;
+    for (const handle of [1, 2]) schedule.said(handle, 0);
+    schedule.vnetGone(3);
+    expect(schedule.due(35_999, 10)).toEqual([]);
+    expect(schedule.due(36_000, 10)).toEqual([1, 2]);
   });
 
   it("has no early ones where the interval is no longer than they are", () => {
