@@ -19,24 +19,17 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <limits.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "batch.h"
+
 enum {
-	BATCH = 64,
-	MAX_BYTES = 2048,
 	RECEIVE_BUFFER = 8 << 20,
 	/* of a burst, all of which may be held back on its way */
 	BURST_BUFFER = 128 << 20,
@@ -53,20 +46,6 @@ enum {
 	MARK_ESP = 0x764e0001,
 	ETHERTYPE_IPV4 = 0x0800,
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "packets: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static long number(const char *text, long least, long most)
 {
@@ -100,28 +79,6 @@ static void receive_timeout(int s, int ms)
 		fail("SO_RCVTIMEO");
 }
 
-static void batch(struct mmsghdr messages[BATCH], struct iovec parts[BATCH], size_t bytes)
-{
-	static char buffers[BATCH][MAX_BYTES];
-
-	memset(messages, 0, sizeof(*messages) * BATCH);
-	for (int i = 0; i < BATCH; i++) {
-		parts[i] = (struct iovec){ .iov_base = buffers[i], .iov_len = bytes };
-		messages[i].msg_hdr.msg_iov = &parts[i];
-		messages[i].msg_hdr.msg_iovlen = 1;
-	}
-}
-
-/* Sleeps until so many may have been sent since start. */
-static void pace(uint64_t start, uint64_t sent, long rate)
-{
-	uint64_t due = start + sent * 1000000000 / (uint64_t)rate;
-	struct timespec t = { .tv_sec = (time_t)(due / 1000000000),
-			      .tv_nsec = (long)(due % 1000000000) };
-
-	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
-}
-
 /* rate: 0 for as fast as it goes */
 static int udp_send(const char *to, long port, long bytes, long seconds, long rate)
 {
@@ -145,7 +102,7 @@ static int udp_send(const char *to, long port, long bytes, long seconds, long ra
 		else
 			sent += (uint64_t)n;
 		if (rate)
-			pace(start, sent, rate);
+			pace(start, sent, (uint64_t)rate);
 	}
 	printf("{\"sent\":%llu,\"errors\":%llu,\"perSecond\":%.0f}\n", (unsigned long long)sent,
 	       (unsigned long long)errors, (double)sent * 1e9 / (double)(now_ns() - start));
@@ -212,11 +169,9 @@ static int udp_burst(const struct sockaddr_in *to, long bytes, long count, uint6
 	start = now_ns();
 	while (sent < count) {
 		long want = count - sent < BATCH ? count - sent : BATCH;
-		int n = sendmmsg(s, messages, (unsigned int)want, 0);
 
-		if (n < 0)
-			fail("sendmmsg");
-		sent += n;
+		send_all(s, messages, (unsigned int)want);
+		sent += want;
 	}
 	end = now_ns();
 	printf("{\"sent\":%ld,\"startNs\":%llu,\"endNs\":%llu}\n", sent, (unsigned long long)start,

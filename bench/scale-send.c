@@ -14,35 +14,15 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "batch.h"
 
 enum {
-	BATCH = 64,
 	FRAME_BYTES = 60,
 	VARP_BYTES = 43,
 	/* an EtherType for experiments (IEEE 802) */
 	ETHERTYPE = 0x88b5,
 };
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 /* a small number is that of a MAC which nobody else has */
 static void write_mac(uint8_t *mac, uint64_t number)
@@ -53,44 +33,19 @@ static void write_mac(uint8_t *mac, uint64_t number)
 		mac[i] = (uint8_t)number;
 }
 
-struct group {
-	struct mmsghdr messages[BATCH];
-	struct iovec parts[BATCH];
-	uint8_t bytes[BATCH][FRAME_BYTES];
-};
-
-static struct group *group_make(void *to, socklen_t to_len, size_t len)
+/* All of a batch go to the same address. */
+static void batch_to(struct mmsghdr messages[BATCH], void *to, socklen_t to_len)
 {
-	struct group *g = calloc(1, sizeof(*g));
-
-	if (!g)
-		fail("calloc");
 	for (int i = 0; i < BATCH; i++) {
-		g->parts[i] = (struct iovec){ .iov_base = g->bytes[i], .iov_len = len };
-		g->messages[i].msg_hdr = (struct msghdr){ .msg_name = to,
-							  .msg_namelen = to_len,
-							  .msg_iov = &g->parts[i],
-							  .msg_iovlen = 1 };
-	}
-	return g;
-}
-
-static void group_send(int fd, struct group *g, unsigned count)
-{
-	unsigned sent = 0;
-
-	while (sent < count) {
-		int n = sendmmsg(fd, g->messages + sent, count - sent, 0);
-
-		if (n < 0)
-			fail("sendmmsg");
-		sent += (unsigned)n;
+		messages[i].msg_hdr.msg_name = to;
+		messages[i].msg_hdr.msg_namelen = to_len;
 	}
 }
 
-static void said(uint64_t count, double start)
+static void said(uint64_t count, uint64_t start)
 {
-	printf("{\"count\":%llu,\"seconds\":%.3f}\n", (unsigned long long)count, now_s() - start);
+	printf("{\"count\":%llu,\"seconds\":%.3f}\n", (unsigned long long)count,
+	       (double)(now_ns() - start) / 1e9);
 }
 
 static int frames(char **argv)
@@ -98,35 +53,31 @@ static int frames(char **argv)
 	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_halen = 6 };
 	uint64_t count = strtoull(argv[1], NULL, 0), first = strtoull(argv[2], NULL, 0);
 	int fd = socket(AF_PACKET, SOCK_RAW, 0);
-	struct group *g;
-	double start;
+	struct mmsghdr messages[BATCH];
+	struct iovec parts[BATCH];
+	uint64_t start;
 
 	to.sll_ifindex = (int)if_nametoindex(argv[0]);
 	if (fd < 0 || !to.sll_ifindex)
 		fail(argv[0]);
-	g = group_make(&to, sizeof(to), FRAME_BYTES);
-	start = now_s();
+	batch(messages, parts, FRAME_BYTES);
+	batch_to(messages, &to, sizeof(to));
+	start = now_ns();
 	for (uint64_t at = 0; at < count; at += BATCH) {
 		unsigned n = count - at < BATCH ? (unsigned)(count - at) : BATCH;
 
 		for (unsigned i = 0; i < n; i++) {
-			memset(g->bytes[i], 0xff, 6);
-			write_mac(g->bytes[i] + 6, first + at + i);
-			g->bytes[i][12] = ETHERTYPE >> 8;
-			g->bytes[i][13] = ETHERTYPE & 0xff;
+			uint8_t *frame = parts[i].iov_base;
+
+			memset(frame, 0xff, 6);
+			write_mac(frame + 6, first + at + i);
+			frame[12] = ETHERTYPE >> 8;
+			frame[13] = ETHERTYPE & 0xff;
 		}
-		group_send(fd, g, n);
+		send_all(fd, messages, n);
 	}
 	said(count, start);
 	return 0;
-}
-
-static void pace(double due)
-{
-	double wait = due - now_s();
-
-	if (wait > 0)
-		usleep((useconds_t)(wait * 1e6));
 }
 
 /* OWN TO PORT VNET OPCODE FIRST COUNT RATE */
@@ -135,14 +86,18 @@ static int varp(char **argv)
 	struct sockaddr_in own = { .sin_family = AF_INET }, to = own;
 	uint64_t first = strtoull(argv[5], NULL, 0), count = strtoull(argv[6], NULL, 0);
 	uint8_t opcode = (uint8_t)atoi(argv[4]), message[VARP_BYTES] = { 0, 1, 0, opcode };
-	double start, rate = atof(argv[7]);
+	uint64_t start, rate = strtoull(argv[7], NULL, 0);
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-	struct group *g;
+	struct mmsghdr messages[BATCH];
+	struct iovec parts[BATCH];
 
 	if (inet_pton(AF_INET, argv[0], &own.sin_addr) != 1 ||
 	    inet_pton(AF_INET, argv[1], &to.sin_addr) != 1)
 		fail("address");
 	to.sin_port = htons((uint16_t)atoi(argv[2]));
+	errno = EINVAL;
+	if (!rate)
+		fail("RATE");
 	if (fd < 0 || bind(fd, (void *)&own, sizeof(own)) ||
 	    setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &own.sin_addr, sizeof(own.sin_addr)))
 		fail("socket");
@@ -150,17 +105,19 @@ static int varp(char **argv)
 		sscanf(argv[3] + i * 2, "%2hhx", &message[4 + i]);
 	message[26] = AF_INET;
 	memcpy(message + 27, &own.sin_addr, 4);
-	g = group_make(&to, sizeof(to), VARP_BYTES);
-	start = now_s();
+	batch(messages, parts, VARP_BYTES);
+	batch_to(messages, &to, sizeof(to));
+	start = now_ns();
 	for (uint64_t at = 0; at < count; at += BATCH) {
 		unsigned n = count - at < BATCH ? (unsigned)(count - at) : BATCH;
 
 		for (unsigned i = 0; i < n; i++) {
-			memcpy(g->bytes[i], message, VARP_BYTES);
-			write_mac(g->bytes[i] + 20, opcode == 1 ? first : first + at + i);
+			memcpy(parts[i].iov_base, message, VARP_BYTES);
+			write_mac((uint8_t *)parts[i].iov_base + 20,
+				  opcode == 1 ? first : first + at + i);
 		}
-		pace(start + (double)at / rate);
-		group_send(fd, g, n);
+		pace(start, at, rate);
+		send_all(fd, messages, n);
 	}
 	said(count, start);
 	return 0;
