@@ -22,6 +22,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { ApiClient } from "../dist/src/api/client.js";
 import { version } from "../dist/src/base/version.js";
+import { VnetdProbe } from "../dist/src/generated/layouts.js";
 import { encodeHello } from "../dist/src/wire/hello.js";
 import { encodeVarp } from "../dist/src/wire/varp.js";
 import { announced, appear, arpFloods, helloFrameBytes, inList, steady } from "./fleet-model.mjs";
@@ -91,8 +92,8 @@ const messageBytes = (hostName) =>
     }),
   ).length;
 
-/** about what a probe for loops takes, all headers included; the model has no closer number */
-const probeFrameBytes = 14 + 20 + 8 + 22 + 60;
+/** what a probe for loops takes: Ethernet, IPv4, UDP and the vnet's header, then the inner Ethernet */
+const probeFrameBytes = 14 + 20 + 8 + 22 + 14 + VnetdProbe.size;
 const shape = (count, hostName) => ({
   ...{ hosts: count, vnets: vnetCount, helloSeconds },
   probeSeconds: Math.max(10, helloSeconds),
@@ -152,7 +153,7 @@ class Fleet extends Lab {
     for (;;) {
       if (host.daemon.exitCode !== null) throw new Error(`a daemon ended:\n${said}`);
       try {
-        host.client = await ApiClient.connect({ runDir: host.runDir, answerTimeoutMs: 120_000 });
+        await this.connect(host);
         // it answers when it stands
         await host.client.request("vnets", {});
         break;
@@ -161,13 +162,28 @@ class Fleet extends Lab {
         await sleep(100);
       }
     }
-    host.id = (await host.client.request("status", {})).hostId;
+    host.id = (await this.ask(host, "status", {})).hostId;
+  }
+
+  async connect(host) {
+    host.client = await ApiClient.connect({ runDir: host.runDir, answerTimeoutMs: 120_000 });
+  }
+
+  /** A daemon closes a connection by which nothing came for ten minutes: so long many others may take to start. */
+  async ask(host, method, params) {
+    try {
+      return await host.client.request(method, params);
+    } catch (error) {
+      if (error.code !== "CONNECTION_LOST") throw error;
+      await this.connect(host);
+      return await host.client.request(method, params);
+    }
   }
 
   async makeVnets(host) {
     const vnets = Array.from({ length: vnetCount }, (_, at) => `- {id: ${idOf(at)}, bridge: none}`);
     const text = `vnets:\n${vnets.join("\n")}\n`;
-    await host.client.request("vnetCreate", { text, source: "fleet" });
+    await this.ask(host, "vnetCreate", { text, source: "fleet" });
   }
 
   /** As a machine that loses its power: nobody says goodbye, nothing in the kernel stays. */
@@ -198,7 +214,7 @@ class Fleet extends Lab {
   async unknownPairs(whom, of) {
     let missing = 0;
     for (const host of whom) {
-      const list = await host.client.request("hosts", {});
+      const list = await this.ask(host, "hosts", {});
       const vnets = new Map(list.map((each) => [each.hostId, each.vnets.length]));
       for (const { id } of of) if (id !== host.id) missing += vnetCount - (vnets.get(id) ?? 0);
     }
@@ -243,8 +259,9 @@ class Fleet extends Lab {
   }
 
   async rest() {
-    // the hellos of the first seconds, and their answers, are over then
-    await sleep(8000);
+    // the hellos of the first seconds and their answers are over, and each host has said its vnets together once: from then
+    // on it does so each time (src/varp/hello-schedule.ts)
+    await sleep(8000 + 1.3 * helloSeconds * 1000);
     const looked = this.members.filter((_, at) => at % Math.ceil(this.members.length / 8) === 0);
     const before = looked.map((host) => this.counters(host));
     const began = Date.now();
@@ -263,7 +280,7 @@ class Fleet extends Lab {
   async reboot() {
     const lost = this.members.slice(0, rack);
     const stay = this.members.slice(rack);
-    await Promise.all(stay.map((host) => host.client.request("varpFlush", {})));
+    await Promise.all(stay.map((host) => this.ask(host, "varpFlush", {})));
     await each(lost, (host) => this.crash(host));
     const began = Date.now();
     await each(lost, async (host) => {
@@ -281,8 +298,8 @@ class Fleet extends Lab {
   async guestsAppear(count) {
     const [from, to, third] = this.members;
     const target = "02:00:00:00:65:01";
-    await to.client.request("vifAdd", { vnet: idOf(0), vmac: target });
-    const table = async (host) => await host.client.request("varp", {});
+    await this.ask(to, "vifAdd", { vnet: idOf(0), vmac: target });
+    const table = async (host) => await this.ask(host, "varp", {});
     while (!(await table(from)).some(({ vmac }) => vmac === target)) await sleep(20);
     from.ip(`link set vnif${idOf(0)} up`);
     const before = this.counters(third);
@@ -309,9 +326,9 @@ for n in range(${count}):
   async moved(mac) {
     const [from, to, ...others] = this.members;
     const vnet = idOf(0);
-    await from.client.request("vifAdd", { vnet, vmac: mac });
+    await this.ask(from, "vifAdd", { vnet, vmac: mac });
     const where = async (host) =>
-      (await host.client.request("varp", {})).find((each) => each.vmac === mac)?.address;
+      (await this.ask(host, "varp", {})).find((each) => each.vmac === mac)?.address;
     const all = async (address) => {
       const since = Date.now();
       let rest = others;
@@ -326,9 +343,9 @@ for n in range(${count}):
     };
     const address = (host) => `10.64.${host.n >> 8}.${(host.n & 255) + 1}`;
     await all(address(from));
-    await from.client.request("vifDelete", { vnet, vmac: mac });
+    await this.ask(from, "vifDelete", { vnet, vmac: mac });
     const since = Date.now();
-    await to.client.request("vifAdd", { vnet, vmac: mac });
+    await this.ask(to, "vifAdd", { vnet, vmac: mac });
     const answered = (Date.now() - since) / 1000;
     return { ...(await all(address(to))), answered };
   }
