@@ -4,6 +4,7 @@
  *
  * What bpf/xdp.bpf.c has known is handed over at once (bpf/lib/xdp.h). Any other packet on its way in:
  *   1. outer_read()      is it for us; everything else goes on to the stack untouched
+ *      check_group()     what came to another group than the device's: is it the vnet's own
  *   2. receive_frame()   which vnet, may it come in, learn where its source lives
  *      probe_arrives()   of a probe: is it ours, come back (bpf/lib/probe.h)
  *      first_fragment()  of a packet in fragments: to the stack, which reassembles it
@@ -24,6 +25,7 @@
 #include "lib/esp_source.h"
 #include "lib/forward.h"
 #include "lib/forwarders.h"
+#include "lib/group.h"
 #include "lib/reassembly.h"
 #include "lib/receive.h"
 #include "lib/seen.h"
@@ -133,10 +135,13 @@ static __always_inline __u32 outer_read4(struct __sk_buff *skb, struct received 
 	ipv4_to(r->destination.bytes, ip->daddr);
 	r->to_group = ip->daddr == group;
 	r->ip_id = ip->id;
-	if (!r->to_group && ip->daddr != ipv4_of(r->underlay->addr))
-		return NOT_OURS;
+	if (!r->to_group && ip->daddr != ipv4_of(r->underlay->addr)) {
+		if (!ipv4_is_multicast(ip->daddr))
+			return NOT_OURS;
+		r->to_group = r->other_group = true;
+	}
 	if (ip->protocol == IPPROTO_ICMP) {
-		if (ip->ihl != 5 || fragment)
+		if (ip->ihl != 5 || fragment || r->other_group)
 			return NOT_OURS;
 		return r->to_group ? PING : ICMP_TO_US;
 	}
@@ -224,8 +229,11 @@ static __always_inline __u32 outer_read6(struct __sk_buff *skb, struct received 
 	/* of the group's packets, the flow label's lower bits: what IPv4's id is there */
 	__builtin_memcpy(&r->ip_id, (void *)ip + 2, sizeof(r->ip_id));
 	r->to_group = same_words(r->destination.words, (void *)r->underlay->group);
-	if (!r->to_group && !same_words(r->destination.words, (void *)r->underlay->addr))
-		return NOT_OURS;
+	if (!r->to_group && !same_words(r->destination.words, (void *)r->underlay->addr)) {
+		if (r->destination.bytes[0] != 0xff)
+			return NOT_OURS;
+		r->to_group = r->other_group = true;
+	}
 	if (protocol == IPPROTO_ICMPV6)
 		return r->to_group ? NOT_OURS : ICMP_TO_US;
 
@@ -284,6 +292,48 @@ static __always_inline __u32 outer_read(struct __sk_buff *skb, struct received *
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		return outer_read6(skb, r);
 	return NOT_OURS;
+}
+
+/*
+ * A packet to a multicast group that is not the device's: VNETD_OK if it is the vnet's own. If not, and the vnet has one,
+ * it is counted; all else there is somebody else's.
+ */
+CHECKED_ONCE __u32 check_group(struct __sk_buff *skb, const union address *to, __u32 offset,
+			       __u32 is_etherip, __u32 *handle)
+{
+	struct vnetd_vnet *vnet;
+	struct vnetd_vnet_id id;
+	__be16 message;
+	__u32 *slot;
+
+	if (!to || !handle)
+		return NOT_OURS;
+	if (!is_etherip) {
+		offset += sizeof(struct udphdr);
+		if (bpf_skb_load_bytes(skb, offset, &message, sizeof(message)) ||
+		    message != bpf_htons(VNETD_MSG_VUDP))
+			return NOT_OURS;
+		offset += VNETD_MSG_HDR_LEN;
+	}
+	if (bpf_skb_load_bytes(skb, offset + offsetof(struct frame_start, vnet), &id, sizeof(id)))
+		return NOT_OURS;
+	slot = bpf_map_lookup_elem(&vnet_ids, &id);
+	vnet = slot ? vnet_by_slot(*slot) : NULL;
+	if (!vnet || !has_own_group(vnet))
+		return NOT_OURS;
+	if (is_own_group(to, vnet))
+		return VNETD_OK;
+	*handle = vnet->handle;
+	return VNETD_DROP_OTHER_GROUP;
+}
+
+/* Of what came to another group than the device's: what is wrong with somebody else's is not ours to count. */
+static __always_inline __u32 group_reason(struct __sk_buff *skb, struct received *r, __u32 reason,
+					  struct verdict *v)
+{
+	if (reason == NOT_OURS || reason == ESP_INSIDE)
+		return reason;
+	return check_group(skb, &r->destination, r->offset, r->is_etherip, &v->handle) ?: reason;
 }
 
 /* ---- VUDP --------------------------------------------------------------------------------- */
@@ -711,6 +761,8 @@ int vnetd_decap(struct __sk_buff *skb)
 		}
 	}
 	reason = outer_read(skb, &r);
+	if (unlikely(r.other_group))
+		reason = group_reason(skb, &r, reason, &v);
 	if (likely(reason == NOT_OURS))
 		return TC_ACT_OK;
 	if (reason == PING)

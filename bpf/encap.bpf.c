@@ -26,6 +26,7 @@
  * what second_pass() is. Nothing of it is ever given to the underlay.
  */
 #include "lib/copy.h"
+#include "lib/group.h"
 #include "lib/ports.h"
 #include "lib/probe.h"
 #include "lib/recursion.h"
@@ -60,7 +61,7 @@ static long copy_to_device(__u32 index, void *context)
 		return 1;
 	if (!underlay)
 		return 0;
-	write_outer_headers(&e->frame.outer, &e->spec, underlay, NULL);
+	write_group_headers(&e->frame.outer, &e->spec, underlay, e->vnet);
 	if (write_outer(walk->skb, &e->frame, e->spec.form)) {
 		walk->failed = 1;
 		return 1;
@@ -110,7 +111,7 @@ static __always_inline __u32 to_group(struct __sk_buff *skb, struct encap *e,
 	if (e->walk.failed)
 		return VNETD_DROP_ENCAP_FAILED;
 	count_missed(&e->walk, v);
-	write_outer_headers(&e->frame.outer, &e->spec, underlay, NULL);
+	write_group_headers(&e->frame.outer, &e->spec, underlay, e->vnet);
 	if (write_outer(skb, &e->frame, e->spec.form))
 		return VNETD_DROP_ENCAP_FAILED;
 	sends = (e->walk.family == VNETD_FAMILY_IPV6 ? e->places.best6 : e->places.best4) &
@@ -276,7 +277,7 @@ static __always_inline __u32 may_leave(struct __sk_buff *skb, struct encap *e, s
 {
 	if (likely(e->to.underlay) || e->fast || e->other_family || e->piece)
 		return VNETD_OK;
-	if (is_ip(skb) && carries_itself(skb, v->handle, e->vnet->security))
+	if (is_ip(skb) && carries_itself(skb, e->vnet))
 		return VNETD_DROP_CARRIES_ITSELF;
 	return e->probe ? VNETD_OK : flood_leaves(skb, e->vnet, v->slot);
 }

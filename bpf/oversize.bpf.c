@@ -16,6 +16,7 @@
  * packet of it in the kernel's eyes, whatever it carries.
  */
 #include "lib/fragment.h"
+#include "lib/group.h"
 #include "lib/forward.h"
 #include "lib/ports.h"
 #include "lib/secure.h"
@@ -287,7 +288,10 @@ static __always_inline __u32 split(struct __sk_buff *skb, struct encap *e,
 
 	if (!fragments_fit(mtu, payload))
 		return VNETD_DROP_TOO_BIG;
-	write_outer_headers(&e->frame.outer, &e->spec, underlay, to);
+	if (to)
+		write_outer_headers(&e->frame.outer, &e->spec, underlay, to);
+	else
+		write_group_headers(&e->frame.outer, &e->spec, underlay, e->vnet);
 	if (underlay->family == VNETD_FAMILY_IPV6) {
 		struct cut_note note = { .id = bpf_get_prandom_u32() };
 
@@ -346,7 +350,7 @@ static __always_inline bool split_for_peers(struct __sk_buff *skb, struct encap 
 		return false;
 	/* else it is there, but for what tells the size of a fragment */
 	if (!(place & PLACE_SENDS)) {
-		write_outer_headers(&e->frame.outer, &e->spec, underlay, NULL);
+		write_group_headers(&e->frame.outer, &e->spec, underlay, e->vnet);
 		if (write_outer(skb, &e->frame, e->spec.form))
 			return false;
 	}

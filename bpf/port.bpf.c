@@ -112,7 +112,7 @@ SUBPROGRAM int to_all(struct __sk_buff *skb, const struct vnetd_vnet *vnet,
 	}
 	copy_to_ports(skb, vnet->handle, from->ifindex, VNETD_DIR_ENCAP);
 	copy_to_vnetif(skb, vnet);
-	if (is_ip(skb) && carries_itself(skb, vnet->handle, vnet->security))
+	if (is_ip(skb) && carries_itself(skb, vnet))
 		return dropped(skb, vnet, VNETD_DROP_CARRIES_ITSELF);
 	return hand_over(skb, vnet, from->slot);
 }

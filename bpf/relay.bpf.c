@@ -12,7 +12,9 @@
  *                            take the group packet out of it, send it to the group of this subnet
  *                            with the original sender's address, and hand it to bpf/decap.bpf.c
  *
- * What went to a family's group goes to members and peers of that family, inside VFWD as it was.
+ * What went to a family's group goes to members and peers of that family, inside VFWD as it was; but for a vnet's own
+ * group there stands the device's, which all forwarders know, originals included. Here it goes to the vnet's group again, if
+ * this host has the vnet and others of it here are known to hear that.
  *
  * Never forwarded: what came by VFWD, what was heard from a source that is not on the subnet (another
  * forwarder sent it), and what this host sent itself. So there are no loops; copies that several
@@ -24,6 +26,7 @@
 #include "lib/forward.h"
 #include "lib/forwarders.h"
 #include "lib/fragment.h"
+#include "lib/group.h"
 #include "lib/nexthop.h"
 #include "lib/seen.h"
 #include "lib/vfwd.h"
@@ -226,7 +229,8 @@ static __always_inline void to_members(struct __sk_buff *skb, struct out_walk *w
  * What VFWD carries in front of the message: the group packet's headers, as they were. Valid, because
  * an original can send on nothing else; the number lets others know the copies.
  */
-static __always_inline void read_inside(const struct out_walk *walk, union vfwd *inside,
+static __always_inline void read_inside(const struct out_walk *walk,
+					const struct vnetd_underlay *underlay, union vfwd *inside,
 					bool is_ipv6)
 {
 	const union front *front = &walk->front;
@@ -241,14 +245,13 @@ static __always_inline void read_inside(const struct out_walk *walk, union vfwd 
 	/* 0, "the address this came from": a peer may see another one than we */
 	if (!walk->own)
 		source = walk->source;
+	__builtin_memcpy(&group, underlay->group, sizeof(group));
 	if (is_ipv6) {
 		spec.id = ipv6_number(&front->v6.ip);
-		__builtin_memcpy(&group, &front->v6.ip.daddr, sizeof(group));
 		ipv6_build(&inside->v6.ip, &spec);
 		inside->v6.udp = front->v6.udp;
 	} else {
 		spec.id = bpf_ntohs(front->v4.ip.id);
-		ipv4_to(group.bytes, front->v4.ip.daddr);
 		ipv4_build(&inside->v4.ip, &spec);
 		if (!walk->own)
 			inside->v4.ip.check = ipv4_checksum(&inside->v4.ip);
@@ -299,7 +302,7 @@ static __always_inline __u32 relay(struct __sk_buff *skb, const struct vnetd_und
 		return VNETD_DROP_STALE_PASS;
 	if (carries_secure(skb, front_len(is_ipv6), vfwd_overhead(is_ipv6)))
 		return VNETD_DROP_SECURITY;
-	read_inside(&walk, &inside, is_ipv6);
+	read_inside(&walk, underlay, &inside, is_ipv6);
 	/* a group's address there would keep the kernel from resolving the neighbour */
 	__builtin_memset(walk.front.any.eth.h_dest, 0, ETH_ALEN);
 	if (m->unicast_members && walk.own)
@@ -365,7 +368,9 @@ SUBPROGRAM __u32 relay_out(struct __sk_buff *skb, const struct vnetd_underlay *u
 struct in_walk {
 	struct __sk_buff *skb;
 	/* enum vnetd_family */
-	__u32 family;
+	__u16 family;
+	/* of a frame's vnet; 0: it is not known here */
+	__u16 slot;
 	/* of the datagram to the group */
 	__u32 len;
 	__u16 number;
@@ -399,7 +404,8 @@ static __always_inline int write_group_packet(struct in_walk *walk,
 					      const struct vnetd_underlay *underlay)
 {
 	bool is_ipv6 = walk->family == VNETD_FAMILY_IPV6;
-	union address group;
+	/* Linux 6.1 hands over no memory that was not written */
+	union address group = {};
 	struct ip_spec spec = {
 		.source = &walk->source,
 		.destination = &group,
@@ -409,7 +415,7 @@ static __always_inline int write_group_packet(struct in_walk *walk,
 		.ttl = is_ipv6 ? VNETD_TTL_GROUP : VNETD_TTL_UNICAST,
 	};
 
-	__builtin_memcpy(&group, underlay->group, sizeof(group));
+	group_at(&group, underlay, walk->slot);
 	group_mac(walk->front.any.eth.h_dest, &group, is_ipv6);
 	front_build(&walk->front, is_ipv6, &spec, underlay->mac);
 	front_ports(&walk->front, is_ipv6, walk->port ?: underlay->port, underlay->port);
@@ -534,6 +540,19 @@ static __always_inline __u32 read_forwarded(struct __sk_buff *skb, struct in_wal
 		       : read_inner4(walk, &inside, underlay);
 }
 
+/* The slot of a frame's vnet; 0: it is not known here. offset: of the message */
+CHECKED_ONCE __u32 slot_of_frame(struct __sk_buff *skb, __u32 offset)
+{
+	struct vnetd_vnet_id id;
+	__u32 *slot;
+
+	if (bpf_skb_load_bytes(skb, offset + offsetof(struct vnetd_vudp_hdr, vnet), &id,
+			       sizeof(id)))
+		return 0;
+	slot = bpf_map_lookup_elem(&vnet_ids, &id);
+	return slot ? *slot : 0;
+}
+
 static __always_inline __u32 relay_in(struct __sk_buff *skb, struct vnetd_underlay *underlay,
 				      bool is_ipv6, int *action)
 {
@@ -560,6 +579,8 @@ static __always_inline __u32 relay_in(struct __sk_buff *skb, struct vnetd_underl
 	message.ip_id = walk.number;
 	if (seen_before(skb, &message))
 		return VNETD_DROP_DUPLICATE_FORWARD;
+	if (id == bpf_htons(VNETD_MSG_VUDP))
+		walk.slot = slot_of_frame(skb, message.offset);
 
 	if (bpf_skb_adjust_room(skb, -(__s32)vfwd_overhead(is_ipv6), BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_FIXED_GSO))

@@ -20,6 +20,8 @@ import type { PeerConfig } from "./base/peer.js";
 import { defaultVnetifName, parseVnetId, type VnetId } from "./base/vnet-id.js";
 import { Asks } from "./controller/asks.js";
 import { Hellos } from "./controller/hellos.js";
+import { VnetGroups } from "./controller/vnet-groups.js";
+import { groupsOf } from "./base/vnet-group.js";
 import { nowMs, type Context } from "./controller/context.js";
 import { Counts } from "./controller/counts.js";
 import { Helpers } from "./controller/helpers.js";
@@ -79,6 +81,7 @@ export class Controller {
   readonly vnets: Vnets;
   readonly underlays: Underlays;
   readonly hellos: Hellos;
+  readonly groups: VnetGroups;
   readonly peers: Peers;
   readonly security: Security;
   readonly rotation: KeyRotation;
@@ -127,6 +130,7 @@ export class Controller {
       modeOf: (device) =>
         [...options.state.state.xdp, ...this.context.config.xdp].includes(device) ? "xdp" : "tc",
       espOf: (underlay) => this.security.espOf(underlay),
+      vnetGroups: () => groupsOf(this.vnets.list().map(({ config }) => config)),
       inFragments: (underlay, message, source) => this.varp.onFragments(underlay, message, source),
     });
     const { vnets, underlays } = this;
@@ -161,8 +165,19 @@ export class Controller {
       },
       evict: (vnet) => security.evict(vnet),
     });
-    this.hellos = new Hellos(this.context, { vnets, underlays, peers, security });
+    this.hellos = new Hellos(this.context, {
+      ...{ vnets, underlays, peers, security },
+      memberSaid: (vnet) => this.groups.look(vnet),
+    });
     const { hellos } = this;
+    this.groups = new VnetGroups(this.context, {
+      vnets,
+      membersOf: (handle) => hellos.membersOf(handle),
+      isDirect: (member) => hellos.isDirect(member),
+      hearsUnknown: (handle) => hellos.readers.hearsUnknown(handle),
+      join: () => underlays.groupsChanged(),
+      sayHello: (vnet) => hellos.sayVnet(vnet),
+    });
     const announce = (handle: number, mac: Mac): void => this.varp.announce(handle, mac);
     this.directPorts = new DirectPorts(this.context, {
       vnets,
@@ -262,6 +277,7 @@ export class Controller {
     this.closables.push(native.netlinkMonitor((event) => this.onNetlink(event)));
     adoptLinks(generation);
     this.addProblems(() => this.troubles.problems());
+    this.addProblems(() => this.groups.problems());
     this.addProblems(() => this.security.problems());
     this.addProblems(() => this.directPorts.problems());
     this.addProblems(() => this.helpers.problems());
@@ -303,6 +319,7 @@ export class Controller {
       }),
     );
     this.hellos.forgetMembers();
+    this.groups.follow();
     for (const vnet of this.vnets.running()) this.hellos.vnetAppeared(vnet);
     this.hookWatch.start();
     this.tickTimer = setInterval(() => this.tick(), tickMs);
@@ -347,6 +364,7 @@ export class Controller {
 
   appeared(made: readonly RunningVnet[]): void {
     this.security.sync();
+    this.groups.follow();
     for (const vnet of made) this.hellos.vnetAppeared(vnet);
     this.portsChanged();
     this.statics.apply();
@@ -454,6 +472,7 @@ export class Controller {
     this.ticks += 1;
     this.guarded("hello", () => this.hellos.tick());
     this.guarded("VARP", () => this.varp.tick());
+    this.guarded("groups of vnets", () => this.groups.tick());
     // at most once a second: a flood of new MACs overruns the kernel's news again and again
     if (this.lostNews) {
       this.guarded("lost news", () => this.ports.forgetGone());

@@ -18,6 +18,7 @@ import { BpfDirectory, lockNamespace } from "./host/sole-daemon.js";
 import { createLog } from "./log.js";
 import { loadNative } from "./native/load.js";
 import { StateDirectory } from "./store/state-directory.js";
+import { groupsOf } from "./base/vnet-group.js";
 
 export function detachAlone(run: RunOptions): DetachAllInfo {
   const native = loadNative();
@@ -36,7 +37,7 @@ export function detachAlone(run: RunOptions): DetachAllInfo {
     if (state !== undefined) closables.push(() => state.close());
     const forgotten = [...(state?.state.attached ?? [])];
     state?.update((draft) => Object.assign(draft, { attached: [], xdp: [] }));
-    const groups = [config.group, config.group6];
+    const groups = [config.group, config.group6, ...groupsOf(state?.state.vnets ?? [])];
     const removal = removeDataPlane(native, { bpffs: run.bpffs, hostId: state?.hostId, groups });
     removal.left.push(...notes);
     return { ...removal, daemon: null, forgotten, stillConfigured: [...config.attach] };

@@ -73,6 +73,14 @@ export const logEvents = {
     level: "warn",
     means: "XDP was asked for and cannot be had; TC carries everything",
   },
+  group_failed: { level: "warn", means: "a device cannot join the group of a vnet; tried again" },
+  group_limit: { level: "info", means: "a host may join more groups now, by the kernel's setting" },
+  group_differs: {
+    level: "warn",
+    wire: true,
+    means: "hosts of a vnet have different groups for it; it uses the default one meanwhile",
+  },
+
   device_attached: { level: "info", means: "an underlay device carries vnets" },
   device_down: { level: "warn", means: "it cannot any more" },
   device_failed: { level: "error", means: "it could not be set up; tried again" },

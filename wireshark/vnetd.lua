@@ -68,6 +68,8 @@ local a = {
 	tlv_type = ProtoField.uint16("varp.tlv.type", "Type"),
 	tlv_len = ProtoField.uint16("varp.tlv.length", "Length"),
 	tlv_value = ProtoField.bytes("varp.tlv.value", "Value"),
+	group = ProtoField.ipv4("varp.hello.group", "Group"),
+	group6 = ProtoField.ipv6("varp.hello.group6", "IPv6 group"),
 	host_id = ProtoField.bytes("varp.hello.host_id", "Host id", base.NONE),
 	nonce = ProtoField.bytes("varp.hello.boot_nonce", "Boot nonce", base.NONE),
 	caps = ProtoField.uint32("varp.hello.capabilities", "Capabilities", base.HEX),
@@ -363,6 +365,13 @@ local function name_of(tree, pinfo, tvb)
 	return true
 end
 
+-- IPv4's and IPv6's group of the vnets that the hello is of; 0: there is none
+local function groups_of(tree, _, tvb)
+	tree:add(a.group, tvb(0, 4))
+	tree:add(a.group6, tvb(4, 16))
+	return true
+end
+
 -- type -> name, shortest and longest value, what reads one that is not empty
 local tlvs = {
 	[1] = { "host id", 16, 16, plain(a.host_id) },
@@ -375,6 +384,7 @@ local tlvs = {
 	[8] = { "goodbye", 0, 0, a.goodbye },
 	[16] = { "vnets", 0, 512, vnets_of },
 	[17] = { "MACs", 0, 512, macs_of },
+	[18] = { "group", 20, 20, groups_of },
 	[32] = { "peers", 2, 194, peers_of },
 	[48] = { "keys", 1, 256, keys_of },
 	[49] = { "auth", 28, 28, auth_of },

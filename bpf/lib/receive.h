@@ -30,8 +30,10 @@ struct received {
 	bool is_etherip;
 	bool to_group;
 	bool segmented;
-	/* it came inside VFWD, and bpf/relay.bpf.c has looked at it */
-	bool forwarded;
+	/* it came inside VFWD, and bpf/relay.bpf.c has looked at it. One byte with the next: the stack is full */
+	bool forwarded : 1;
+	/* to another group than the device's: it is the vnet's own, or it is not for us */
+	bool other_group : 1;
 };
 
 /* what is the same behind UDP and in EtherIP */

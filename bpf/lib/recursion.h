@@ -14,6 +14,7 @@
 #define VNETD_RECURSION_H
 
 #include "frame.h"
+#include "group.h"
 
 struct recursion_walk {
 	union address source;
@@ -22,6 +23,8 @@ struct recursion_walk {
 	__be16 port;
 	/* EtherIP of vnet, or ESP, which have none either */
 	bool portless;
+	/* to a group of the vnet's own */
+	bool own_group;
 	bool found;
 	/* of the vnet that it is in */
 	__u32 handle;
@@ -50,7 +53,8 @@ static long is_packet_of(__u32 index, void *context)
 
 	if (!underlay)
 		return 0;
-	to_group = same_words(walk->destination.words, (const void *)underlay->group);
+	to_group = walk->own_group ||
+		   same_words(walk->destination.words, (const void *)underlay->group);
 	if (!on_subnet(&walk->source, underlay) &&
 	    !(underlay->family == VNETD_FAMILY_IPV6 && is_link_local(&walk->source)) &&
 	    !(to_group && is_host(walk, underlay->ifindex)))
@@ -113,17 +117,21 @@ static __always_inline __u32 recursion_headers(struct __sk_buff *skb, struct rec
  * Only for IP frames that go to the group: a host's MAC that is known lives elsewhere. ESP is what carries
  * a secure vnet; in others it is a guest's.
  */
-CHECKED_ONCE int carries_itself(struct __sk_buff *skb, __u32 handle, __u32 secure)
+CHECKED_ONCE int carries_itself(struct __sk_buff *skb, const struct vnetd_vnet *vnet)
 {
-	struct recursion_walk walk = { .handle = handle };
+	struct recursion_walk walk = {};
 	__u32 offset = 0, protocol;
 	bool later = false;
 	__be16 word = 0;
 
+	if (!vnet)
+		return false;
+	walk.handle = vnet->handle;
 	protocol = recursion_headers(skb, &walk, &offset, &later);
 	if (protocol != IPPROTO_UDP && protocol != VNETD_ETHERIP_PROTOCOL &&
-	    !(secure && protocol == IPPROTO_ESP))
+	    !(vnet->security && protocol == IPPROTO_ESP))
 		return false;
+	walk.own_group = is_own_group(&walk.destination, vnet);
 	walk.portless = protocol == IPPROTO_ESP || (protocol == VNETD_ETHERIP_PROTOCOL && !later);
 	if (!later && protocol != IPPROTO_ESP) {
 		/* the destination port, or EtherIP's version */

@@ -15,6 +15,10 @@ function wasKey(previousKey: string | undefined): string {
   return previousKey === undefined ? "" : `, before: ${previousKey}`;
 }
 
+function groupText({ group, group6 }: Pick<VnetInfo, "group" | "group6">): string {
+  return [group, group6].filter((each) => each !== null).join(" ");
+}
+
 const infoColumns: readonly Column<VnetInfo>[] = [
   { title: "ID", text: ({ id }) => id },
   { title: "BRIDGE", text: ({ bridge }) => bridge ?? "" },
@@ -28,12 +32,14 @@ const infoColumns: readonly Column<VnetInfo>[] = [
   { title: "SUITE", text: ({ suite }) => suite ?? "" },
   { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
   { title: "SUPPRESS", text: ({ suppress }) => (suppress ? "on" : "off") },
+  { title: "GROUP", text: groupText },
 ];
 
 async function createVnet(invocation: Invocation): Promise<void> {
   const what = invocation.positional("FILE|ID");
   const names = [
     ...(["security", "key", "suite", "bridge", "vnetif", "encapsulation", "suppress"] as const),
+    ...(["group", "group6"] as const),
   ];
   const given = Object.fromEntries(
     names.flatMap((name) => {
@@ -46,7 +52,7 @@ async function createVnet(invocation: Invocation): Promise<void> {
   if (!isId && Object.keys(given).length > 0) {
     throw new VnetdError(
       "USAGE",
-      `-s, -k, -b, -v, -e, --suite and --suppress go with an id, and "${what}" is not one`,
+      `-s, -k, -b, -v, -e, --suite, --suppress, --group and --group6 go with an id, and "${what}" is not one`,
       {
         hint: "Write them into the file, or give an id: 8 fields of 1 to 4 hex digits between colons, or one alone.",
       },
@@ -67,13 +73,15 @@ async function createVnet(invocation: Invocation): Promise<void> {
     invocation.output.value(created);
     return;
   }
-  for (const { id, bridge, vnetif, security, suite, encapsulation, suppress, note } of created) {
+  for (const vnet of created) {
+    const { id, bridge, vnetif, security, suite, encapsulation, suppress, note } = vnet;
     const onBridge = bridge === null ? "no bridge" : `bridge ${bridge}`;
     const suiteNote = suite === null || suite === defaultSuiteName ? "" : ` (${suite})`;
     const by = encapsulation === "udp" ? "" : `, by ${encapsulation}`;
     const answers = suppress ? ", suppress on" : "";
+    const groups = groupText(vnet) === "" ? "" : `, group ${groupText(vnet)}`;
     invocation.output.line(
-      `created vnet ${shortVnetId(id)}: ${onBridge}, vnetif ${vnetif}, security ${security}${suiteNote}${by}${answers}`,
+      `created vnet ${shortVnetId(id)}: ${onBridge}, vnetif ${vnetif}, security ${security}${suiteNote}${by}${answers}${groups}`,
     );
     if (typeof note === "string") invocation.output.note(note);
   }
@@ -111,6 +119,7 @@ function stateColumns(long: boolean, all: boolean): Column<VnetState>[] {
       { title: "SUITE", text: ({ suite }) => suite ?? "" },
       { title: "ENCAPSULATION", text: ({ encapsulation }) => encapsulation },
       { title: "SUPPRESS", text: ({ suppress }) => (suppress ? "on" : "off") },
+      { title: "GROUP", text: groupText },
       { title: "MTU", text: ({ mtu }) => String(mtu), right: true },
       { title: "VMAC", text: ({ vmac }) => vmac },
       { title: "HANDLE", text: ({ handle }) => String(handle), right: true },
@@ -201,6 +210,18 @@ export const vnetCommands: readonly CommandSpec[] = [
         completes: "switch",
       },
       {
+        name: "group",
+        value: "ADDRESS",
+        describe: "an IPv4 multicast group for this vnet alone (the one that all vnets have)",
+        completes: "none",
+      },
+      {
+        name: "group6",
+        value: "ADDRESS",
+        describe: "an IPv6 multicast group for this vnet alone, likewise",
+        completes: "none",
+      },
+      {
         name: "bridge",
         short: "b",
         value: "BRIDGE",
@@ -242,7 +263,7 @@ export const vnetCommands: readonly CommandSpec[] = [
         name: "long",
         short: "l",
         flag: true,
-        describe: "long ids, and suite, encapsulation, suppression, MTU, MAC and handle",
+        describe: "long ids, and suite, encapsulation, suppression, groups, MTU, MAC and handle",
       },
     ],
     run: showVnets,

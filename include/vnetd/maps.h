@@ -134,6 +134,10 @@ enum vnetd_vnet_flags {
 	VNETD_VNET_PORTS = 1 << 2,
 	/* what guests ask all for of neighbours is answered here where it can be (struct vnetd_neighbour) */
 	VNETD_VNET_SUPPRESS = 1 << 3,
+	/* what is for all goes to the vnet's own group of that family, and not to the device's. Clear where somebody
+	 * is in the vnet who may not hear that group: what comes by it is taken all the same */
+	VNETD_VNET_GROUP = 1 << 4,
+	VNETD_VNET_GROUP6 = 1 << 5,
 };
 
 /* map vnets: ARRAY, slot -> this. Written by the daemon. */
@@ -172,6 +176,9 @@ struct vnetd_vnet {
 	__u32 max_neighbours;
 	/* a neighbour is answered for while now - heard < this */
 	__u64 neighbour_age_ns;
+	/* groups of its own, IPv4 as ever in the form of IPv6; 0: there is none of that family */
+	__u8 group[16];
+	__u8 group6[16];
 };
 
 enum vnetd_flood {
@@ -918,7 +925,7 @@ VNETD_SIZE(vnetd_varp, VNETD_VARP_LEN);
 VNETD_SIZE(vnetd_vfwd_hdr, VNETD_VFWD_HDR_LEN);
 VNETD_SIZE(vnetd_vfwd_ipv6_hdr, VNETD_VFWD_IPV6_HDR_LEN);
 VNETD_SIZE(vnetd_meta, 60);
-VNETD_SIZE(vnetd_vnet, 112);
+VNETD_SIZE(vnetd_vnet, 144);
 VNETD_SIZE(vnetd_vnet_counts, 16);
 VNETD_SIZE(vnetd_direct_port, 16);
 VNETD_SIZE(vnetd_floods, 88);

@@ -131,6 +131,9 @@ enum vnetd_reason {
 	 * bpf/decap.bpf.c */
 	VNETD_DROP_XDP_LOST,
 
+	/* from the underlay: it came to a multicast group that is neither its vnet's nor the default one */
+	VNETD_DROP_OTHER_GROUP,
+
 	VNETD_REASON_COUNT,
 };
 

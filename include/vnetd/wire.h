@@ -168,6 +168,9 @@ enum vnetd_tlv_type {
 	/* of an announce or a request in clear: it is about these MACs too. Groups of a vnet id (16), a number n (2) and n
 	 * MACs. Nothing else is read of the extension then. For hosts with VNETD_CAP_LISTS */
 	VNETD_TLV_MACS = 17,
+	/* 20 bytes: IPv4 and IPv6 multicast group of the vnets that the hello is of, which the sender joined and sends to;
+	 * 0: it has none of that family. Absent: none */
+	VNETD_TLV_GROUP = 18,
 	/* 2 + 16 n bytes: length of the subnet's prefix, n, and the addresses of the sender's peers
 	 * (IPv4 as ::ffff:a.b.c.d); n is 255 and there are none when they do not fit. Absent: no
 	 * peers */

@@ -38,6 +38,9 @@ export interface VnetInfo {
   encapsulation: EncapsulationName;
   /** ARP and neighbour discovery are answered on this host where they can be */
   suppress: boolean;
+  /** multicast groups of its own; null: the default one */
+  group: string | null;
+  group6: string | null;
 }
 
 /** What runs: one row of `vnets`. */
@@ -586,6 +589,8 @@ export interface VnetParameters {
   encapsulation?: string;
   /** on or off */
   suppress?: string;
+  group?: string;
+  group6?: string;
 }
 
 export interface Request<M extends Method = Method> {

@@ -5,6 +5,7 @@ import type { Controller } from "../controller.js";
 import { removeDataPlane, type Removal } from "../dataplane/removal.js";
 import type { DetachAllInfo } from "./contract.js";
 import { flagField, onlyFields } from "./params.js";
+import { groupsOf } from "../base/vnet-group.js";
 
 /** What the daemon does around it. */
 export interface Ending {
@@ -25,9 +26,8 @@ export function detachAll(controller: Controller, params: unknown, ending: Endin
   for (const place of underlays.list()) hellos.deviceLeaves(place);
   ending.begins();
   controller.stop();
-  const removal = removeDataPlane(native, {
-    ...{ bpffs, hostId, groups: [config.group, config.group6] },
-  });
+  const groups = [config.group, config.group6, ...groupsOf(controller.state.state.vnets)];
+  const removal = removeDataPlane(native, { bpffs, hostId, groups });
   ending.done(removal);
   return { ...removal, daemon: process.pid, forgotten, stillConfigured: [...config.attach] };
 }

@@ -197,6 +197,8 @@ const optionalParameters = [
   "suite",
   "encapsulation",
   "suppress",
+  "group",
+  "group6",
 ] as const;
 
 function placedVnets(params: unknown): PlacedVnet[] {
@@ -273,6 +275,7 @@ function vnetDelete(controller: Controller, text: string): VnetInfo & { note: st
   controller.directPorts.sync(context.native.linkList());
   const note = vnets.delete(id);
   security.sync();
+  controller.groups.follow();
   const left = note === undefined ? "" : `; ${note}`;
   context.log.say("vnet_deleted", `vnet ${id}: deleted${left}`, { vnet: id });
   return { ...vnets.inUse(config), note: note ?? null };

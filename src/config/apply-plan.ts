@@ -45,6 +45,8 @@ const compared = [
   "suite",
   "encapsulation",
   "suppress",
+  "group",
+  "group6",
 ] as const;
 
 export function planOf(
@@ -86,6 +88,7 @@ export function differences(before: VnetConfig, after: VnetConfig): Parameter[] 
 
 function effective(vnet: VnetConfig): Record<(typeof compared)[number], string | null> {
   const { bridge, vnetif, security, key, suite, encapsulation, suppress } = vnet;
+  const { group, group6 } = vnet;
   const isSecure = security !== "none";
   return {
     bridge,
@@ -95,6 +98,8 @@ function effective(vnet: VnetConfig): Record<(typeof compared)[number], string |
     suite: isSecure ? (suite ?? defaultSuiteName) : null,
     encapsulation,
     suppress: suppress === true ? "on" : null,
+    group: group ?? null,
+    group6: group6 ?? null,
   };
 }
 

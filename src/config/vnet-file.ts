@@ -21,6 +21,7 @@ import {
 } from "../base/suite.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { didYouMean } from "../base/similar.js";
+import { vnetGroupOf } from "../base/vnet-group.js";
 import { keyNameProblem } from "../base/vnet-key.js";
 import { defaultBridgeName, defaultVnetifName, parseVnetId, type VnetId } from "../base/vnet-id.js";
 import { parseSxp, type SxpNode } from "./sxp.js";
@@ -49,6 +50,9 @@ export interface VnetConfig {
   encapsulation: EncapsulationName | null;
   /** what guests ask all for by ARP and neighbour discovery is answered on this host; absent: it is flooded */
   suppress?: true;
+  /** multicast groups of its own, IPv4 and IPv6; absent: what is for all goes to those that all vnets have */
+  group?: string;
+  group6?: string;
 }
 
 /** Where each parameter was written; one that was not given has the vnet's own place. */
@@ -63,6 +67,8 @@ export interface VnetPlaces {
   suite: Place;
   encapsulation: Place;
   suppress: Place;
+  group: Place;
+  group6: Place;
 }
 
 export interface PlacedVnet extends VnetConfig {
@@ -82,6 +88,8 @@ const parameterNames = [
   "suite",
   "encapsulation",
   "suppress",
+  "group",
+  "group6",
 ] as const;
 export type ParameterName = (typeof parameterNames)[number];
 export const securityLevels: readonly SecurityLevel[] = ["none", "auth", "conf"];
@@ -342,6 +350,32 @@ function suppressOf(parameter: RawParameter | undefined): boolean {
   return value;
 }
 
+function groupOf(raw: RawVnet, name: "group" | "group6", security: SecurityLevel): string | null {
+  const parameter = raw.parameters.get(name);
+  if (parameter?.text === undefined) return null;
+  const text = boundedText(parameter, name);
+  if (text === "none") return null;
+  const { place } = parameter;
+  const found = vnetGroupOf(text, name);
+  if ("problem" in found) {
+    throw new VnetdError(
+      "BAD_VALUE",
+      `"${name}" cannot be "${text.slice(0, 80)}": ${found.problem}`,
+      {
+        hint: `It is for example ${name === "group" ? "239.1.0.97" : "ff15::1:97"}, the same on all hosts of the vnet; left out, it is the group that all vnets have.`,
+        place,
+      },
+    );
+  }
+  if (security !== "none") {
+    throw new VnetdError("BAD_VALUE", `a vnet with security ${security} has no group`, {
+      hint: `Its frames go to each of its hosts encrypted, never to a group: leave "${name}" out.`,
+      place,
+    });
+  }
+  return found.group;
+}
+
 function checkVnet(raw: RawVnet): PlacedVnet {
   const idParameter = raw.parameters.get("id");
   if (idParameter === undefined) {
@@ -354,6 +388,7 @@ function checkVnet(raw: RawVnet): PlacedVnet {
   const security = securityOf(raw.parameters.get("security"));
   const placeOf = (name: ParameterName): Place => raw.parameters.get(name)?.place ?? raw.place;
   const previousKey = keyOf(raw.parameters.get("previousKey"), security);
+  const [group, group6] = [groupOf(raw, "group", security), groupOf(raw, "group6", security)];
   const vnet: PlacedVnet = {
     id,
     bridge: bridgeOf(raw.parameters.get("bridge"), id),
@@ -364,6 +399,8 @@ function checkVnet(raw: RawVnet): PlacedVnet {
     suite: suiteNameOf(raw.parameters.get("suite"), security),
     encapsulation: encapsulationOf(raw.parameters.get("encapsulation"), security),
     ...(suppressOf(raw.parameters.get("suppress")) ? { suppress: true } : {}),
+    ...(group === null ? {} : { group }),
+    ...(group6 === null ? {} : { group6 }),
     places: {
       vnet: raw.place,
       id: idParameter.place,
@@ -375,6 +412,8 @@ function checkVnet(raw: RawVnet): PlacedVnet {
       suite: placeOf("suite"),
       encapsulation: placeOf("encapsulation"),
       suppress: placeOf("suppress"),
+      group: placeOf("group"),
+      group6: placeOf("group6"),
     },
   };
   return vnet;
@@ -494,9 +533,14 @@ export function vnetFromParameters(
 
 /** Without the places: what is stored and shown. */
 export function withoutPlaces(vnet: VnetConfig): VnetConfig {
-  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation, suppress } = vnet;
+  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation } = vnet;
+  const { suppress, group, group6 } = vnet;
   const previous = previousKey === undefined ? {} : { previousKey };
-  const switches = suppress === undefined ? {} : { suppress };
+  const switches = {
+    ...(suppress === undefined ? {} : { suppress }),
+    ...(group === undefined ? {} : { group }),
+    ...(group6 === undefined ? {} : { group6 }),
+  };
   return { id, bridge, vnetif, security, key, ...previous, suite, encapsulation, ...switches };
 }
 

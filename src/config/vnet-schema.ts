@@ -51,6 +51,17 @@ const parameters: Record<ParameterName, JsonSchema> = {
     enum: ["on", "off", true, false, null],
     default: "off",
   },
+  group: {
+    description:
+      "IPv4 multicast group of its own for what is for all, the same on all of its hosts",
+    type: ["string", "null"],
+    pattern: "^(none|2(2[4-9]|3[0-9])(\\.[0-9]{1,3}){3})$",
+  },
+  group6: {
+    description: "IPv6 multicast group of its own, likewise",
+    type: ["string", "null"],
+    pattern: "^(none|[Ff]{2}[1-9a-fA-F][2-9a-fA-F]:[0-9a-fA-F:.]*)$",
+  },
 };
 
 export function vnetFileSchema(): JsonSchema {

@@ -194,6 +194,8 @@ function bringBack(vnets: Vnets, config: VnetConfig): void {
     ...{ vnet: place, id: place, bridge: place, vnetif: place, security: place },
     ...{ key: place, previousKey: place, suite: place, encapsulation: place },
     suppress: place,
+    group: place,
+    group6: place,
   };
   vnets.create([{ ...config, places }]);
 }

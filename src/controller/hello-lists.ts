@@ -6,6 +6,7 @@
  *   add() -> waits gatherMs -> flush() -> to the group and the peers, or to the one host that is answered
  */
 import { macToBytes } from "../base/mac.js";
+import { groupsText, type VnetGroups } from "../base/vnet-group.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
 import { vnetsThatFit, withVnets } from "../wire/varp-list.js";
 import type { HelloKind } from "./hellos.js";
@@ -28,6 +29,8 @@ interface Saying {
 export interface HelloListsParts {
   vnets: Pick<Vnets, "byHandle">;
   peers: Pick<Peers, "toAll">;
+  /** of its own; vnets with others are not said together */
+  groupsOf: (vnet: RunningVnet) => VnetGroups;
   hello: (vnet: RunningVnet, kind: HelloKind, underlay: Underlay) => Buffer | undefined;
 }
 
@@ -38,8 +41,8 @@ export class HelloLists {
   constructor(private readonly parts: HelloListsParts) {}
 
   /** Whether one that is said to whom this would be waits already. */
-  has(saying: Saying): boolean {
-    return this.waiting.has(keyOf(saying));
+  has(saying: Saying, vnet: RunningVnet): boolean {
+    return this.waiting.has(this.keyOf(saying, vnet));
   }
 
   get isFull(): boolean {
@@ -47,7 +50,7 @@ export class HelloLists {
   }
 
   add(saying: Saying, vnet: RunningVnet): void {
-    const key = keyOf(saying);
+    const key = this.keyOf(saying, vnet);
     const waiting = this.waiting.get(key) ?? { ...saying, handles: new Set<number>() };
     waiting.handles.add(vnet.handle);
     this.waiting.set(key, waiting);
@@ -85,9 +88,10 @@ export class HelloLists {
       else underlay.socket?.send(list, to);
     }
   }
-}
 
-function keyOf({ kind, underlay, to }: Saying): string {
-  const { ifindex, family } = underlay;
-  return `${kind} ${String(ifindex)} ${String(family)} ${to ?? ""}`;
+  private keyOf({ kind, underlay, to }: Saying, vnet: RunningVnet): string {
+    const { ifindex, family } = underlay;
+    const groups = groupsText(this.parts.groupsOf(vnet));
+    return `${kind} ${String(ifindex)} ${String(family)} ${to ?? ""} ${groups}`;
+  }
 }

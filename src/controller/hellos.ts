@@ -11,6 +11,7 @@
 import { familyOfText, parseAddress, type Family } from "../base/address.js";
 import { version } from "../base/version.js";
 import { macToBytes } from "../base/mac.js";
+import type { VnetGroups } from "../base/vnet-group.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
 import { vnetdCapability, vnetdControlOp, vnetdNexthopFlags } from "../generated/layouts.js";
 import { nexthopRequest } from "../dataplane/control.js";
@@ -53,6 +54,8 @@ export interface HelloParts {
     Security,
     "signed" | "send" | "sendToAll" | "membersChanged" | "onSecureHello" | "left"
   >;
+  /** a host said hello in a vnet, maybe with other groups than before */
+  memberSaid: (vnet: RunningVnet) => void;
 }
 
 /** Of a later version, or no hello at all, is nobody's mistake. */
@@ -89,6 +92,7 @@ export class Hellos {
     const { vnets, underlays, peers } = parts;
     this.lists = new HelloLists({
       ...{ vnets, peers },
+      groupsOf: (vnet) => this.groupsOf(vnet),
       hello: (vnet, kind, underlay) => this.helloOf(vnet, kind, underlay),
     });
     this.readers = new ListReaders(context, {
@@ -267,12 +271,14 @@ export class Hellos {
         mtuBytes: hello.underlayMtuBytes,
         name: hello.hostName,
         software: hello.software,
+        ...(hello.groups === undefined ? {} : { groups: hello.groups }),
         ...path,
       },
       nowMs(),
     );
     if (!result.refused) this.notePeers(hello, underlay.family);
     this.apply(result.changes);
+    this.parts.memberSaid(vnet);
     this.heard(vnet, path);
     if (result.refused) {
       refuse(this.context, vnet, "refused_vnet_hosts", message);
@@ -294,7 +300,7 @@ export class Hellos {
     const readsLists = (hello.capabilities & vnetdCapability.CAP_LISTS) !== 0;
     const isListed = readsLists && vnet.secure === undefined && !this.lists.isFull;
     const saying = { kind: "plain", underlay, to } as const;
-    const waits = isListed && this.lists.has(saying);
+    const waits = isListed && this.lists.has(saying, vnet);
     if (!waits && !this.replies.take(nowMs())) return false;
     if (isListed) this.lists.add(saying, vnet);
     else this.say(vnet, "plain", underlay, to);
@@ -391,6 +397,11 @@ export class Hellos {
       this.sayToGroup(vnet, "plain", this.parts.underlays.speaking());
   }
 
+  /** The same of one vnet. */
+  sayVnet(vnet: RunningVnet): void {
+    this.sayToGroup(vnet, "plain", this.parts.underlays.usable());
+  }
+
   /** They are peers from now on: who is there is asked. */
   peersAppeared(addresses: readonly string[]): void {
     for (const vnet of this.parts.vnets.running()) {
@@ -423,7 +434,7 @@ export class Hellos {
   }
 
   /** By all of its paths: by one that has multicast it hears what goes to the group. */
-  private isDirect({ paths }: Member): boolean {
+  isDirect({ paths }: Member): boolean {
     return paths.every(({ ifindex, address, capabilities }) => {
       if (wantsUnicast(capabilities)) return true;
       const underlay = this.parts.underlays.at(ifindex, familyOfText(address));
@@ -509,6 +520,14 @@ export class Hellos {
     return message === undefined ? undefined : this.parts.security.signed(vnet, message);
   }
 
+  /** Those that this host hears. */
+  private groupsOf({ id }: RunningVnet): VnetGroups {
+    const { group, group6 } = this.parts.vnets.get(id)?.config ?? {};
+    const hears = (each: string | undefined): each is string =>
+      each !== undefined && !this.parts.underlays.isDeafTo(each);
+    return { ...(hears(group) ? { group } : {}), ...(hears(group6) ? { group6 } : {}) };
+  }
+
   /** Unsigned. */
   helloOf(vnet: RunningVnet, kind: HelloKind, underlay: Underlay): Buffer | undefined {
     const address = this.careOf(underlay);
@@ -527,6 +546,7 @@ export class Hellos {
       solicit: kind === "solicit",
       goodbye: kind === "goodbye",
       ...(peers === undefined ? {} : { peers }),
+      groups: this.groupsOf(vnet),
     });
     const vmac = macToBytes(vnet.vmac);
     return encodeVarp(

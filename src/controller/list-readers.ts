@@ -34,7 +34,8 @@ const lookShare = 200;
 
 export class ListReaders {
   private readonly known = new Map<number, { reads: boolean; atMs: number }>();
-  private look: { unknown: boolean; nextMs: number } | undefined;
+  /** vnets in which a host of an unknown kind was heard, by handle */
+  private look: { unknown: ReadonlySet<number>; nextMs: number } | undefined;
 
   constructor(
     private readonly context: Context,
@@ -45,7 +46,7 @@ export class ListReaders {
     const now = nowMs();
     const known = this.known.get(vnet.handle);
     if (known !== undefined && now - known.atMs < knownForMs) return known.reads;
-    const reads = this.allRead(vnet) && !this.hearsUnknown(now);
+    const reads = this.allRead(vnet) && this.unknownIn(now).size === 0;
     this.known.set(vnet.handle, { reads, atMs: now });
     return reads;
   }
@@ -67,7 +68,12 @@ export class ListReaders {
     return paths.length > 0 && paths.every(({ capabilities }) => reads(capabilities));
   }
 
-  private hearsUnknown(now: number): boolean {
+  /** Whether a host of an unknown kind was heard in a vnet. */
+  hearsUnknown(handle: number): boolean {
+    return this.unknownIn(nowMs()).has(handle);
+  }
+
+  private unknownIn(now: number): ReadonlySet<number> {
     if (this.look !== undefined && now < this.look.nextMs) return this.look.unknown;
     const unknown = this.lookForUnknown();
     const tookMs = nowMs() - now;
@@ -76,7 +82,8 @@ export class ListReaders {
   }
 
   /** A host whose frames or announces were taken, and that never said hello. */
-  private lookForUnknown(): boolean {
+  private lookForUnknown(): Set<number> {
+    const found = new Set<number>();
     const { NEXTHOP_USED, NEXTHOP_MEMBER } = vnetdNexthopFlags;
     const said = new Set(
       this.parts.members().flatMap(({ paths }) => paths.map(({ address }) => address)),
@@ -89,8 +96,8 @@ export class ListReaders {
       if (vnet === undefined || vnet.secure !== undefined) continue;
       const saidHelloOnce = host.some((byte) => byte !== 0);
       const isOld = heardNs !== 0n && now - heardNs > unknownKeptNs;
-      if (!saidHelloOnce && !isOld && !said.has(addressToText(key.addr))) return true;
+      if (!saidHelloOnce && !isOld && !said.has(addressToText(key.addr))) found.add(key.handle);
     }
-    return false;
+    return found;
   }
 }

@@ -87,6 +87,8 @@ export interface UnderlayEvents {
   espOf(underlay: Underlay): number;
   /** how a device is to be attached, where nothing else is said */
   modeOf(device: string): AttachMode;
+  /** groups of vnets' own, of both families */
+  vnetGroups(): readonly string[];
   /** a message came by the socket: it was in fragments */
   inFragments(underlay: Underlay, message: Buffer, source: string): void;
 }
@@ -100,7 +102,7 @@ export class Underlays {
     private readonly context: Context,
     private readonly events: UnderlayEvents,
   ) {
-    this.membership = new GroupMembership(context);
+    this.membership = new GroupMembership(context, () => events.vnetGroups());
     this.xdp = new XdpModes(context);
   }
 
@@ -134,7 +136,7 @@ export class Underlays {
       const problem = problemOf(underlay) || vrfProblem(underlay.state.vrf);
       return problem === "" ? [] : [`${underlay.device}: ${problem}`];
     });
-    return [...places, ...this.xdp.problems()];
+    return [...places, ...this.xdp.problems(), ...this.membership.problems()];
   }
 
   /** Devices that are to be attached from now on, whether they are there or not. */
@@ -427,6 +429,7 @@ export class Underlays {
     underlay.joiningSinceMs = undefined;
     if (this.context.config.multicast === "off") {
       this.membership.leave(underlay);
+      this.membership.leaveVnets(underlay);
       return false;
     }
     if (state.address === null) return false;
@@ -435,6 +438,16 @@ export class Underlays {
     if (family === 6 && !state.groupJoined) underlay.joiningSinceMs = now;
     else if (sinceMs !== undefined && now - sinceMs < joiningMs) underlay.joiningSinceMs = sinceMs;
     return false;
+  }
+
+  /** Whether a device cannot join a vnet's group. */
+  isDeafTo(group: string): boolean {
+    return this.membership.isDeafTo(group);
+  }
+
+  /** Vnets have other groups of their own. */
+  groupsChanged(): void {
+    this.sync();
   }
 
   /** The flags of how group traffic goes changed. */
@@ -551,6 +564,7 @@ export class Underlays {
       }
       this.membership.leaveOld(record);
       this.membership.leave(place);
+      this.membership.leaveVnets(place);
     } catch (error) {
       log.say("cleanup_failed", kernelError(`detaching device ${String(ifindex)}`, error).message);
     }

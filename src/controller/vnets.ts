@@ -10,6 +10,7 @@
 import type { VnetInfo } from "../api/contract.js";
 import { VnetdError, atPlace as at } from "../base/errors.js";
 import { macToBytes, type Mac } from "../base/mac.js";
+import { groupBytesOf, shownGroups } from "../base/vnet-group.js";
 import type { VnetId } from "../base/vnet-id.js";
 import type { VnetKey } from "../base/vnet-key.js";
 import {
@@ -290,8 +291,8 @@ export class Vnets {
     const suite = suiteOfVnet(config);
     const byDefault = suite === undefined ? this.context.config.encapsulation : "udp";
     const encapsulation = config.encapsulation ?? byDefault;
-    const isSuppressing = config.suppress === true;
-    return { ...config, suite: suite?.name ?? null, encapsulation, suppress: isSuppressing };
+    const others = { suppress: config.suppress === true, ...shownGroups(config) };
+    return { ...config, suite: suite?.name ?? null, encapsulation, ...others };
   }
 
   /** What fits into one outer packet, at every place. */
@@ -526,6 +527,7 @@ export class Vnets {
         encap: isEtherip ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
         ...(suite === undefined ? {} : { esp: espRoom(suite) }),
         ...(vnet.suppress === true ? { suppress: suppressSettings(config) } : {}),
+        ...groupBytesOf(vnet),
       },
     );
     return { id, slot, handle, vnif, peer, vmac };

@@ -24,7 +24,7 @@ export interface RemovalOptions {
   bpffs: string;
   /** of the state directory; undefined: it is not there any more */
   hostId: string | undefined;
-  /** groups of the configuration, for devices whose records are gone */
+  /** groups of the configuration, for devices whose records are gone, and of vnets */
   groups: readonly string[];
 }
 

@@ -50,6 +50,9 @@ export interface VnetSettings {
   esp?: EspRoom;
   /** ARP and neighbour discovery are answered here where they can be; undefined: all are flooded */
   suppress?: SuppressSettings;
+  /** 16 bytes each; undefined: it has none of that family */
+  group?: Uint8Array;
+  group6?: Uint8Array;
 }
 
 export interface SuppressSettings {
@@ -107,10 +110,18 @@ export class VnetTable {
     const before = this.maps.vnet(slot);
     if (before?.handle === handle) this.leavePorts(before, settings);
     const idBytes = vnetIdToBytes(id);
+    const groups = {
+      group: settings.group ?? new Uint8Array(16),
+      group6: settings.group6 ?? new Uint8Array(16),
+    };
     const record: VnetdVnet = {
       id: idBytes,
       handle,
-      flags: this.flagsOf(id) | portsOf(before, handle) | suppressFlag(settings),
+      flags:
+        this.flagsOf(id) |
+        portsOf(before, handle) |
+        suppressFlag(settings) |
+        groupFlagsOf(before, handle, groups),
       security: settings.security,
       vnif: settings.vnif,
       vnifPeer: settings.vnifPeer,
@@ -129,6 +140,7 @@ export class VnetTable {
       espBlock: settings.esp?.block ?? 0,
       maxNeighbours: settings.suppress?.maxNeighbours ?? 0,
       neighbourAgeNs: BigInt(Math.round(settings.suppress?.neighbourAgeMs ?? 0)) * 1_000_000n,
+      ...groups,
     };
     this.maps.setVnet(slot, record);
     for (const ifindex of [settings.vnif, settings.vnifPeer]) {
@@ -157,6 +169,23 @@ export class VnetTable {
     const { VNET_PORTS } = vnetdVnetFlags;
     const flags = has ? record.flags | VNET_PORTS : record.flags & ~VNET_PORTS;
     this.maps.setVnet(slot, { ...record, flags });
+  }
+
+  /** By which families what is for all goes to its own groups: enum vnetd_vnet_flags. True: that is another now. */
+  setGroupFlags({ slot, handle }: VnetSlot, wanted: number): boolean {
+    const record = this.maps.vnet(slot);
+    if (record?.handle !== handle || (record.flags & groupFlags) === wanted) return false;
+    this.maps.setVnet(slot, { ...record, flags: (record.flags & ~groupFlags) | wanted });
+    return true;
+  }
+
+  /** Of all records: groups that a daemon before this one may have joined. */
+  groups(): Uint8Array[] {
+    return [...this.entered().values()].flatMap(({ slot }) => {
+      const record = this.maps.vnet(slot);
+      const groups = record === undefined ? [] : [record.group, record.group6];
+      return groups.filter((group) => group.some((byte) => byte !== 0));
+    });
   }
 
   /** From the next frame on; nothing else of the record changes. */
@@ -219,8 +248,9 @@ export class VnetTable {
   }
 }
 
+const groupFlags = vnetdVnetFlags.VNET_GROUP | vnetdVnetFlags.VNET_GROUP6;
 /** what has nothing to do with whether a vnet is captured */
-const keptFlags = vnetdVnetFlags.VNET_PORTS | vnetdVnetFlags.VNET_SUPPRESS;
+const keptFlags = vnetdVnetFlags.VNET_PORTS | vnetdVnetFlags.VNET_SUPPRESS | groupFlags;
 
 function suppressFlag({ suppress }: VnetSettings): number {
   return suppress === undefined ? 0 : vnetdVnetFlags.VNET_SUPPRESS;
@@ -229,6 +259,20 @@ function suppressFlag({ suppress }: VnetSettings): number {
 /** Direct ports stay while the vnet's record is written anew. */
 function portsOf(record: VnetdVnet | undefined, handle: number): number {
   return record?.handle === handle ? record.flags & vnetdVnetFlags.VNET_PORTS : 0;
+}
+
+/** Who is known to hear a group is known still, while it is the same. */
+function groupFlagsOf(
+  before: VnetdVnet | undefined,
+  handle: number,
+  { group, group6 }: Pick<VnetdVnet, "group" | "group6">,
+): number {
+  if (before?.handle !== handle) return 0;
+  const { VNET_GROUP, VNET_GROUP6 } = vnetdVnetFlags;
+  const kept =
+    (Buffer.from(before.group).equals(group) ? VNET_GROUP : 0) |
+    (Buffer.from(before.group6).equals(group6) ? VNET_GROUP6 : 0);
+  return before.flags & kept;
 }
 
 function slotKey(slot: number): Buffer {

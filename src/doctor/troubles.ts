@@ -47,6 +47,10 @@ const remedies: readonly Remedy[] = [
     text: /somebody removed our program/u,
     fix: "find out who: journalctl around the time that vnetd's log names; an agent that cleans filters up (tc, bpftool, a CNI plugin) is to leave vnetd's alone",
   },
+  {
+    text: /its group here is/u,
+    fix: "give the vnet the same group on all of its hosts, in their files and by vnetd apply, or none",
+  },
   { text: /peer-add/u, fix: "vnetd peer-add ADDRESS on the host that lacks it" },
 ];
 

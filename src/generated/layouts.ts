@@ -86,6 +86,8 @@ export const vnetdVnetFlags = {
   VNET_WATCHED: 2,
   VNET_PORTS: 4,
   VNET_SUPPRESS: 8,
+  VNET_GROUP: 16,
+  VNET_GROUP6: 32,
 } as const;
 export type VnetdVnetFlags = (typeof vnetdVnetFlags)[keyof typeof vnetdVnetFlags];
 
@@ -379,7 +381,8 @@ export const vnetdReason = {
   DROP_KEYS_TOO_MANY: 68,
   DROP_HAIRPIN: 69,
   DROP_XDP_LOST: 70,
-  REASON_COUNT: 71,
+  DROP_OTHER_GROUP: 71,
+  REASON_COUNT: 72,
 } as const;
 export type VnetdReason = (typeof vnetdReason)[keyof typeof vnetdReason];
 
@@ -458,6 +461,7 @@ export const vnetdTlvType = {
   TLV_GOODBYE: 8,
   TLV_VNETS: 16,
   TLV_MACS: 17,
+  TLV_GROUP: 18,
   TLV_PEERS: 32,
   TLV_KEYS: 48,
   TLV_AUTH: 49,
@@ -572,6 +576,7 @@ export const reasonNames: readonly string[] = [
   "keys_too_many",
   "hairpin",
   "xdp_lost",
+  "other_group",
 ];
 
 /** enum vnetd_direction -> label */
@@ -710,10 +715,12 @@ export interface VnetdVnet {
   espBlock: number;
   maxNeighbours: number;
   neighbourAgeNs: bigint;
+  group: Uint8Array;
+  group6: Uint8Array;
 }
 
 export const VnetdVnet = {
-  size: 112,
+  size: 144,
   fields: {
     id: { offset: 0, size: 16, type: "u8", count: 16 },
     handle: { offset: 16, size: 4, type: "u32" },
@@ -738,6 +745,8 @@ export const VnetdVnet = {
     pad2: { offset: 98, size: 2, type: "u16" },
     maxNeighbours: { offset: 100, size: 4, type: "u32" },
     neighbourAgeNs: { offset: 104, size: 8, type: "u64" },
+    group: { offset: 112, size: 16, type: "u8", count: 16 },
+    group6: { offset: 128, size: 16, type: "u8", count: 16 },
   },
 } as const;
 
@@ -763,16 +772,18 @@ export function writeVnetdVnet(out: Buffer, value: VnetdVnet, offset = 0): void 
   out.writeUInt16LE(value.espBlock, offset + 96);
   out.writeUInt32LE(value.maxNeighbours, offset + 100);
   out.writeBigUInt64LE(value.neighbourAgeNs, offset + 104);
+  putBytes(out, value.group, offset + 112, 16, "group");
+  putBytes(out, value.group6, offset + 128, 16, "group6");
 }
 
 export function encodeVnetdVnet(value: VnetdVnet): Buffer {
-  const out = Buffer.alloc(112);
+  const out = Buffer.alloc(144);
   writeVnetdVnet(out, value);
   return out;
 }
 
 export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
-  atLeast(buf, offset, 112, "vnetd_vnet");
+  atLeast(buf, offset, 144, "vnetd_vnet");
   return {
     id: Buffer.from(buf.subarray(offset, offset + 16)),
     handle: buf.readUInt32LE(offset + 16),
@@ -795,6 +806,8 @@ export function decodeVnetdVnet(buf: Buffer, offset = 0): VnetdVnet {
     espBlock: buf.readUInt16LE(offset + 96),
     maxNeighbours: buf.readUInt32LE(offset + 100),
     neighbourAgeNs: buf.readBigUInt64LE(offset + 104),
+    group: Buffer.from(buf.subarray(offset + 112, offset + 128)),
+    group6: Buffer.from(buf.subarray(offset + 128, offset + 144)),
   };
 }
 

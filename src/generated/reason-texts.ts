@@ -17,6 +17,7 @@ export const reasonTexts: Readonly<Record<string, string>> = {
   duplicate_path: "A group frame of a host that is reached by several paths, which came by another of them already.",
   security: "decap: a clear frame of a vnet whose security is auth or conf, which is never taken in clear, or forwarded to or from peers. encap: a frame that was about to leave in clear when its vnet became secure.",
   bad_superframe: "A merged packet that can be neither taken whole nor segmented; every merged packet of EtherIP.",
+  other_group: "It came to a multicast group that is neither its vnet's group here nor the one that all hosts have.",
   xdp_lost: "XDP took the headers off a frame, and what it said of it did not reach TC: another program changed or copied the packet in between, or the device was detached just then.",
   varp_short: "Less than VARP's 43 bytes.",
   varp_bad_opcode: "Neither request (1) nor announce (2).",

@@ -39,6 +39,8 @@ export interface UnderlayState {
   problem: string;
   /** the group's address is there, and the kernel joins for it */
   groupJoined: boolean;
+  /** all addresses there for which the kernel joins */
+  joined: string[];
 }
 
 const smallestMtuBytes = 576;
@@ -60,7 +62,8 @@ export function underlayState(
   const problem = problemOf(link, family, chosen !== undefined);
   const master = links.find(({ ifindex }) => ifindex === link.master);
   const vrf = master?.kind === "vrf" ? master.name : "";
-  const groupJoined = own.some((entry) => entry.address === group && entry.autojoin);
+  const joined = own.flatMap(({ address, autojoin }) => (autojoin ? [address] : []));
+  const groupJoined = joined.includes(group);
   return {
     device,
     family,
@@ -74,6 +77,7 @@ export function underlayState(
     up,
     problem,
     groupJoined,
+    joined,
   };
 }
 
@@ -113,6 +117,7 @@ function absent({ device, family }: PlaceSpec): UnderlayState {
     up: false,
     problem,
     groupJoined: false,
+    joined: [],
   };
 }
 

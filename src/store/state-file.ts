@@ -81,7 +81,8 @@ function printList(name: string, items: readonly string[]): string {
 }
 
 function printStoredVnet(vnet: VnetConfig): string {
-  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation, suppress } = vnet;
+  const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation } = vnet;
+  const { suppress, group, group6 } = vnet;
   const lines = [
     `id: ${quote(id)}`,
     `bridge: ${bridge === null ? "null" : quote(bridge)}`,
@@ -92,6 +93,8 @@ function printStoredVnet(vnet: VnetConfig): string {
     ...(suite === null ? [] : [`suite: ${suite}`]),
     ...(encapsulation === null ? [] : [`encapsulation: ${encapsulation}`]),
     ...(suppress === undefined ? [] : ["suppress: on"]),
+    ...(group === undefined ? [] : [`group: ${quote(group)}`]),
+    ...(group6 === undefined ? [] : [`group6: ${quote(group6)}`]),
   ];
   return lines.join("\n    ");
 }

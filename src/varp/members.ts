@@ -19,6 +19,7 @@
  * bounded.
  */
 import { familyOfText } from "../base/address.js";
+import type { VnetGroups } from "../base/vnet-group.js";
 import { vnetdLimits } from "../generated/layouts.js";
 
 export interface MembersOptions {
@@ -43,6 +44,8 @@ export interface HeardHello {
   mtuBytes: number;
   name: string;
   software: string;
+  /** the vnet's own, of both families; left out: there is none */
+  groups?: VnetGroups;
   address: string;
   /** our device that it came by */
   ifindex: number;
@@ -82,6 +85,7 @@ export interface Member {
   bootNonce: string;
   name: string;
   software: string;
+  groups: VnetGroups;
   paths: MemberPath[];
   primary: MemberPath;
 }
@@ -311,8 +315,8 @@ export class Members {
 
   private enter(vnet: VnetMembers, hello: HeardHello, nowMs: number): PathChange[] {
     const path = pathOf(hello, 0, nowMs);
-    const { handle, hostId, bootNonce, name, software } = hello;
-    const host = { handle, hostId, bootNonce, name, software };
+    const { handle, hostId, bootNonce, name, software, groups = {} } = hello;
+    const host = { handle, hostId, bootNonce, name, software, groups };
     const member = { ...host, paths: [path], primary: path };
     vnet.members.set(memberKey(hello), member);
     vnet.owners.set(placeKey(path), member);
@@ -321,11 +325,11 @@ export class Members {
   }
 
   private refresh(member: Member, hello: HeardHello, nowMs: number): HeardResult {
-    const { capabilities, mtuBytes, name, software } = hello;
+    const { capabilities, mtuBytes, name, software, groups = {} } = hello;
     const path = member.paths.find((p) => placeKey(p) === placeKey(hello));
     const changed =
       path !== undefined && (path.capabilities !== capabilities || path.mtuBytes !== mtuBytes);
-    Object.assign(member, { name, software });
+    Object.assign(member, { name, software, groups });
     if (path !== undefined) Object.assign(path, { heardMs: nowMs, mtuBytes, capabilities });
     return { isNew: false, refused: false, changes: changed ? this.changesOf(member) : [] };
   }
@@ -349,8 +353,8 @@ export class Members {
     const path = pathOf(hello, number, nowMs);
     member.paths.push(path);
     vnet.owners.set(placeKey(path), member);
-    const { name, software } = hello;
-    Object.assign(member, { name, software });
+    const { name, software, groups = {} } = hello;
+    Object.assign(member, { name, software, groups });
     // The host has a new address where the primary is: follow it.
     const primary = carrierOf(member.primary);
     const follows = primary === carrierOf(path);

@@ -22,6 +22,7 @@ import {
   vnetdTlvType,
   writeVnetdExtHdr,
 } from "../generated/layouts.js";
+import { vnetGroupOf, type VnetGroups } from "../base/vnet-group.js";
 import type { VarpOpcode } from "./varp.js";
 
 export interface Hello {
@@ -38,6 +39,8 @@ export interface Hello {
   goodbye: boolean;
   /** of the sender; left out when it has none */
   peers?: HelloPeers;
+  /** of all vnets that it is of; left out when they have none */
+  groups?: VnetGroups;
   /** of a secure vnet, one for each key that the sender takes, the one that it begins with first;
    * not written by encodeHello (signHello does), and nothing of it is authentic yet */
   auth?: HelloAuth[];
@@ -83,6 +86,9 @@ export type VarpKind = (typeof varpKinds)[number];
 /** as many as always fit into VNETD_VARP_MAX_LEN */
 export const maxHelloPeers = 12;
 const addressBytes = 16;
+/** of IPv4, and both */
+const ipv4Bytes = 4;
+const groupBytes = ipv4Bytes + addressBytes;
 /** in the place of their number: too many to be said */
 const morePeers = 0xff;
 const maxNameBytes = 63;
@@ -113,6 +119,7 @@ const lengths = new Map<number, [number, number]>([
   [vnetdTlvType.TLV_GOODBYE, [0, 0]],
   [vnetdTlvType.TLV_VNETS, [0, vnetdExt.VARP_MAX_LEN]],
   [vnetdTlvType.TLV_MACS, [0, vnetdExt.VARP_MAX_LEN]],
+  [vnetdTlvType.TLV_GROUP, [groupBytes, groupBytes]],
   [vnetdTlvType.TLV_PEERS, [2, 2 + maxHelloPeers * addressBytes]],
   [vnetdTlvType.TLV_KEYS, keyMessageBytes],
   [vnetdTlvType.TLV_AUTH, [authMacAt + helloMacBytes, authMacAt + helloMacBytes]],
@@ -136,6 +143,9 @@ export function encodeHello(hello: Hello): Buffer {
   if (hello.goodbye) tlvs.push(encodeTlv(vnetdTlvType.TLV_GOODBYE, Buffer.alloc(0)));
   if (hello.peers !== undefined)
     tlvs.push(encodeTlv(vnetdTlvType.TLV_PEERS, encodePeers(hello.peers)));
+  const { groups } = hello;
+  if (groups?.group !== undefined || groups?.group6 !== undefined)
+    tlvs.push(encodeTlv(vnetdTlvType.TLV_GROUP, encodeGroups(groups)));
   return extensionOf(Buffer.concat(tlvs));
 }
 
@@ -250,7 +260,9 @@ function helloOf(hostId: Buffer, bootNonce: Buffer, tlvs: Tlvs): Hello {
   const name = tlvs.get(vnetdTlvType.TLV_HOST_NAME);
   const software = tlvs.get(vnetdTlvType.TLV_SOFTWARE);
   const peers = decodePeers(tlvs.get(vnetdTlvType.TLV_PEERS));
+  const groups = decodeGroups(tlvs.get(vnetdTlvType.TLV_GROUP));
   return {
+    ...(groups === undefined ? {} : { groups }),
     ...(peers === undefined ? {} : { peers }),
     hostId: hostId.toString("hex"),
     bootNonce: bootNonce.toString("hex"),
@@ -279,6 +291,23 @@ function decodePeers(value: Buffer | undefined): HelloPeers | undefined {
     addressToText(value.subarray(2 + at * addressBytes, 2 + (at + 1) * addressBytes)),
   );
   return { prefixLength, more: false, addresses };
+}
+
+function encodeGroups({ group, group6 }: VnetGroups): Buffer {
+  const ipv4 = group === undefined ? Buffer.alloc(ipv4Bytes) : parseAddress(group).subarray(12);
+  return Buffer.concat([ipv4, group6 === undefined ? Buffer.alloc(16) : parseAddress(group6)]);
+}
+
+/** What is no vnet's group is none. */
+function decodeGroups(value: Buffer | undefined): VnetGroups | undefined {
+  if (value === undefined) return undefined;
+  const group = vnetGroupOf(value.subarray(0, ipv4Bytes).join("."), "group");
+  const group6 = vnetGroupOf(addressToText(value.subarray(ipv4Bytes)), "group6");
+  const groups = {
+    ...("group" in group ? { group: group.group } : {}),
+    ...("group" in group6 ? { group6: group6.group } : {}),
+  };
+  return Object.keys(groups).length === 0 ? undefined : groups;
 }
 
 function readTlvs(body: Buffer): Tlv[] | undefined {

@@ -113,6 +113,7 @@ describe("VARP", () => {
     solicit: true,
     goodbye: false,
     peers: { prefixLength: 24, more: false, addresses: ["10.66.2.2", "fd66::9"] },
+    groups: { group: "239.66.4.1", group6: "ff15::4:1" },
   };
   const secrets = secretsOf("a1b2c3d4e5f60718", createSecretKey(randomBytes(32)), vnetBytes("97"));
 
@@ -144,6 +145,8 @@ describe("VARP", () => {
       "varp.hello.mtu": ["1500"],
       "varp.hello.name": ["zürich"],
       "varp.hello.software": ["vnetd 1.0"],
+      "varp.hello.group": ["239.66.4.1"],
+      "varp.hello.group6": ["ff15::4:1"],
       "varp.hello.peers.prefix": ["24"],
       "varp.hello.peers.count": ["2"],
       "varp.hello.peers.address": ["::ffff:10.66.2.2", "fd66::9"],

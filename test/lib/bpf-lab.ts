@@ -209,6 +209,10 @@ export interface VnetOptions {
   suppress?: boolean;
   maxNeighbours?: number;
   neighbourAgeMs?: number;
+  /** of its own, an IPv4 group in every form */
+  group?: string;
+  /** what is for all goes to it; default: where there is one */
+  sendsToGroup?: boolean;
 }
 
 export interface LabVnet {
@@ -640,13 +644,19 @@ export class BpfLab {
   }
 
   private record(vnet: LabVnet, options: VnetOptions): VnetdVnet {
+    const { group, sendsToGroup = group !== undefined } = options;
+    const groupIn = (form: Form): Buffer =>
+      group === undefined ? Buffer.alloc(16) : addressIn(form, addressBytes(group));
     return {
       id: vnetBytes(vnet.id),
       handle: vnet.handle,
       flags:
         (options.up === false ? 0 : vnetdVnetFlags.VNET_UP) |
         ((options.watched ?? false) ? vnetdVnetFlags.VNET_WATCHED : 0) |
-        ((options.suppress ?? false) ? vnetdVnetFlags.VNET_SUPPRESS : 0),
+        ((options.suppress ?? false) ? vnetdVnetFlags.VNET_SUPPRESS : 0) |
+        (sendsToGroup ? vnetdVnetFlags.VNET_GROUP | vnetdVnetFlags.VNET_GROUP6 : 0),
+      group: groupIn("udp4"),
+      group6: groupIn("udp6"),
       security: options.security ?? vnetdSecurity.SECURITY_NONE,
       vnif: this.ifindex("vn0"),
       vnifPeer: this.ifindex("vn0p"),

@@ -18,7 +18,7 @@ export function printSxp(node: SxpNode): string {
   return node.kind === "atom" ? printAtom(node.text) : `(${node.items.map(printSxp).join(" ")})`;
 }
 
-/** As an s-expression that parseVnetFile (and the original, but for a long id, a key, a suite, an encapsulation or suppression) reads. */
+/** As an s-expression that parseVnetFile (and the original, but for a long id, a key, a suite, an encapsulation, suppression or a group) reads. */
 export function printVnet(vnet: VnetConfig): string {
   const pairs = [
     ["id", vnet.id],
@@ -30,6 +30,8 @@ export function printVnet(vnet: VnetConfig): string {
     ...(vnet.suite === null ? [] : [["suite", vnet.suite]]),
     ...(vnet.encapsulation === null ? [] : [["encapsulation", vnet.encapsulation]]),
     ...(vnet.suppress === undefined ? [] : [["suppress", "on"]]),
+    ...(vnet.group === undefined ? [] : [["group", vnet.group]]),
+    ...(vnet.group6 === undefined ? [] : [["group6", vnet.group6]]),
   ];
   const inside = pairs.map((pair) => `(${pair.map(printAtom).join(" ")})`);
   return `(vnet ${inside.join(" ")})`;

@@ -128,6 +128,8 @@ describe("commands that change", () => {
       suite: null,
       encapsulation: "udp",
       suppress: false,
+      group: null,
+      group6: null,
     };
     expect(await json("vnet-create", "-s", "none", "-b", "b600", "-v", "v600", "600")).toEqual([
       created,

@@ -61,6 +61,8 @@ describe("vnet-create", () => {
       suite: null,
       encapsulation: "udp",
       suppress: false,
+      group: null,
+      group6: null,
     });
     expect(await links()).toEqual(expect.arrayContaining(["vnet97", "vnif97"]));
   });
@@ -205,6 +207,8 @@ describe("built-in vnets", () => {
           suite: null,
           encapsulation: "udp",
           suppress: false,
+          group: null,
+          group6: null,
         },
         {
           id: longId("3"),
@@ -215,6 +219,8 @@ describe("built-in vnets", () => {
           suite: null,
           encapsulation: "udp",
           suppress: false,
+          group: null,
+          group6: null,
         },
       ]),
     );

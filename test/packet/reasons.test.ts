@@ -7,6 +7,7 @@ import { ENCAP_ROWS } from "./encap-rows.js";
 import { FLOOD_ROWS } from "./flood-rows.js";
 import { FRAGMENT_ROWS } from "./fragment-rows.js";
 import { FORM_ROWS } from "./form-rows.js";
+import { GROUP_ROWS } from "./group-rows.js";
 import { LIMIT_ROWS, SMALL_TABLE_ROWS } from "./limit-rows.js";
 import { PATH_MTU_ROWS } from "./path-mtu-rows.js";
 import { PATH_ROWS } from "./path-rows.js";
@@ -27,6 +28,7 @@ it("every reason has a row, and every row's reason is one", () => {
     ...PATH_MTU_ROWS,
     ...PEER_ROWS,
     ...FORM_ROWS,
+    ...GROUP_ROWS,
     ...SECURE_ROWS,
     ...PORT_ROWS,
   ];

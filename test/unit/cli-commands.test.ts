@@ -30,6 +30,8 @@ const vnet97 = {
   suite: null,
   encapsulation: "udp",
   suppress: false,
+  group: null,
+  group6: null,
 } as const;
 const state97: VnetState = {
   ...vnet97,
@@ -560,12 +562,13 @@ describe("output", () => {
   });
 
   it("tables are aligned, and plain where no terminal is", async () => {
-    const second = { ...vnet97, id: longId, bridge: null, vnetif: "v" };
+    const groups = { group: "239.1.2.3", group6: "ff15::1" };
+    const second = { ...vnet97, ...groups, id: longId, bridge: null, vnetif: "v" };
     expect((await ask({ vnetList: [vnet97, second] }, ["vnet-list"])).stdout).toBe(
       [
-        "ID                                       BRIDGE  VNETIF  SECURITY  KEY  SUITE  ENCAPSULATION  SUPPRESS",
-        `${id97}  vnet97  vnif97  none      -    -      udp            off`,
-        `${longId}  -       v       none      -    -      udp            off`,
+        "ID                                       BRIDGE  VNETIF  SECURITY  KEY  SUITE  ENCAPSULATION  SUPPRESS  GROUP",
+        `${id97}  vnet97  vnif97  none      -    -      udp            off       -`,
+        `${longId}  -       v       none      -    -      udp            off       239.1.2.3 ff15::1`,
         "",
       ].join("\n"),
     );

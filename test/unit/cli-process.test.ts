@@ -57,6 +57,8 @@ beforeAll(async () => {
       suite: null,
       encapsulation: "udp",
       suppress: false,
+      group: null,
+      group6: null,
     })),
     version: { version: "1", api: 1, layout: 1 },
   });

@@ -74,6 +74,12 @@ describe("what is different", () => {
     ["{id: 97, encapsulation: udp}", "{id: 97}", ["encapsulation udp null"]],
     ["{id: 97}", "{id: 97, suppress: on}", ["suppress null on"]],
     ["{id: 97, suppress: on}", "{id: 97, suppress: off}", ["suppress on null"]],
+    ["{id: 97}", "{id: 97, group: 239.1.2.3}", ["group null 239.1.2.3"]],
+    [
+      "{id: 97, group: 239.1.2.3, group6: 'ff15::1'}",
+      "{id: 97, group6: 'FF15:0::2'}",
+      ["group 239.1.2.3 null", "group6 ff15::1 ff15::2"],
+    ],
   ])("%s -> %s", (before, after, expected) => {
     expect(between(before, after)).toEqual(expected);
   });

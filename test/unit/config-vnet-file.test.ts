@@ -156,6 +156,25 @@ describe("what is taken", () => {
     expect(printVnet(vnet!)).not.toMatch(/suppress/);
   });
 
+  it.each([
+    "(vnet (id 97) (group 239.1.2.3) (group6 FF15:0::3))",
+    "{id: 97, group: 239.1.2.3, group6: 'ff15::3'}",
+    '{"id": 97, "group": "239.1.2.3", "group6": "ff15::3"}',
+  ])("takes groups of its own in %s, and prints them", (text) => {
+    const [vnet] = parse(text);
+    expect(vnet).toMatchObject({ group: "239.1.2.3", group6: "ff15::3" });
+    expect(printVnet(vnet!)).toContain("(group 239.1.2.3) (group6 ff15::3)");
+  });
+
+  it.each(["(vnet (id 97) (group none))", "{id: 97, group: null, group6: none}"])(
+    "has no group in %s",
+    (text) => {
+      const [vnet] = parse(text);
+      expect(vnet).not.toHaveProperty("group");
+      expect(vnet).not.toHaveProperty("group6");
+    },
+  );
+
   it.each(["(vnet (id 97))", "{id: 97, encapsulation: null}"])(
     "leaves it to the host in %s, and says nothing of it",
     (text) => {
@@ -257,6 +276,8 @@ describe("what is taken", () => {
       suite: { source: "v.sxp", line: 2, column: 1 },
       encapsulation: { source: "v.sxp", line: 2, column: 1 },
       suppress: { source: "v.sxp", line: 2, column: 1 },
+      group: { source: "v.sxp", line: 2, column: 1 },
+      group6: { source: "v.sxp", line: 2, column: 1 },
     });
   });
 });
@@ -317,6 +338,15 @@ describe("what is refused, and where", () => {
     ["(vnet (id 97) (encapsulation gre))", "BAD_VALUE", 1, 30],
     ["(vnet (id 97) (suppress yes))", "BAD_VALUE", 1, 25],
     ["(vnet (id 97) (suppress constructor))", "BAD_VALUE", 1, 25],
+    ["(vnet (id 97) (group 10.1.2.3))", "BAD_VALUE", 1, 22],
+    ["(vnet (id 97) (group 224.0.0.251))", "BAD_VALUE", 1, 22],
+    ["(vnet (id 97) (group ff15::1))", "BAD_VALUE", 1, 22],
+    ["(vnet (id 97) (group 239.1.2))", "BAD_VALUE", 1, 22],
+    ["(vnet (id 97) (group6 239.1.2.3))", "BAD_VALUE", 1, 23],
+    ["(vnet (id 97) (group6 fd66::1))", "BAD_VALUE", 1, 23],
+    ["(vnet (id 97) (group6 ff11::1))", "BAD_VALUE", 1, 23],
+    ["(vnet (id 97) (group6 ff02::1))", "BAD_VALUE", 1, 23],
+    ["(vnet (id 97) (security conf) (group 239.1.2.3))", "BAD_VALUE", 1, 38],
     ["(vnet (id 97) (encapsulation))", "BAD_VALUE", 1, 16],
     ["(vnet (id 97)", "SYNTAX", 1, 1],
     ["(vnet (id 97)))", "SYNTAX", 1, 15],
@@ -428,6 +458,12 @@ const vnetConfig = fc
       : { ...vnet, encapsulation: vnet.encapsulation === null ? null : "udp" },
   )
   .chain((vnet) => fc.constantFrom(vnet, { ...vnet, suppress: true as const }))
+  .chain((vnet) =>
+    fc.constantFrom(
+      vnet,
+      vnet.security === "none" ? { ...vnet, group: "239.1.2.3", group6: "ff15::1" } : vnet,
+    ),
+  )
   .filter(({ bridge, vnetif }) => bridge !== vnetif) as fc.Arbitrary<VnetConfig>;
 
 /** A valid text of some format with a few characters removed, doubled or replaced. */

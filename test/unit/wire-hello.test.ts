@@ -64,6 +64,22 @@ describe("a hello", () => {
     expect(decodeHello(encodeHello(bare))).toEqual({ ok: true, hello: bare });
   });
 
+  it("names the groups of its vnets, and no others", () => {
+    const both = { group: "239.1.2.3", group6: "ff15::3" };
+    for (const groups of [both, { group: both.group }, { group6: both.group6 }])
+      expect(decodeHello(encodeHello({ ...hello, groups }))).toMatchObject({ hello: { groups } });
+    expect(encodeHello({ ...hello, groups: {} })).toEqual(plain);
+    const said = (value: string): unknown => {
+      const body = Buffer.concat([identity, tlv(18, Buffer.from(value, "hex"))]);
+      const decoded = decodeHello(extension(body));
+      return decoded.ok ? decoded.hello.groups : decoded.reason;
+    };
+    expect(said(`0a010203${"fd66".padEnd(32, "0")}`)).toBeUndefined();
+    expect(said(`e00000fb${"ff02".padEnd(31, "0")}1`)).toBeUndefined();
+    expect(said(`ef010203${"ff02".padEnd(31, "0")}1`)).toEqual({ group: "239.1.2.3" });
+    expect(said("ef010203")).toBe("bad_tlv_length");
+  });
+
   it("names the sender's peers, or says that there are too many", () => {
     const few = { prefixLength: 24, more: false, addresses: ["10.66.2.1", "2001:db8::1"] };
     expect(decodeHello(encodeHello({ ...hello, peers: few }))).toMatchObject({

@@ -199,6 +199,7 @@ export class SecureEnd implements Place {
       ...{ ageNs: 600_000_000_000n, flushedNs: 0n, vmac: macBytes(this.link("vn0").mac) },
       ...{ floodPerSecond: 0, floodBurst: 0, probeNonce: 0n, encap: 0 },
       ...{ maxNeighbours: 0, neighbourAgeNs: 0n },
+      ...{ group: new Uint8Array(16), group6: new Uint8Array(16) },
       ...{ espFixed4: fixed4, espFixed6: fixed6, espBlock: block },
     };
     await run.mapUpdate(this.map("vnets"), u32(slot), encodeVnetdVnet(record));
