@@ -68,8 +68,10 @@ static __always_inline void control_mark(const struct fdb_news *news)
 {
 	struct vnetd_fdb_entry *entry = bpf_map_lookup_elem(&fdb, &news->key);
 
-	if (entry && entry->nexthop == news->nexthop && entry->gen == news->gen)
+	if (entry && entry->nexthop == news->nexthop && entry->gen == news->gen) {
 		entry->flags = news->flags;
+		fdb_changed();
+	}
 }
 
 /* The direct port that a MAC of this host is heard at now; 0: none. */
@@ -229,6 +231,7 @@ static __always_inline __u32 control_forget(struct vnetd_control *c)
 	if (entry && (c->op == VNETD_CTL_FORGET || entry->nexthop == VNETD_NEXTHOP_LOCAL)) {
 		entry->flags = 0;
 		entry->seen_ns = 0;
+		fdb_changed();
 	}
 	return VNETD_OK;
 }

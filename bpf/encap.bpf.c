@@ -424,10 +424,9 @@ SUBPROGRAM int run_second_pass(struct __sk_buff *skb)
  * A frame of no vnet that is up, of one whose frames are captured, or of one with suppression or direct ports.
  * Gives the program's return value, or NOT_TAKEN: it goes on.
  */
-static __always_inline int unusual(struct __sk_buff *skb, const struct vnetd_vnet *vnet,
-				   const struct vnetd_port *port)
+static __always_inline int unusual(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot)
 {
-	__u32 handle = vnet && vnet->handle == port->handle ? vnet->handle : 0;
+	__u32 handle = vnet ? vnet->handle : 0;
 	int action;
 
 	if (!handle || !(vnet->flags & VNETD_VNET_UP)) {
@@ -443,35 +442,32 @@ static __always_inline int unusual(struct __sk_buff *skb, const struct vnetd_vne
 		return NOT_TAKEN;
 	}
 	if (vnet->flags & VNETD_VNET_SUPPRESS) {
-		action = suppress_leaves(skb, vnet, port->slot, 0);
+		action = suppress_leaves(skb, vnet, slot, 0);
 		if (action != NOT_TAKEN)
 			return action;
 	}
-	return vnet->flags & VNETD_VNET_PORTS ? bridge_to_ports(skb, vnet, port->slot) : NOT_TAKEN;
+	return vnet->flags & VNETD_VNET_PORTS ? bridge_to_ports(skb, vnet, slot) : NOT_TAKEN;
 }
 
 SEC("tc")
 int vnetd_encap(struct __sk_buff *skb)
 {
-	__u32 ifindex = skb->ifindex;
-	struct vnetd_port *port;
 	struct vnetd_vnet *vnet;
+	__u32 slot;
 	int action;
 
 	if ((skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECOND_PASS ||
 	    (skb->mark & VNETD_MARK_KIND) == VNETD_MARK_SECURE_PASS)
 		return run_second_pass(skb);
-	port = bpf_map_lookup_elem(&ports, &ifindex);
-	vnet = port ? vnet_by_slot(port->slot) : NULL;
-	if (unlikely(!vnet || vnet->handle != port->handle ||
-		     (vnet->flags & VNET_UNUSUAL) != VNETD_VNET_UP)) {
-		action = unusual(skb, vnet, port);
+	vnet = vnet_of_device(skb->ifindex, &slot);
+	if (unlikely(!vnet || (vnet->flags & VNET_UNUSUAL) != VNETD_VNET_UP)) {
+		action = unusual(skb, vnet, slot);
 		if (action != NOT_TAKEN || !vnet)
 			return action;
 	}
 	if (unlikely(vnet->security != VNETD_SECURITY_NONE))
-		return run_secure(skb, vnet, port->slot);
-	return run_clear(skb, vnet, port->slot);
+		return run_secure(skb, vnet, slot);
+	return run_clear(skb, vnet, slot);
 }
 
 static __always_inline int run_fast(struct __sk_buff *skb, struct vnetd_vnet *vnet, __u32 slot,
@@ -508,19 +504,17 @@ SUBPROGRAM int run_fast_secure(struct __sk_buff *skb, struct vnetd_vnet *vnet, _
 SEC("tc")
 int vnetd_encap_fast(struct __sk_buff *skb)
 {
-	__u32 ifindex = skb->ifindex;
-	struct vnetd_port *port;
 	struct vnetd_vnet *vnet;
+	__u32 slot;
 
 	/* a mark of ours that comes from elsewhere must not look like a pass of ours, or a probe */
 	if (unlikely(skb->mark) && (skb->mark & VNETD_MARK_OURS_MASK) == VNETD_MARK_OURS)
 		skb->mark = VNETD_MARK_NONE;
 	if (!is_ip(skb) || skb->vlan_present)
 		return TC_ACT_OK;
-	port = bpf_map_lookup_elem(&ports, &ifindex);
-	vnet = port ? vnet_by_slot(port->slot) : NULL;
+	vnet = vnet_of_device(skb->ifindex, &slot);
 	/* what is captured is so by the other hook, which has all frames */
-	if (!vnet || vnet->handle != port->handle)
+	if (!vnet)
 		return TC_ACT_OK;
 	/* so is what the other hook has to hear of neighbours */
 	if (unlikely((vnet->flags & (VNET_SEEN | VNETD_VNET_SUPPRESS)) != VNETD_VNET_UP) &&
@@ -533,10 +527,9 @@ int vnetd_encap_fast(struct __sk_buff *skb)
 	 * vnetif's, and over IPv6 drop what is longer.
 	 */
 	if (unlikely(vnet->security != VNETD_SECURITY_NONE))
-		return skb->protocol == bpf_htons(ETH_P_IPV6)
-			       ? TC_ACT_OK
-			       : run_fast_secure(skb, vnet, port->slot);
-	return run_fast_clear(skb, vnet, port->slot);
+		return skb->protocol == bpf_htons(ETH_P_IPV6) ? TC_ACT_OK
+							      : run_fast_secure(skb, vnet, slot);
+	return run_fast_clear(skb, vnet, slot);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -10,6 +10,7 @@
 #define VNETD_FDB_H
 
 #include "event.h"
+#include "front.h"
 #include "nexthop.h"
 #include "watch.h"
 
@@ -27,17 +28,29 @@ static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
 	return !differ;
 }
 
+static __always_inline bool fdb_fresh_at(__u32 flags, __u64 seen_ns, __u32 nexthop,
+					 const struct vnetd_vnet *vnet, __u64 now)
+{
+	if (flags & VNETD_FDB_STATIC)
+		return true;
+	/* signed: another CPU's clock may be a tick ahead */
+	if ((__s64)(now - seen_ns) >= (__s64)vnet->age_ns || !seen_ns)
+		return false;
+	/* a flush forgets what was heard of other hosts */
+	return seen_ns >= vnet->flushed_ns || nexthop == VNETD_NEXTHOP_LOCAL;
+}
+
 /* Alive by time alone; the caller also compares the next hop's generation. */
 static __always_inline bool fdb_fresh(const struct vnetd_fdb_entry *entry,
 				      const struct vnetd_vnet *vnet, __u64 now)
 {
-	if (entry->flags & VNETD_FDB_STATIC)
-		return true;
-	/* signed: another CPU's clock may be a tick ahead */
-	if ((__s64)(now - entry->seen_ns) >= (__s64)vnet->age_ns || !entry->seen_ns)
-		return false;
-	/* a flush forgets what was heard of other hosts */
-	return entry->seen_ns >= vnet->flushed_ns || entry->nexthop == VNETD_NEXTHOP_LOCAL;
+	return fdb_fresh_at(entry->flags, entry->seen_ns, entry->nexthop, vnet, now);
+}
+
+static __always_inline bool fdb_found_fresh(const struct fdb_found *found,
+					    const struct vnetd_vnet *vnet)
+{
+	return fdb_fresh_at(found->flags, found->seen_ns, found->nexthop, vnet, found->now);
 }
 
 #define HELD_TELL_NS 1000000000LL
@@ -58,8 +71,10 @@ static __always_inline __u64 fdb_target(const struct vnetd_fdb_entry *entry)
 static __always_inline bool fdb_point(struct vnetd_fdb_entry *entry, __u64 from, __u32 nexthop,
 				      __u32 gen)
 {
-	return __sync_val_compare_and_swap((__u64 *)entry, from, (__u64)gen << 32 | nexthop) ==
-	       from;
+	if (__sync_val_compare_and_swap((__u64 *)entry, from, (__u64)gen << 32 | nexthop) != from)
+		return false;
+	fdb_changed();
+	return true;
 }
 
 static __always_inline void fdb_uncount(__u32 slot, __u32 nexthop, __u32 gen)
@@ -260,6 +275,7 @@ CHECKED_ONCE int fdb_move(const struct fdb_news *news)
 	    !(entry->flags & VNETD_FDB_STATIC))
 		entry->flags = news->flags;
 	entry->seen_ns = news->now;
+	fdb_changed();
 
 	if (alive && same_host(from, news->nexthop)) {
 		/* where the MAC is has not changed */
@@ -298,8 +314,10 @@ static __always_inline __u32 fdb_learn(const struct fdb_news *news, const struct
 			if ((__s64)(news->now - entry->seen_ns) > (__s64)REFRESH_NS || back)
 				entry->seen_ns = news->now;
 			if (unlikely(entry->flags != news->flags) &&
-			    !(entry->flags & VNETD_FDB_STATIC))
+			    !(entry->flags & VNETD_FDB_STATIC)) {
 				entry->flags = news->flags;
+				fdb_changed();
+			}
 			if (unlikely(back))
 				event_local_new(&news->key, news->slot, VNETD_NEXTHOP_LOCAL);
 			return VNETD_OK;
@@ -314,6 +332,24 @@ static __always_inline __u32 fdb_learn(const struct fdb_news *news, const struct
 	if (news->nexthop == VNETD_NEXTHOP_LOCAL)
 		event_local_new(&news->key, news->slot, VNETD_NEXTHOP_LOCAL);
 	return VNETD_OK;
+}
+
+/* The same for the source of a frame: news has no flags, and the clock's time. */
+static __always_inline __u32 fdb_learn_again(const struct fdb_news *news,
+					     const struct vnetd_vnet *vnet)
+{
+	struct fdb_found *found = fdb_look(&news->key, news->now);
+
+	if (likely(found)) {
+		if (likely(found->nexthop == news->nexthop && found->gen == news->gen &&
+			   (!found->flags || found->flags & VNETD_FDB_STATIC) &&
+			   (__s64)(news->now - found->seen_ns) <= (__s64)REFRESH_NS &&
+			   (news->nexthop != VNETD_NEXTHOP_LOCAL || fdb_found_fresh(found, vnet))))
+			return VNETD_OK;
+		/* to be looked up again when it is entered */
+		found->now = 0;
+	}
+	return fdb_learn(news, vnet);
 }
 
 #endif

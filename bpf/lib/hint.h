@@ -15,6 +15,7 @@
 
 VNETD_MAP(vnet_hints, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1 << HINT_BITS, 0);
 VNETD_MAP(nexthop_hints, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1 << HINT_BITS, 0);
+VNETD_MAP(port_hints, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1 << HINT_BITS, 0);
 
 static __always_inline __u32 hint_place(__u32 folded)
 {
@@ -47,6 +48,34 @@ static __always_inline void vnet_hint(const __u32 id[VNETD_ID_LEN / 4], __u32 sl
 
 	if (hint)
 		*hint = slot;
+}
+
+/*
+ * The vnet whose frames enter by a device, up or not, and its slot; or NULL. What a hint leads to is up and names the device, as
+ * a vnet does whose ports the map `ports` has.
+ */
+static __always_inline struct vnetd_vnet *vnet_of_device(__u32 ifindex, __u32 *slot)
+{
+	__u32 place = ifindex & ((1 << HINT_BITS) - 1);
+	__u32 *hint = bpf_map_lookup_elem(&port_hints, &place);
+	struct vnetd_port *port;
+	struct vnetd_vnet *vnet;
+
+	*slot = hint ? *hint : 0;
+	vnet = vnet_by_slot(*slot);
+	if (likely(vnet && vnet->flags & VNETD_VNET_UP &&
+		   (vnet->vnif == ifindex || vnet->vnif_peer == ifindex)))
+		return vnet;
+	port = bpf_map_lookup_elem(&ports, &ifindex);
+	if (!port)
+		return NULL;
+	*slot = port->slot;
+	vnet = vnet_by_slot(*slot);
+	if (!vnet || vnet->handle != port->handle)
+		return NULL;
+	if (hint)
+		*hint = *slot;
+	return vnet;
 }
 
 static __always_inline __u32 *nexthop_hint(const struct vnetd_nexthop_key *key)

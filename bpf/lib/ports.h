@@ -56,19 +56,17 @@ static __always_inline struct vnetd_direct_port *direct_port(__u32 ifindex, __u3
 static __always_inline void find_here(const struct vnetd_fdb_key *key,
 				      const struct vnetd_vnet *vnet, struct here_found *found)
 {
-	struct vnetd_fdb_entry *entry = bpf_map_lookup_elem(&fdb, key);
+	struct fdb_found *entry = fdb_look(key, now_ns());
 	struct vnetd_direct_port *port;
-	__u64 target;
 
 	found->where = HERE_UNKNOWN;
-	if (!entry || !fdb_fresh(entry, vnet, now_ns()))
+	if (!entry || !fdb_found_fresh(entry, vnet))
 		return;
-	target = fdb_target(entry);
-	if ((__u32)target != VNETD_NEXTHOP_LOCAL) {
+	if (entry->nexthop != VNETD_NEXTHOP_LOCAL) {
 		found->where = HERE_NOT;
 		return;
 	}
-	found->ifindex = target >> 32;
+	found->ifindex = entry->gen;
 	if (!found->ifindex) {
 		found->where = entry->flags & VNETD_FDB_STATIC ? HERE_SOMEWHERE : HERE_VNETIF;
 		return;

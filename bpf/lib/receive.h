@@ -126,7 +126,7 @@ static __always_inline __u32 learn_remote(struct __sk_buff *skb, const struct re
 	}
 	__builtin_memcpy(news.key.mac, mac, VNETD_MAC_LEN);
 	news.gen = hop->gen;
-	v->refused = fdb_learn(&news, r->vnet);
+	v->refused = fdb_learn_again(&news, r->vnet);
 	return VNETD_OK;
 }
 

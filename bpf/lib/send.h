@@ -13,13 +13,13 @@
 #include "path.h"
 #include "route.h"
 
-/* The vnet whose frames enter by a device, or NULL. */
+/* The vnet whose frames enter by a device, and that is up; or NULL. */
 static __always_inline struct vnetd_vnet *vnet_of_port(__u32 ifindex)
 {
-	struct vnetd_port *port = bpf_map_lookup_elem(&ports, &ifindex);
-	struct vnetd_vnet *vnet = port ? vnet_by_slot(port->slot) : NULL;
+	__u32 slot;
+	struct vnetd_vnet *vnet = vnet_of_device(ifindex, &slot);
 
-	return vnet && vnet->handle == port->handle && vnet->flags & VNETD_VNET_UP ? vnet : NULL;
+	return vnet && vnet->flags & VNETD_VNET_UP ? vnet : NULL;
 }
 
 struct destination {
@@ -139,7 +139,7 @@ static __always_inline void learn_local(struct encap *e, struct verdict *v, __u3
 		return;
 	}
 	__builtin_memcpy(news.key.mac, e->frame.src, ETH_ALEN);
-	v->refused = fdb_learn(&news, e->vnet);
+	v->refused = fdb_learn_again(&news, e->vnet);
 }
 
 _Static_assert(VNETD_NEXTHOP_MEMBER == 1 << 1, "may_not_fragment");
@@ -157,25 +157,24 @@ static __always_inline __u32 may_not_fragment(const struct vnetd_nexthop *hop, _
 static __always_inline void destination_of(struct encap *e, struct verdict *v)
 {
 	struct vnetd_fdb_key key = { .handle = v->handle };
-	struct vnetd_fdb_entry *entry;
 	struct vnetd_underlay *underlay;
 	struct vnetd_nexthop *hop;
-	__u64 nexthop, now = now_ns();
+	struct fdb_found *entry;
+	__u64 now = now_ns();
 	__u32 path;
 
 	v->flooded = true;
 	if (is_group_mac(e->frame.dst))
 		return;
 	__builtin_memcpy(key.mac, e->frame.dst, ETH_ALEN);
-	entry = bpf_map_lookup_elem(&fdb, &key);
-	if (!entry || !fdb_fresh(entry, e->vnet, now))
+	entry = fdb_look(&key, now);
+	if (!entry || !fdb_found_fresh(entry, e->vnet))
 		goto unknown;
-	nexthop = fdb_target(entry);
-	if ((__u32)nexthop == VNETD_NEXTHOP_LOCAL)
+	path = entry->nexthop;
+	if (path == VNETD_NEXTHOP_LOCAL)
 		return;
-	path = (__u32)nexthop;
 	hop = nexthop_by_id(path);
-	if (!hop || hop->gen != nexthop >> 32)
+	if (!hop || hop->gen != entry->gen)
 		goto unknown;
 	underlay = underlay_to(&hop->key);
 	if (unlikely(hop->other) && !nexthop_in_order(hop, underlay, now)) {

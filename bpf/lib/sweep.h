@@ -56,6 +56,7 @@ static __always_inline bool fdb_remove(struct vnetd_fdb_key *key, struct vnetd_f
 	if (!fdb_point(entry, target, FDB_TOMBSTONE, 0))
 		return false;
 	bpf_map_delete_elem(&fdb, key);
+	fdb_changed();
 	COUNT_TABLE(aged);
 	watch_mac(key, VNETD_EVENT_AGED, slot, nexthop);
 	if (vnet && vnet->handle == key->handle) {

@@ -639,8 +639,19 @@ export class BpfLab {
   /** The vnetif and its peer are this vnet's from now on. */
   port(vnet: LabVnet): void {
     for (const device of ["vn0", "vn0p"] as const) {
-      this.native.mapUpdate(this.map("ports"), u32(this.ifindex(device)), encodeVnetdPort(vnet));
+      this.setPort(device, encodeVnetdPort(vnet));
     }
+  }
+
+  /**
+   * Whose frames enter by a device; undefined: nobody's. All vnets here name the same devices, as a daemon's never do, so a
+   * hint (bpf/lib/hint.h) cannot be held against that: it is taken back.
+   */
+  private setPort(device: "vn0" | "vn0p", port: Uint8Array | undefined): void {
+    const ifindex = this.ifindex(device);
+    if (port === undefined) this.native.mapDelete(this.map("ports"), u32(ifindex));
+    else this.native.mapUpdate(this.map("ports"), u32(ifindex), port);
+    this.native.mapUpdate(this.map("port_hints"), u32(ifindex & 4095), u32(0));
   }
 
   private record(vnet: LabVnet, options: VnetOptions): VnetdVnet {
@@ -698,8 +709,8 @@ export class BpfLab {
     this.native.mapUpdate(this.map("vnets"), key, encodeVnetdVnet({ ...record, flags }));
   }
 
-  portDelete(device: Device): void {
-    this.native.mapDelete(this.map("ports"), u32(this.ifindex(device)));
+  portDelete(device: "vn0" | "vn0p"): void {
+    this.setPort(device, undefined);
   }
 
   /** Asks bpf/control.bpf.c; result is 0 or a reason's number. */
@@ -958,7 +969,7 @@ export class BpfLab {
       maxEntries: 60_000,
       maxEntriesPerHost: 60_000,
     });
-    this.native.mapUpdate(this.map("ports"), key, encodeVnetdPort(this.sentinelVnet));
+    this.setPort("vn0p", encodeVnetdPort(this.sentinelVnet));
     const number = (this.sentinels++)
       .toString(16)
       .padStart(4, "0")
@@ -967,8 +978,7 @@ export class BpfLab {
     this.native.progTestRun(this.program("vnetd_encap"), frame.payload(46).build(), {
       ifindex: this.ifindex("vn0p"),
     });
-    if (port !== undefined) this.native.mapUpdate(this.map("ports"), key, port);
-    else this.native.mapDelete(this.map("ports"), key);
+    this.setPort("vn0p", port);
   }
 }
 

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Vnets and hosts that are found where they were found last (bpf/lib/hint.h), and that are not there any more. */
+/**
+ * Vnets, hosts and MACs that are found where they were found last (bpf/lib/hint.h, bpf/lib/front.h), and that are not there
+ * any more.
+ */
 import { afterAll, beforeAll, expect, it } from "vitest";
 import {
   decodeVnetdNexthop,
   encodeVnetdNexthop,
   encodeVnetdNexthopKey,
+  vnetdControlOp,
 } from "../../src/generated/layouts.js";
-import { mappedBytes } from "../lib/bytes.js";
+import { macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet, type Run } from "../lib/bpf-lab.js";
-import { GUEST_B, PEER, THIRD, fromPeer, innerFrame } from "./rows.js";
+import { VNETD_GROUP, packet } from "../lib/packet.js";
+import { parseFrame } from "../lib/packet-parse.js";
+import { GUEST_A, GUEST_B, PEER, THIRD, fromPeer, innerFrame } from "./rows.js";
 
 let lab: BpfLab;
 beforeAll(() => {
@@ -65,4 +71,54 @@ it("a host whose record was given back and is another's gets one of its own", ()
   expect(lab.learned(vnet, GUEST_B)!.host).toBe(THIRD);
   receive();
   expect(lab.learned(vnet, GUEST_B)!.host).toBe(PEER);
+});
+
+const send = (): Run =>
+  lab.run(
+    "vnetd_encap",
+    packet().eth({ src: GUEST_A, dst: GUEST_B }).ipv4().udp().payload(20).build(),
+  );
+const sentTo = (): string => parseFrame(send().output).ipv4!.dst;
+/** so often that the last ones are within one tick of the clock */
+const often = (): string[] => Array.from({ length: 20 }, sentTo);
+
+it("what comes by a vnetif whose vnet is down, and then gone, goes nowhere", () => {
+  const vnet = lab.vnet();
+  receive();
+  expect(new Set(often())).toEqual(new Set([PEER]));
+  lab.setVnet(vnet, { up: false });
+  expect(send().drops).toMatchObject([{ reason: "vnet_down", handle: vnet.handle }]);
+  const ifindex = Buffer.alloc(4);
+  ifindex.writeUInt32LE(lab.ifindex("vn0p"));
+  lab.native.mapDelete(lab.map("ports"), ifindex);
+  expect(send().drops).toMatchObject([{ reason: "vnet_down", handle: 0 }]);
+});
+
+it("a MAC that is forgotten, moves, or comes back is found as it is from the next frame on", () => {
+  for (let i = 0; i < 10; i++) {
+    // another each time: a MAC that moves too often is held
+    const vnet = lab.vnet();
+    receive();
+    expect(sentTo()).toBe(PEER);
+    receive(THIRD);
+    expect(sentTo()).toBe(THIRD);
+    lab.control(vnetdControlOp.CTL_LEARN_LOCAL, vnet, { mac: macBytes(GUEST_B) });
+    expect(sentTo()).toBe(VNETD_GROUP);
+    receive();
+    expect(sentTo()).toBe(PEER);
+    lab.control(vnetdControlOp.CTL_FORGET, vnet, { mac: macBytes(GUEST_B) });
+    expect(sentTo()).toBe(VNETD_GROUP);
+    lab.control(vnetdControlOp.CTL_FORGET, vnet, { mac: macBytes(GUEST_A) });
+    expect(lab.learned(vnet, GUEST_A)!.seenNs).toBe(0n);
+    send();
+    expect(lab.learned(vnet, GUEST_A)!.seenNs).not.toBe(0n);
+  }
+});
+
+it("a flush is heeded within the tick", () => {
+  const vnet = lab.vnet();
+  receive();
+  expect(new Set(often())).toEqual(new Set([PEER]));
+  lab.setVnet(vnet, { flushedNs: 1n << 62n });
+  expect(sentTo()).toBe(VNETD_GROUP);
 });
