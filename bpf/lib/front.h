@@ -2,10 +2,11 @@
 /*
  * In front of the MAC table: what this CPU found there within the present tick of the coarse clock.
  *
- * A look-up in a hash is a tenth of what a small packet costs on its way out, and each frame wants two. An entry here is a copy of what
- * a look-up gave. It is believed while the clock has not moved on (1 to 10 ms) and fdb_epoch is what it was: whoever changes
- * an entry of the table, other than to say that it was heard again, or deletes it, counts that up (fdb_changed()). So a frame is never sent
- * where the table did not say, but that another CPU's change of that very moment may be seen a frame later.
+ * A look-up in a hash takes many times as long as one in an array, and each frame on its way out wants two. An entry here is
+ * a copy of what a look-up gave. It is believed while the clock has not moved on (1 to 10 ms) and fdb_epoch is what it was:
+ * whoever changes an entry of the table, other than to say that it was heard again, or deletes it, counts that up
+ * (fdb_changed()). So nothing is sent where the table did not say; another CPU's change of that very moment may be seen a
+ * frame later.
  *
  * Whether an entry is alive is decided when it is looked at, here as there.
  */

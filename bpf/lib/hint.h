@@ -51,8 +51,8 @@ static __always_inline void vnet_hint(const __u32 id[VNETD_ID_LEN / 4], __u32 sl
 }
 
 /*
- * The vnet whose frames enter by a device, up or not, and its slot; or NULL. What a hint leads to is up and names the device, as
- * a vnet does whose ports the map `ports` has.
+ * The vnet whose frames enter by a device, up or not, and its slot; or NULL. What a hint leads to must be up and name the
+ * device, as the vnets that the map `ports` leads to do.
  */
 static __always_inline struct vnetd_vnet *vnet_of_device(__u32 ifindex, __u32 *slot)
 {
