@@ -11,9 +11,6 @@
  * which the next start removes); what is deleted is persisted first (a crash after leaves an
  * orphan as well). Nothing is ever half-configured.
  */
-import { randomBytes } from "node:crypto";
-import os from "node:os";
-import type { DaemonConfig } from "./config/daemon-config.js";
 import type { VnetConfig } from "./config/vnet-file.js";
 import type { Mac } from "./base/mac.js";
 import type { PeerConfig } from "./base/peer.js";
@@ -23,7 +20,6 @@ import { Hellos } from "./controller/hellos.js";
 import { VnetGroups } from "./controller/vnet-groups.js";
 import { groupsOf } from "./base/vnet-group.js";
 import { nowMs, type Context } from "./controller/context.js";
-import { Counts } from "./controller/counts.js";
 import { Helpers } from "./controller/helpers.js";
 import { HookWatch } from "./controller/hook-watch.js";
 import { DirectPorts } from "./controller/direct-ports.js";
@@ -37,35 +33,13 @@ import { KeyRotation } from "./controller/security/rotation.js";
 import { Troubles } from "./controller/troubles.js";
 import { MetricsView } from "./controller/metrics-view.js";
 import { Views } from "./controller/views.js";
-import { News } from "./controller/news.js";
 import { Watch } from "./controller/watch.js";
+import { openContext, type ControllerOptions } from "./controller/open-context.js";
 import { Vnets, type RunningVnet } from "./controller/vnets.js";
-import { carryOver } from "./dataplane/carry-over.js";
-import { Control } from "./dataplane/control.js";
-import {
-  adoptLinks,
-  finishGeneration,
-  openGeneration,
-  removeGeneration,
-} from "./dataplane/generation.js";
-import { Hooks, type HookMode } from "./dataplane/hooks.js";
-import { VnetTable } from "./dataplane/vnet-table.js";
+import { adoptLinks, removeGeneration } from "./dataplane/generation.js";
 import { kernelError } from "./host/errno.js";
-import type { Log } from "./log.js";
-import type { Closable, Native, NetlinkEvent } from "./native/contract.js";
-import { KeyStore } from "./store/key-store.js";
+import type { Closable, NetlinkEvent } from "./native/contract.js";
 import type { StateDirectory } from "./store/state-directory.js";
-
-export interface ControllerOptions {
-  native: Native;
-  log: Log;
-  config: DaemonConfig;
-  state: StateDirectory;
-  bpffs: string;
-  objectPath: string;
-  /** left out: what the kernel has */
-  hookMode?: HookMode;
-}
 
 /** Vnets that the daemon makes by itself. */
 const builtInIds: readonly VnetId[] = ["2", "3", "4"].map((id) => parseVnetId(id));
@@ -175,7 +149,7 @@ export class Controller {
       membersOf: (handle) => hellos.membersOf(handle),
       isDirect: (member) => hellos.isDirect(member),
       hearsUnknown: (handle) => hellos.readers.hearsUnknown(handle),
-      join: () => underlays.groupsChanged(),
+      join: () => underlays.sync(),
       sayHello: (vnet) => hellos.sayVnet(vnet),
     });
     const announce = (handle: number, mac: Mac): void => this.varp.announce(handle, mac);
@@ -510,47 +484,6 @@ export class Controller {
       this.context.log.say("step_failed", kernelError(what, error).message);
     }
   }
-}
-
-function openContext(options: ControllerOptions): Context {
-  const { native, log, config, state, bpffs, objectPath, hookMode } = options;
-  const { entries, hosts, neighbours } = config.limits;
-  const generation = openGeneration(native, {
-    bpffs,
-    objectPath,
-    fdbEntries: entries,
-    nexthops: hosts,
-    neighbours,
-  });
-  const { maps } = generation;
-  const { vnetd_control: controlProgram, vnetd_send: sendProgram } = generation.programs;
-  if (controlProgram === undefined || sendProgram === undefined)
-    throw new Error("the BPF object has no program vnetd_control, or no vnetd_send");
-  const control = new Control(native, controlProgram, sendProgram);
-  if (generation.fresh) {
-    const nextHandle = carryOver(native, { generation, control, log });
-    finishGeneration(native, generation, nextHandle);
-  }
-  return {
-    native,
-    log,
-    config,
-    hostId: state.hostId,
-    bootNonce: randomBytes(8).toString("hex"),
-    probeSecret: randomBytes(16),
-    hostName: config.hostName ?? os.hostname(),
-    generation,
-    maps,
-    keys: new KeyStore({
-      stateDir: state.path,
-      credentialsDir: process.env["CREDENTIALS_DIRECTORY"],
-    }),
-    hooks: new Hooks(native, generation.dir, hookMode),
-    control,
-    table: new VnetTable(native, maps),
-    counts: new Counts(),
-    news: new News(),
-  };
 }
 
 function builtInVnet(id: VnetId): { config: VnetConfig; builtIn: boolean } {

@@ -524,7 +524,7 @@ export class Hellos {
   private groupsOf({ id }: RunningVnet): VnetGroups {
     const { group, group6 } = this.parts.vnets.get(id)?.config ?? {};
     const hears = (each: string | undefined): each is string =>
-      each !== undefined && !this.parts.underlays.isDeafTo(each);
+      each !== undefined && !this.parts.underlays.membership.isDeafTo(each);
     return { ...(hears(group) ? { group } : {}), ...(hears(group6) ? { group6 } : {}) };
   }
 

@@ -95,7 +95,7 @@ export interface UnderlayEvents {
 
 export class Underlays {
   private readonly devices = new Map<string, Device>();
-  private readonly membership: GroupMembership;
+  readonly membership: GroupMembership;
   readonly xdp: XdpModes;
 
   constructor(
@@ -438,16 +438,6 @@ export class Underlays {
     if (family === 6 && !state.groupJoined) underlay.joiningSinceMs = now;
     else if (sinceMs !== undefined && now - sinceMs < joiningMs) underlay.joiningSinceMs = sinceMs;
     return false;
-  }
-
-  /** Whether a device cannot join a vnet's group. */
-  isDeafTo(group: string): boolean {
-    return this.membership.isDeafTo(group);
-  }
-
-  /** Vnets have other groups of their own. */
-  groupsChanged(): void {
-    this.sync();
   }
 
   /** The flags of how group traffic goes changed. */

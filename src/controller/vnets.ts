@@ -9,8 +9,8 @@
  */
 import type { VnetInfo } from "../api/contract.js";
 import { VnetdError, atPlace as at } from "../base/errors.js";
-import { macToBytes, type Mac } from "../base/mac.js";
-import { groupBytesOf, shownGroups } from "../base/vnet-group.js";
+import type { Mac } from "../base/mac.js";
+import { shownGroups } from "../base/vnet-group.js";
 import type { VnetId } from "../base/vnet-id.js";
 import type { VnetKey } from "../base/vnet-key.js";
 import {
@@ -35,13 +35,11 @@ import {
   type Vnetif,
 } from "../host/vnetif.js";
 import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
-import { vnetdEncap } from "../generated/layouts.js";
-import { espRoom, guestMtuBytes } from "../wire/overhead.js";
+import { guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
-import { suppressSettings } from "./neighbours.js";
-import { probeNonceOf } from "./probe-nonce.js";
 import type { PlaceMtu } from "./underlays.js";
 import { checkVnet } from "./vnet-checks.js";
+import { recordOf } from "./vnet-record.js";
 import { sayMadeAgain, sayNotUp, sayPutBack } from "./vnet-sayings.js";
 import { isForeign, removeOrphans } from "./vnet-orphans.js";
 import type { Suite } from "../keys/esp-keys.js";
@@ -49,9 +47,6 @@ import { secureConfigOf } from "./security/config.js";
 import type { SecureConfig } from "./security/secure-vnet.js";
 
 const noUnderlay: readonly PlaceMtu[] = [{ family: 4, mtuBytes: ethernetMtuBytes }];
-
-/** In a record: the vnetif is in another namespace. No device here has this number. */
-export const vnifElsewhere = 0x7fffffff;
 
 export interface Vnet {
   config: VnetConfig;
@@ -504,31 +499,14 @@ export class Vnets {
     { slot, handle }: VnetSlot,
     { vnif, peer }: Pick<Vnetif, "vnif" | "peer">,
   ): Omit<RunningVnet, "ownsBridge" | "secure"> {
-    const { id, security } = vnet;
-    const isEtherip = this.inUse(vnet).encapsulation === "etherip";
-    const suite = suiteOfVnet(vnet);
-    const { table, config, hostId } = this.context;
+    const { id } = vnet;
+    const { table, hostId } = this.context;
     const vmac = macOfLink(vnif, macOf(hostId, id, "vnetif"));
+    const { encapsulation } = this.inUse(vnet);
     table.write(
       id,
       { slot, handle },
-      {
-        security: securityNumbers[security],
-        vnif: vnif?.ifindex ?? vnifElsewhere,
-        vnifPeer: peer.ifindex,
-        vmac: macToBytes(vmac),
-        maxEntries: config.limits.entriesPerVnet,
-        maxEntriesPerHost: config.limits.entriesPerHost,
-        maxHosts: config.limits.hostsPerVnet,
-        ageMs: config.ageingSeconds * 1000,
-        floodPerSecond: config.limits.floodPerSecond,
-        floodBurst: config.limits.floodBurst,
-        probeNonce: probeNonceOf(this.context.probeSecret, id),
-        encap: isEtherip ? vnetdEncap.ENCAP_ETHERIP : vnetdEncap.ENCAP_UDP,
-        ...(suite === undefined ? {} : { esp: espRoom(suite) }),
-        ...(vnet.suppress === true ? { suppress: suppressSettings(config) } : {}),
-        ...groupBytesOf(vnet),
-      },
+      recordOf(this.context, { ...vnet, encapsulation }, { vnif, peer, vmac }),
     );
     return { id, slot, handle, vnif, peer, vmac };
   }
