@@ -65,7 +65,12 @@ export class VnetGroups {
   }
 
   tick(): void {
-    for (const vnet of this.parts.vnets.running()) this.look(vnet);
+    // of the others nothing changes but by a hello
+    for (const vnet of this.parts.vnets.running()) {
+      const known = this.known.get(vnet.handle);
+      if (known !== undefined && (known.told !== "" || !sameGroups(known.groups, {})))
+        this.look(vnet);
+    }
   }
 
   /** Somebody said hello in a vnet. */
