@@ -20,6 +20,8 @@ const maxNamed = 3;
 export class GroupMembership {
   /** groups that vnets have or had: an address with autojoin that is none of these is somebody else's */
   private readonly ours: Set<string>;
+  /** by device and group: joined without an address, so there is no local route either */
+  private readonly outliving = new Set<string>();
   /** by device and group: why it is not joined */
   private readonly failures = new Map<string, string>();
 
@@ -82,6 +84,11 @@ export class GroupMembership {
     if (group !== this.groupOf(familyOfPlace(record))) this.leave(record, group);
   }
 
+  /** The default group's address was taken away with the link, and the membership was not. */
+  outlives(place: VnetdPlace): boolean {
+    return this.outliving.has(keyOf(place, this.groupOf(familyOfPlace(place))));
+  }
+
   /** Whether a device cannot join it: others are told that this host does not hear it. */
   isDeafTo(group: string): boolean {
     return [...this.failures.keys()].some((key) => key.endsWith(` ${group}`));
@@ -134,7 +141,10 @@ export class GroupMembership {
       native.addressAdd(ifindex, group, bits, true);
     } catch (error) {
       // the kernel takes an IPv6 address away with the link, and not the membership, which then cannot be asked for again
-      if (errnoName(error) === "EADDRINUSE" && familyOfText(group) === 6) return;
+      if (errnoName(error) === "EADDRINUSE" && familyOfText(group) === 6) {
+        this.outliving.add(keyOf({ ifindex, family: vnetdFamily.FAMILY_IPV6 }, group));
+        return;
+      }
       const isFull = errnoName(error) === "ENOBUFS" && familyOfText(group) === 4;
       if (!isFull || !this.raise()) throw error;
       native.addressAdd(ifindex, group, bits, true);

@@ -32,7 +32,7 @@ import {
 } from "../host/underlay-state.js";
 import type { DaemonConfig } from "../config/daemon-config.js";
 import type { AddressInfo, LinkInfo } from "../native/contract.js";
-import { MergePolicy } from "../varp/merge-policy.js";
+import { mergeAtStart, MergePolicy } from "../varp/merge-policy.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import { GroupMembership } from "./group-membership.js";
 import { notSent } from "./refusals.js";
@@ -435,6 +435,7 @@ export class Underlays {
     if (state.address === null) return false;
     if (this.membership.join(state)) return true;
     const now = nowMs();
+    if (this.membership.outlives(underlay)) return false;
     if (family === 6 && !state.groupJoined) underlay.joiningSinceMs = now;
     else if (sinceMs !== undefined && now - sinceMs < joiningMs) underlay.joiningSinceMs = sinceMs;
     return false;
@@ -585,15 +586,4 @@ function vrfProblem(vrf: string): string {
 
 export function problemOf({ state, failure }: Underlay): string {
   return failure === "" ? state.problem : failure;
-}
-
-/** NICs deliver packets at wire size, virtual devices often super-frames. */
-function mergeAtStart(
-  policy: "auto" | "on" | "off",
-  kind: string,
-  adopted: VnetdUnderlay | undefined,
-): boolean {
-  if (policy !== "auto") return policy === "on";
-  if (adopted !== undefined) return (adopted.flags & vnetdUnderlayFlags.UNDERLAY_MERGE) !== 0;
-  return kind === "";
 }

@@ -8,6 +8,8 @@
  * device from what was measured, never per packet, which would reorder a flow. Two samples in a
  * row must agree before it changes.
  */
+import { vnetdUnderlayFlags, type VnetdUnderlay } from "../generated/layouts.js";
+
 export interface DeviceSample {
   /** totals so far; the other two are among the frames */
   frames: number;
@@ -62,4 +64,15 @@ function wantedBy({ frames, largeFrames, superFrames }: DeviceSample, present: b
   )
     return true;
   return present;
+}
+
+/** NICs deliver packets at wire size, virtual devices often super-frames. */
+export function mergeAtStart(
+  policy: "auto" | "on" | "off",
+  kind: string,
+  adopted: VnetdUnderlay | undefined,
+): boolean {
+  if (policy !== "auto") return policy === "on";
+  if (adopted !== undefined) return (adopted.flags & vnetdUnderlayFlags.UNDERLAY_MERGE) !== 0;
+  return kind === "";
 }
