@@ -209,18 +209,22 @@ static __always_inline __u32 as_group_packet(struct __sk_buff *skb, const struct
 	return VNETD_OK;
 }
 
-/* The address that the packet came from. False where it did not come through the VXLAN device. */
-static __always_inline bool sender_of(struct __sk_buff *skb, struct bpf_tunnel_key *key,
-				      union address *sender)
+/*
+ * The address that the packet came from, and the id of what it came for. Negative where it did not come through the
+ * VXLAN device. By itself, so that the key takes no stack from what follows: with Linux 6.1 a chain of calls has 512 bytes.
+ */
+SUBPROGRAM __s64 sender_of(struct __sk_buff *skb, union address *sender)
 {
-	if (bpf_skb_get_tunnel_key(skb, key, sizeof(*key), 0) == 0) {
-		ipv4_to(sender->bytes, bpf_htonl(key->remote_ipv4));
-		return true;
+	struct bpf_tunnel_key key = {};
+
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0) {
+		ipv4_to(sender->bytes, bpf_htonl(key.remote_ipv4));
+		return key.tunnel_id;
 	}
-	if (bpf_skb_get_tunnel_key(skb, key, sizeof(*key), BPF_F_TUNINFO_IPV6))
-		return false;
-	__builtin_memcpy(sender, key->remote_ipv6, sizeof(*sender));
-	return true;
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
+		return -1;
+	__builtin_memcpy(sender, key.remote_ipv6, sizeof(*sender));
+	return key.tunnel_id;
 }
 
 static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct received *r,
@@ -232,20 +236,23 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 		__be16 type;
 		__u8 eth[ETH_HLEN];
 	} VNETD_PACKED in;
-	__u32 zero = 0, reason, slot;
+	__u32 zero = 0, reason, slot, id;
 	struct vnetd_meta *m = bpf_map_lookup_elem(&meta, &zero);
-	struct bpf_tunnel_key key = {};
+	__s64 sender;
 
 	if (!m || bpf_skb_load_bytes(skb, 0, &in, sizeof(in)) ||
-	    !secret_right(in.secret, m->reassembly_secret) || !sender_of(skb, &key, &r->source))
+	    !secret_right(in.secret, m->reassembly_secret))
 		return VNETD_DROP_REASSEMBLY_FORGED;
-	if (unlikely(reassembly_is_vfwd(key.tunnel_id)))
-		return reassembled_vfwd(skb, &r->source, reassembly_underlay(key.tunnel_id),
-					action);
+	sender = sender_of(skb, &r->source);
+	if (sender < 0)
+		return VNETD_DROP_REASSEMBLY_FORGED;
+	id = (__u32)sender;
+	if (unlikely(reassembly_is_vfwd(id)))
+		return reassembled_vfwd(skb, &r->source, reassembly_underlay(id), action);
 	v->len = skb->len - ETH_HLEN;
-	slot = reassembly_slot(key.tunnel_id);
+	slot = reassembly_slot(id);
 	r->vnet = vnet_by_slot(slot);
-	r->underlay = underlay_by_index(reassembly_underlay(key.tunnel_id));
+	r->underlay = underlay_by_index(reassembly_underlay(id));
 	if (!r->vnet || !(r->vnet->flags & VNETD_VNET_UP) || !r->underlay)
 		return VNETD_DROP_VNET_DOWN;
 	count_begin(v, r->vnet->handle, slot);
@@ -253,7 +260,7 @@ static __always_inline __u32 receive_reassembled(struct __sk_buff *skb, struct r
 	if (r->vnet->security != VNETD_SECURITY_NONE)
 		return VNETD_DROP_SECURITY;
 	r->ip_id = in.ip_id;
-	r->to_group = reassembly_to_group(key.tunnel_id);
+	r->to_group = reassembly_to_group(id);
 	v->flooded = r->to_group;
 	if (r->to_group &&
 	    (r->underlay->flags & VNETD_UNDERLAY_RELAY || !is_near(&r->source, r->underlay))) {

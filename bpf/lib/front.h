@@ -46,17 +46,38 @@ static __always_inline void fdb_changed(void)
 		__sync_fetch_and_add(epoch, 1);
 }
 
+/* What the table has of a MAC is copied to its place. Returns 0: it has nothing. */
+CHECKED_ONCE int fdb_copy(struct fdb_found *found, const struct vnetd_fdb_key *key, __u64 now,
+			  __u32 epoch)
+{
+	struct vnetd_fdb_entry *entry;
+	__u64 target;
+
+	if (!found || !key)
+		return 0;
+	entry = bpf_map_lookup_elem(&fdb, key);
+	if (!entry)
+		return 0;
+	target = *(volatile __u64 *)entry;
+	found->key = *key;
+	found->epoch = epoch;
+	found->now = now;
+	found->nexthop = (__u32)target;
+	found->gen = target >> 32;
+	found->flags = entry->flags;
+	found->seen_ns = entry->seen_ns;
+	return 1;
+}
+
 /* What the table has of a MAC, alive or not; NULL: nothing. now: the clock's, not another time. */
 static __always_inline struct fdb_found *fdb_look(const struct vnetd_fdb_key *key, __u64 now)
 {
 	const __u32 *words = (const void *)key;
 	__u32 zero = 0, place, *epoch = bpf_map_lookup_elem(&fdb_epoch, &zero);
 	struct fdb_fronts *fronts = bpf_map_lookup_elem(&fdb_front, &zero);
-	struct vnetd_fdb_entry *entry;
 	struct fdb_found *found;
 	const __u32 *own;
 	__u32 before;
-	__u64 target;
 
 	if (!epoch || !fronts)
 		return NULL;
@@ -67,18 +88,7 @@ static __always_inline struct fdb_found *fdb_look(const struct vnetd_fdb_key *ke
 	if (likely(!((found->now ^ now) | (found->epoch ^ before) | (own[0] ^ words[0]) |
 		     (own[1] ^ words[1]) | (own[2] ^ words[2]))))
 		return found;
-	entry = bpf_map_lookup_elem(&fdb, key);
-	if (!entry)
-		return NULL;
-	target = *(volatile __u64 *)entry;
-	found->key = *key;
-	found->epoch = before;
-	found->now = now;
-	found->nexthop = (__u32)target;
-	found->gen = target >> 32;
-	found->flags = entry->flags;
-	found->seen_ns = entry->seen_ns;
-	return found;
+	return fdb_copy(found, key, now, before) ? found : NULL;
 }
 
 #endif

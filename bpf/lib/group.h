@@ -33,17 +33,12 @@ static __always_inline void to_group6(struct ethhdr *eth, struct ipv6hdr *ip,
 	ipv6_group_mac(eth->h_dest, vnet->group6);
 }
 
-/* All that is in front of a frame for all, at one place. */
-CHECKED_ONCE int write_group_headers(struct outer *out, const struct outer_spec *s,
-				     const struct vnetd_underlay *underlay,
-				     const struct vnetd_vnet *vnet)
+/* What is in front of a frame for all, with the device's group as destination, is made to be for the vnet's. */
+CHECKED_ONCE int to_own_group(struct outer *out, __u32 form, const struct vnetd_vnet *vnet)
 {
-	if (!out || !s || !underlay || !vnet)
+	if (!out || !vnet)
 		return -1;
-	outer_write(out, s, underlay, NULL);
-	if (likely(!sends_to_own_group(vnet, underlay->family)))
-		return 0;
-	switch (s->form) {
+	switch (form) {
 	case FORM_UDP4:
 		to_group4(&out->udp4.eth, &out->udp4.ip, vnet);
 		break;
@@ -57,6 +52,19 @@ CHECKED_ONCE int write_group_headers(struct outer *out, const struct outer_spec 
 		to_group6(&out->etherip6.eth, &out->etherip6.ip, vnet);
 	}
 	return 0;
+}
+
+/*
+ * All that is in front of a frame for all, at one place. Two functions one after the other, and not one in the
+ * other: Linux 6.1 has 512 bytes of stack for a chain of calls.
+ */
+static __always_inline void write_group_headers(struct outer *out, const struct outer_spec *s,
+						const struct vnetd_underlay *underlay,
+						const struct vnetd_vnet *vnet)
+{
+	write_outer_headers(out, s, underlay, NULL);
+	if (unlikely(sends_to_own_group(vnet, underlay->family)))
+		to_own_group(out, s->form, vnet);
 }
 
 /* Where what is for all in a vnet goes at a place; slot 0: the vnet is not known here. */

@@ -153,7 +153,7 @@ describe("VARP", () => {
       "varp.hello.auth.suite": ["2"],
       "varp.hello.auth.key_id": ["a1b2c3d4e5f60718"],
       "varp.hello.auth.mac": [message.subarray(-16).toString("hex")],
-      "varp.tlv.type": ["1", "2", "3", "4", "5", "6", "7", "32", "49"],
+      "varp.tlv.type": ["1", "2", "3", "4", "5", "6", "7", "32", "18", "49"],
       "vnetd.malformed": [],
     };
     const { rows, complaints } = await tsharkOf([datagram(message)], Object.keys(expected));
