@@ -51,15 +51,18 @@ CHECKED_ONCE int fdb_copy(struct fdb_found *found, const struct vnetd_fdb_key *k
 			  __u32 epoch)
 {
 	struct vnetd_fdb_entry *entry;
+	struct vnetd_fdb_key own;
 	__u64 target;
 
 	if (!found || !key)
 		return 0;
-	entry = bpf_map_lookup_elem(&fdb, key);
+	/* Linux 6.1 wants a map's key on this function's stack, or in a map */
+	own = *key;
+	entry = bpf_map_lookup_elem(&fdb, &own);
 	if (!entry)
 		return 0;
 	target = *(volatile __u64 *)entry;
-	found->key = *key;
+	found->key = own;
 	found->epoch = epoch;
 	found->now = now;
 	found->nexthop = (__u32)target;
