@@ -44,6 +44,14 @@ function problemOfIpv6(bytes: Uint8Array): string | undefined {
   return second < 0x10 ? "ff00::/12 is assigned to protocols" : undefined;
 }
 
+/** Of a vnet's configuration; what is left out is left out here. */
+export function onlyGroups({ group, group6 }: VnetGroups): VnetGroups {
+  return {
+    ...(group === undefined ? {} : { group }),
+    ...(group6 === undefined ? {} : { group6 }),
+  };
+}
+
 export function sameGroups(a: VnetGroups, b: VnetGroups): boolean {
   return a.group === b.group && a.group6 === b.group6;
 }

@@ -21,7 +21,7 @@ import {
 } from "../base/suite.js";
 import { checkDeviceName } from "../base/ifname.js";
 import { didYouMean } from "../base/similar.js";
-import { vnetGroupOf } from "../base/vnet-group.js";
+import { onlyGroups, vnetGroupOf } from "../base/vnet-group.js";
 import { keyNameProblem } from "../base/vnet-key.js";
 import { defaultBridgeName, defaultVnetifName, parseVnetId, type VnetId } from "../base/vnet-id.js";
 import { parseSxp, type SxpNode } from "./sxp.js";
@@ -534,12 +534,11 @@ export function vnetFromParameters(
 /** Without the places: what is stored and shown. */
 export function withoutPlaces(vnet: VnetConfig): VnetConfig {
   const { id, bridge, vnetif, security, key, previousKey, suite, encapsulation } = vnet;
-  const { suppress, group, group6 } = vnet;
+  const { suppress } = vnet;
   const previous = previousKey === undefined ? {} : { previousKey };
   const switches = {
     ...(suppress === undefined ? {} : { suppress }),
-    ...(group === undefined ? {} : { group }),
-    ...(group6 === undefined ? {} : { group6 }),
+    ...onlyGroups(vnet),
   };
   return { id, bridge, vnetif, security, key, ...previous, suite, encapsulation, ...switches };
 }

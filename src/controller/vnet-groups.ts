@@ -11,7 +11,13 @@
  * The record of a vnet says what was found last, and holds while no daemon runs. Own groups are used no earlier than some
  * seconds after a vnet or its group is new here: until then others may not have answered.
  */
-import { groupsOf, groupsText, sameGroups, type VnetGroups as Groups } from "../base/vnet-group.js";
+import {
+  groupsOf,
+  groupsText,
+  onlyGroups,
+  sameGroups,
+  type VnetGroups as Groups,
+} from "../base/vnet-group.js";
 import { shortVnetId } from "../base/vnet-id.js";
 import { vnetdVnetFlags } from "../generated/layouts.js";
 import type { Member } from "../varp/members.js";
@@ -88,12 +94,6 @@ export class VnetGroups {
     else if (nowMs() - known.sinceMs >= settleMs) this.context.table.setGroupFlags(vnet, wanted);
   }
 
-  /** Whether what is for all goes to the vnet's own group. */
-  isUsed(vnet: RunningVnet): boolean {
-    const flags = this.context.maps.vnet(vnet.slot)?.flags ?? 0;
-    return (flags & (vnetdVnetFlags.VNET_GROUP | vnetdVnetFlags.VNET_GROUP6)) !== 0;
-  }
-
   problems(): string[] {
     return this.parts.vnets.running().flatMap((vnet) => {
       const known = this.known.get(vnet.handle);
@@ -111,11 +111,7 @@ export class VnetGroups {
 
   /** Its groups are others than before. One that is new says hello by itself. */
   private isChanged(vnet: RunningVnet): boolean {
-    const { group, group6 } = this.parts.vnets.get(vnet.id)?.config ?? {};
-    const groups = {
-      ...(group === undefined ? {} : { group }),
-      ...(group6 === undefined ? {} : { group6 }),
-    };
+    const groups = onlyGroups(this.parts.vnets.get(vnet.id)?.config ?? {});
     const before = this.known.get(vnet.handle);
     if (before !== undefined && sameGroups(before.groups, groups)) return false;
     this.known.set(vnet.handle, { groups, sinceMs: nowMs(), told: "" });
