@@ -23,6 +23,8 @@ process.chdir(root);
 const inCi = Boolean(process.env.CI) && process.env.CI !== "false";
 const isRoot = process.getuid() === 0;
 const results = join("build", "test");
+const mostShown = 300;
+const escapes = /\u001b\[[0-9;]*m/g;
 
 /** What runs on another kernel; a name that is not there any more must not go unnoticed. */
 function vmFiles(kernel) {
@@ -130,10 +132,15 @@ function countVitest(path) {
   for (const file of report?.testResults ?? []) {
     const name = relative(root, file.name);
     const failures = file.assertionResults.filter((test) => test.status === "failed");
-    for (const { fullName } of failures) counts.failures.push({ file: name, test: fullName });
+    for (const { fullName, failureMessages } of failures)
+      counts.failures.push({ file: name, test: fullName, why: firstLine(failureMessages) });
     // a file that could not be loaded, or whose hooks failed, fails without a failed test
     if (file.status === "failed" && failures.length === 0)
-      counts.failures.push({ file: name, test: "(the file itself, or a hook)" });
+      counts.failures.push({
+        file: name,
+        test: "(the file itself, or a hook)",
+        why: firstLine([file.message]),
+      });
     for (const test of file.assertionResults) {
       if (test.status === "passed") counts.passed += 1;
       else if (test.status !== "failed") counts.skipped.push(test.fullName);
@@ -141,6 +148,12 @@ function countVitest(path) {
   }
   counts.failed = counts.failures.length;
   return counts;
+}
+
+/** What a failure says, short enough for the summary: of a long log often nothing else is kept. */
+function firstLine(messages) {
+  const [line = ""] = (messages?.[0] ?? "").replaceAll(escapes, "").trim().split("\n", 1);
+  return line.length > mostShown ? `${line.slice(0, mostShown)}…` : line;
 }
 
 const children = new Set();
@@ -205,7 +218,11 @@ async function runPart(part) {
     const passedNow = counted.failures.filter(
       ({ file, test }) => !second.failures.some((f) => f.file === file && f.test === test),
     );
-    notes.push(...passedNow.map(({ file, test }) => `passed when run again: ${file}: ${test}`));
+    notes.push(
+      ...passedNow.map(
+        ({ file, test, why }) => `passed when run again: ${file}: ${test}\n      ${why}`,
+      ),
+    );
     counted = {
       ...counted,
       passed: counted.passed + passedNow.length,
@@ -268,8 +285,8 @@ for (const [name, { passed, failed, failures = [], notes, seconds }] of table) {
   ];
   console.log(`  ${columns.join("")}`);
   for (const note of notes) console.log(`    ${note}`);
-  for (const { file, test } of failures.slice(0, mostNamed))
-    console.log(`    failed: ${file}: ${test}`);
+  for (const { file, test, why } of failures.slice(0, mostNamed))
+    console.log(`    failed: ${file}: ${test}\n      ${why}`);
   if (failures.length > mostNamed) console.log(`    and ${failures.length - mostNamed} more`);
 }
 const sum = (key) => table.reduce((total, [, outcome]) => total + outcome[key], 0);

@@ -87,6 +87,8 @@ type LinksByName = ReadonlyMap<string, LinkInfo>;
 export class Vnets {
   private readonly vnets = new Map<VnetId, Vnet>();
   private underlayMtus: readonly PlaceMtu[] = noUnderlay;
+  /** a device could not be given its MTU */
+  private isMtuDue = false;
   private handles: Map<number, RunningVnet> | undefined;
   /** when a vnetif was last put back on its bridge */
   private readonly putBackAtMs = new Map<VnetId, number>();
@@ -137,6 +139,7 @@ export class Vnets {
   }
 
   areAllWell(): boolean {
+    if (this.isMtuDue) return false;
     return [...this.vnets.values()].every((v) => v.running !== undefined && v.problem === "");
   }
 
@@ -234,20 +237,26 @@ export class Vnets {
   setUnderlayMtus(mtus: readonly PlaceMtu[]): void {
     const before = this.underlayMtus;
     this.underlayMtus = mtus.length === 0 ? noUnderlay : mtus;
-    if (JSON.stringify(before) !== JSON.stringify(this.underlayMtus)) this.applyMtus();
+    const isOther = JSON.stringify(before) !== JSON.stringify(this.underlayMtus);
+    if (isOther || this.isMtuDue) this.applyMtus();
   }
 
+  /** By the links as they are now: what is known of a vnetif may be from before its MTU was set last. */
   private applyMtus(): void {
     const { native, log } = this.context;
+    this.isMtuDue = true;
     const links = native.linkList();
+    const byIndex = new Map(links.map((link) => [link.ifindex, link]));
+    this.isMtuDue = false;
     for (const { config, running } of this.list()) {
       try {
-        if (running?.vnif !== undefined)
-          setMtu(native, running.vnif, this.vnifMtu(config, running.vnif, links));
+        const vnif = byIndex.get(running?.vnif?.ifindex ?? 0);
+        if (vnif !== undefined) setMtu(native, vnif, this.vnifMtu(config, vnif, links));
         const bridge = config.bridge === null ? undefined : native.linkGet(config.bridge);
         if (bridge !== undefined && isOurs(bridge, config.id))
           setMtu(native, bridge, this.mtuOf(config));
       } catch (error) {
+        this.isMtuDue = true;
         log.say("vnet_mtu_failed", `vnet ${config.id}: ${String(error)}`, { vnet: config.id });
       }
     }

@@ -104,6 +104,16 @@ describe("a device that changes", () => {
     await eventually(async () => (await mtu("vnif0004")) === 1436, { what: "vnif0004's MTU" });
   });
 
+  it("gets one MTU upon the other: the vnetifs have the last", async () => {
+    const until = (bytes: number): string =>
+      `until ip link show vnif0004 | grep -q 'mtu ${bytes} '; do :; done`;
+    // the second before the daemon has seen what it made of the first
+    for (let round = 0; round < 5; round += 1) {
+      await a.exec(`ip link set eth0 mtu 1400; ${until(1336)}; ip link set eth0 mtu 1500`);
+      await a.exec(until(1436), { timeoutMs: 5000 });
+    }
+  });
+
   it("is attached once, is what it must be, and is detached whole", async () => {
     const refused = async (...args: string[]): Promise<string> => {
       const result = await a.tryVnetd(args);
