@@ -120,6 +120,25 @@ static __always_inline __u32 *fdb_owner_count(const struct fdb_news *news,
 	return &hop->entries;
 }
 
+struct vnetd_sweeper {
+	struct bpf_timer timer;
+	__u32 nexthop_cursor;
+	/* in fdb_queue */
+	__u32 tokens;
+};
+
+VNETD_MAP(sweeper, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_sweeper, 1, 0);
+
+/* Tokens that came or went: by it the sweeper knows how much there is to do. */
+static __always_inline void fdb_tokens(__s32 more)
+{
+	__u32 zero = 0;
+	struct vnetd_sweeper *sweep = bpf_map_lookup_elem(&sweeper, &zero);
+
+	if (sweep)
+		__sync_fetch_and_add(&sweep->tokens, more);
+}
+
 /* A MAC that is not in the table. Returns 0 or why it was refused. */
 CHECKED_ONCE int fdb_insert(const struct fdb_news *news)
 {
@@ -167,6 +186,7 @@ CHECKED_ONCE int fdb_insert(const struct fdb_news *news)
 		bpf_map_delete_elem(&fdb, &key);
 		goto uncount_vnet;
 	}
+	fdb_tokens(1);
 	COUNT_TABLE(learned);
 	return VNETD_OK;
 

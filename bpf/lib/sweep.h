@@ -2,7 +2,8 @@
 /*
  * The sweeper: gives back the memory of what has died, in the kernel, so that limits keep their
  * meaning while no daemon runs. A timer in a pinned map takes a few entries at each tick from the
- * queue of tokens and puts those that live back; all entries pass once in about SWEEP_CYCLE_NS.
+ * queue of tokens and puts those that live back; all entries pass once in about SWEEP_CYCLE_NS, or sooner
+ * when they are few. How many there are is counted, so that a large table with little in it costs little.
  * Neighbours have a queue of their own, and next hops are walked by number in the same way.
  */
 #ifndef VNETD_SWEEP_H
@@ -13,17 +14,11 @@
 #define SWEEP_TICK_NS 100000000ULL
 #define SWEEP_CYCLE_NS 15000000000ULL
 #define SWEEP_TICKS (SWEEP_CYCLE_NS / SWEEP_TICK_NS)
+/* looked at in each tick, beside the part that makes a cycle: what is few passes at every tick */
+#define SWEEP_MORE 64
 /* a host without entries is forgotten when it was silent for so many ageing times */
 #define NEXTHOP_IDLE_AGES 3
 #define CLOCK_MONOTONIC_ID 1
-
-struct vnetd_sweeper {
-	struct bpf_timer timer;
-	__u32 nexthop_cursor;
-	__u32 pad;
-};
-
-VNETD_MAP(sweeper, BPF_MAP_TYPE_ARRAY, __u32, struct vnetd_sweeper, 1, 0);
 
 /* the real sizes, which the daemon may have changed at load time */
 const volatile __u32 fdb_capacity = VNETD_DEFAULT_FDB_ENTRIES;
@@ -80,13 +75,27 @@ static long sweep_entry(__u32 index, void *context)
 		return 1;
 	entry = bpf_map_lookup_elem(&fdb, &key);
 	if (!entry)
-		return 0;
+		goto gone;
 	if (fdb_dead(&key, entry, now_ns()) && fdb_remove(&key, entry))
+		goto gone;
+	if (!bpf_map_push_elem(&fdb_queue, &key, 0))
 		return 0;
 	/* without a token nobody would ever look at it again */
-	if (bpf_map_push_elem(&fdb_queue, &key, 0))
-		fdb_remove(&key, entry);
+	fdb_remove(&key, entry);
+gone:
+	fdb_tokens(-1);
 	return 0;
+}
+
+/* A count that is too high, or below 0, is no harm: the table's size is the limit. */
+static __always_inline __u32 sweep_share(__u32 tokens)
+{
+	__u32 share;
+
+	if (tokens > fdb_capacity)
+		tokens = fdb_capacity;
+	share = tokens / SWEEP_TICKS + SWEEP_MORE;
+	return share < tokens ? share : tokens + 1;
 }
 
 static long sweep_nexthop(__u32 index, void *context)
@@ -136,7 +145,7 @@ static long sweep_neighbour(__u32 index, void *context)
 
 static int sweep_tick(void *map, __u32 *key, struct vnetd_sweeper *sweep)
 {
-	bpf_loop(fdb_capacity / SWEEP_TICKS + 1, sweep_entry, NULL, 0);
+	bpf_loop(sweep_share(sweep->tokens), sweep_entry, NULL, 0);
 	bpf_loop(nexthop_capacity / SWEEP_TICKS + 1, sweep_nexthop, NULL, 0);
 	bpf_loop(neighbour_capacity / SWEEP_TICKS + 1, sweep_neighbour, NULL, 0);
 	bpf_timer_start(&sweep->timer, SWEEP_TICK_NS, 0);
