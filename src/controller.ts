@@ -24,6 +24,7 @@ import { Helpers } from "./controller/helpers.js";
 import { HookWatch } from "./controller/hook-watch.js";
 import { DirectPorts } from "./controller/direct-ports.js";
 import { Ports } from "./controller/ports.js";
+import { RegularLook } from "./controller/regular-look.js";
 import { StaticEntries } from "./controller/static-entries.js";
 import { Peers } from "./controller/peers.js";
 import { Underlays } from "./controller/underlays.js";
@@ -47,8 +48,6 @@ const builtInIds: readonly VnetId[] = ["2", "3", "4"].map((id) => parseVnetId(id
 const settleMs = 20;
 const tickMs = 1000;
 const repairEveryTicks = 10;
-/** of these looks every so manieth is at everything, though the kernel has told nothing */
-const looksWithoutNews = 6;
 
 export class Controller {
   readonly context: Context;
@@ -76,8 +75,7 @@ export class Controller {
   private ticks = 0;
   /** news of the kernel did not reach us */
   private lostNews = false;
-  /** the kernel told something of devices or addresses since everything was looked at */
-  private hasNews = true;
+  private readonly regularLook = new RegularLook();
   private moreProblems: (() => string[])[] = [];
 
   constructor(private readonly options: ControllerOptions) {
@@ -413,7 +411,7 @@ export class Controller {
     this.guarded("a bridge's port", () => this.tellPorts(event));
     if (event.type !== "address" && event.type !== "link") this.varp.bridgesChanged();
     if (event.type === "bridge-fdb-deleted") return;
-    this.hasNews = true;
+    this.regularLook.news();
     this.settleTimer ??= setTimeout(() => {
       this.settleTimer = undefined;
       this.guarded("following the devices", () => this.followDevices(false));
@@ -462,12 +460,9 @@ export class Controller {
     this.guarded("static entries", () => this.statics.apply());
   }
 
-  /** The kernel tells of whatever becomes of devices and addresses: when it was silent, and all is well, there is little to see. */
   private repair(): void {
-    const isDue = this.ticks % (repairEveryTicks * looksWithoutNews) === 0;
-    if (!isDue && !this.hasNews && !this.isAmiss()) return this.hookWatch.checkRegularly();
-    this.hasNews = false;
-    this.followDevices(true);
+    if (this.regularLook.turn(() => this.isAmiss()) === "hooks") this.hookWatch.checkRegularly();
+    else this.followDevices(true);
   }
 
   /** What may be mended without the kernel telling of what was in the way: a file, a port that somebody had. */

@@ -39,16 +39,29 @@ export function parseMac(text: string, place?: Place): Mac {
   return mac;
 }
 
+/** of each byte, with a colon behind it */
+const hexOf = Array.from({ length: 256 }, (_, byte) => `${byte.toString(16).padStart(2, "0")}:`);
+
 /** The MAC must be canonical. */
 export function macToBytes(mac: Mac): Uint8Array {
-  return Uint8Array.from(mac.split(":"), (part) => Number.parseInt(part, 16));
+  const bytes = new Uint8Array(macBytes);
+  for (let at = 0; at < macBytes; at += 1)
+    bytes[at] = (digitOf(mac.charCodeAt(at * 3)) << 4) | digitOf(mac.charCodeAt(at * 3 + 1));
+  return bytes;
 }
 
 export function macFromBytes(bytes: Uint8Array): Mac {
   if (bytes.length !== macBytes) {
     throw new VnetdError("BAD_MAC", `a MAC address has 6 bytes, not ${bytes.length}`);
   }
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(":");
+  let text = "";
+  for (const byte of bytes) text += hexOf[byte] ?? "";
+  return text.slice(0, -1);
+}
+
+/** Of an ASCII hex digit: those of letters are 9 above their lowest four bits. */
+function digitOf(code: number): number {
+  return (code & 15) + (code >> 6) * 9;
 }
 
 /** Multicast or broadcast: the lowest bit of the first byte (IEEE 802, the I/G bit). */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * When announces, or requests, leave: the first at once, so that a guest that moves is announced as soon as it is heard, and what
- * comes within a few milliseconds of it together, in lists where those may be sent.
+ * comes within a few milliseconds of it together, in lists where those may be sent. While more comes all the time it is gathered
+ * for longer, so that lists are full: each is a message that all hosts have to read.
  */
 import type { Mac } from "../base/mac.js";
 import { MacQueue } from "../varp/mac-queue.js";
@@ -10,6 +11,8 @@ import { gatherMs } from "./hello-lists.js";
 import { notSent } from "./refusals.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
 
+/** while lists follow one another */
+const longestGatherMs = 20;
 /** of messages that wait because too many were sent */
 const refilledMs = 20;
 
@@ -30,6 +33,7 @@ export class MacSender {
   private readonly queue = new MacQueue();
   private timer: NodeJS.Timeout | undefined;
   private sentMs = -Infinity;
+  private waitMs = gatherMs;
 
   constructor(
     private readonly context: Context,
@@ -41,8 +45,9 @@ export class MacSender {
     if (vnet === undefined) return;
     if (!this.queue.push({ handle, mac }, this.parts.isListed(vnet)))
       notSent(this.context, { handle }, "varp_rate");
-    if (nowMs() - this.sentMs >= gatherMs) this.drain();
-    else this.plan(gatherMs);
+    if (nowMs() - this.sentMs < this.waitMs) return this.plan(this.waitMs);
+    this.waitMs = gatherMs;
+    this.drain();
   }
 
   vnetGone(handle: number): void {
@@ -53,13 +58,16 @@ export class MacSender {
     clearTimeout(this.timer);
   }
 
-  private drain(): void {
+  /** Gives whether there was a list among it. */
+  private drain(): boolean {
     const vnets = this.parts.vnets.byHandle();
     const isListed = (handle: number): boolean => {
       const vnet = vnets.get(handle);
       return vnet !== undefined && this.parts.isListed(vnet);
     };
+    let hadList = false;
     for (const message of this.queue.drain(nowMs(), isListed)) {
+      hadList ||= message.length > 1;
       const about = message.flatMap(({ handle, mac }) => {
         const vnet = vnets.get(handle);
         return vnet === undefined ? [] : [{ vnet, mac }];
@@ -68,12 +76,14 @@ export class MacSender {
     }
     this.sentMs = nowMs();
     if (this.queue.queued > 0) this.plan(refilledMs);
+    return hadList;
   }
 
   private plan(afterMs: number): void {
     this.timer ??= setTimeout(() => {
       this.timer = undefined;
-      this.drain();
+      const hadList = this.drain();
+      this.waitMs = hadList ? Math.min(2 * this.waitMs, longestGatherMs) : gatherMs;
     }, afterMs);
   }
 }

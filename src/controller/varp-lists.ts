@@ -9,18 +9,20 @@
  *            -> request:  one announce of all that live here, to who asked
  */
 import { addressToText } from "../base/address.js";
-import { macFromBytes, macToBytes, type Mac } from "../base/mac.js";
+import { macBytes, macFromBytes, macToBytes, type Mac } from "../base/mac.js";
 import { vnetIdFromBytes, vnetIdToBytes } from "../base/vnet-id.js";
 import { MacBatch } from "../dataplane/control.js";
 import { nowNs } from "../dataplane/tables.js";
 import { vnetdFdbFlags } from "../generated/layouts.js";
 import type { VarpMessage, VarpOpcode } from "../wire/varp.js";
-import type { VarpList, VnetMac } from "../wire/varp-list.js";
+import { entriesOf, type VarpList, type VnetMac, type VnetMacs } from "../wire/varp-list.js";
 import type { Context } from "./context.js";
 import type { VnetAndMac } from "./mac-sender.js";
 import { refuse } from "./refusals.js";
 import type { Underlay, Underlays } from "./underlays.js";
 import type { RunningVnet, Vnets } from "./vnets.js";
+
+const noMac = new Uint8Array(macBytes);
 
 interface From {
   source: string;
@@ -47,10 +49,7 @@ export interface VarpListsParts {
   whyNotAt: (underlay: Underlay, care: Uint8Array) => string | undefined;
 }
 
-interface Entry extends VnetMac {
-  vnet: Uint8Array;
-  running: RunningVnet;
-}
+type Entry = VnetMac & { running: RunningVnet };
 
 export class VarpLists {
   private readonly batch = new MacBatch();
@@ -63,19 +62,22 @@ export class VarpLists {
   onList(underlay: Underlay, message: VarpMessage, list: VarpList, from: From): void {
     const { vnet, vmac, opcode } = message;
     // what is in front is a message by itself
-    const others = list.of === "malformed" ? [] : list.entries;
-    const here = this.inClear([{ vnet, vmac }, ...others], message);
+    if (list.of === "macs" && opcode === "announce")
+      return this.onMacs([{ vnet, macs: vmac }, ...list.groups], underlay, message, from);
+    const here = this.inClear([{ vnet, vmac }, ...entriesOf(list)], message);
     if (list.of === "malformed")
       refuse(this.context, here[0]?.running ?? { handle: 0 }, "varp_bad_tlv", message);
     if (opcode === "request") return this.onRequests(here, underlay, message, from.source);
-    if (list.of === "macs") return this.onMacs(here, underlay, message, from);
     for (const { running, ...entry } of here)
       this.parts.one(running, underlay, { ...message, ...entry }, from);
   }
 
   /** Vnets that are not here are others' matter, unless all are. */
-  private inClear(entries: readonly VnetMac[], message: VarpMessage): Entry[] {
-    const here: Entry[] = [];
+  private inClear<T extends { vnet: Uint8Array }>(
+    entries: readonly T[],
+    message: VarpMessage,
+  ): (T & { running: RunningVnet })[] {
+    const here: (T & { running: RunningVnet })[] = [];
     const secure = new Set<RunningVnet>();
     let last: { vnet: Uint8Array; running: RunningVnet | undefined } | undefined;
     for (const entry of entries) {
@@ -94,12 +96,13 @@ export class VarpLists {
   }
 
   private onMacs(
-    entries: readonly Entry[],
+    groups: readonly VnetMacs[],
     underlay: Underlay,
     message: VarpMessage,
     from: From,
   ): void {
-    const [first] = entries;
+    const here = this.inClear(groups, message);
+    const [first] = here;
     if (first === undefined) return;
     const own = this.parts.underlays.list().some(({ state }) => state.address === from.source);
     const isForItself = addressToText(message.address) === from.source;
@@ -109,46 +112,55 @@ export class VarpLists {
         (isForItself ? undefined : "varp_bad_address"));
     if (wrong !== undefined) return refuse(this.context, first.running, wrong, message);
     const byVnet = new Map<RunningVnet, Uint8Array[]>();
-    const single = (vnet: RunningVnet, vmac: Uint8Array): void => {
-      const one = { ...message, vnet: vnetIdToBytes(vnet.id), vmac, trailing: new Uint8Array(0) };
-      this.parts.one(vnet, underlay, one, from);
-    };
-    for (const { running, vmac } of entries) {
-      if (isDoubtful(vmac)) {
-        single(running, vmac);
-        continue;
+    for (const { running, macs } of here)
+      byVnet.set(running, [...(byVnet.get(running) ?? []), macs]);
+    for (const [vnet, parts] of byVnet) {
+      for (const vmac of this.enter(vnet, underlay, message, parts)) {
+        const one = { ...message, vnet: vnetIdToBytes(vnet.id), vmac, trailing: new Uint8Array(0) };
+        this.parts.one(vnet, underlay, one, from);
       }
-      const macs = byVnet.get(running) ?? [];
-      byVnet.set(running, macs);
-      macs.push(vmac);
     }
-    for (const [vnet, macs] of byVnet)
-      for (const vmac of this.enter(vnet, underlay, message, macs)) single(vnet, vmac);
   }
 
-  /** Gives those that live here, the vnetif's own among them, which are left as they are. */
+  /** Gives those that are to be looked at one by one: doubtful ones, and what lives here, the vnetif's own MAC among it. */
   private enter(
     vnet: RunningVnet,
     underlay: Underlay,
     message: VarpMessage,
-    macs: readonly Uint8Array[],
+    parts: readonly Uint8Array[],
   ): Uint8Array[] {
     const { slot, handle } = vnet;
     const { ifindex } = underlay;
     const { FDB_ANNOUNCED: fdbFlags } = vnetdFdbFlags;
-    const own = macToBytes(vnet.vmac);
-    const others = macs.filter((vmac) => !vmac.every((byte, at) => byte === own[at]));
-    const left = others.length < macs.length ? [own] : [];
-    const now = nowNs();
-    for (const vmac of others) this.batch.add(vmac, now);
+    const { batch } = this;
+    const left = this.fill(vnet, parts);
+    const { count } = batch;
     const request = { slot, handle, ifindex, fdbFlags, addr: message.address };
-    const { entered, reason, here } = this.context.control.learnMany(request, this.batch);
-    const isHere = new Set(here);
-    const elsewhere = others.filter((_, at) => !isHere.has(at));
-    left.push(...others.filter((_, at) => isHere.has(at)));
-    if (this.parts.isWaitedFor(vnet))
-      for (const vmac of elsewhere) this.parts.heard(vnet, macFromBytes(vmac), reason === "ok");
-    this.countRefused(vnet, message, reason, elsewhere.length - entered);
+    const { entered, reason, here } = this.context.control.learnMany(request, batch);
+    if (this.parts.isWaitedFor(vnet)) {
+      const isHere = new Set(here);
+      for (let at = 0; at < count; at += 1)
+        if (!isHere.has(at)) this.parts.heard(vnet, macFromBytes(batch.macAt(at)), reason === "ok");
+    }
+    left.push(...here.map((at) => batch.macAt(at)));
+    this.countRefused(vnet, message, reason, count - here.length - entered);
+    return left;
+  }
+
+  /** Puts into the batch what may be entered many at a time, and gives the rest. */
+  private fill(vnet: RunningVnet, parts: readonly Uint8Array[]): Uint8Array[] {
+    const own = macToBytes(vnet.vmac);
+    const now = nowNs();
+    const left: Uint8Array[] = [];
+    let hasOwn = false;
+    for (const macs of parts) {
+      for (let at = 0; at < macs.length; at += macBytes) {
+        if (isDoubtful(macs, at)) left.push(macs.slice(at, at + macBytes));
+        else if (isSame(macs, at, own)) hasOwn = true;
+        else this.batch.add(macs, now, at);
+      }
+    }
+    if (hasOwn) left.push(own);
     return left;
   }
 
@@ -190,6 +202,11 @@ export class VarpLists {
 }
 
 /** A group's, or none. */
-function isDoubtful(vmac: Uint8Array): boolean {
-  return ((vmac[0] ?? 0) & 1) !== 0 || vmac.every((byte) => byte === 0);
+function isDoubtful(macs: Uint8Array, at: number): boolean {
+  return ((macs[at] ?? 0) & 1) !== 0 || isSame(macs, at, noMac);
+}
+
+function isSame(macs: Uint8Array, at: number, mac: Uint8Array): boolean {
+  for (let n = 0; n < macBytes; n += 1) if (macs[at + n] !== mac[n]) return false;
+  return true;
 }

@@ -418,10 +418,12 @@ export class VarpService {
     underlay: Underlay,
   ): Buffer | undefined {
     const address = this.parts.hellos.careOf(underlay);
-    const [head, ...others] = about.map(({ vnet, mac }) => ({
-      vnet: vnetIdToBytes(vnet.id),
-      vmac: macToBytes(mac),
-    }));
+    const ids = new Map<RunningVnet, Uint8Array>();
+    const [head, ...others] = about.map(({ vnet: { id }, vnet, mac }) => {
+      const bytes = ids.get(vnet) ?? vnetIdToBytes(id);
+      ids.set(vnet, bytes);
+      return { vnet: bytes, vmac: macToBytes(mac) };
+    });
     if (address === undefined || head === undefined) return undefined;
     this.context.counts.sent.add(opcode);
     const list = others.length === 0 ? undefined : encodeMacs(others);

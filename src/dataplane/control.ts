@@ -15,7 +15,6 @@ import {
   vnetdControlOp,
   vnetdNexthopFlags,
   vnetdProbeWire,
-  writeVnetdControlMac,
 } from "../generated/layouts.js";
 import { errnoName } from "../host/errno.js";
 import type { Native } from "../native/contract.js";
@@ -74,6 +73,8 @@ export interface ManyAnswer {
   here: number[];
 }
 
+const fieldsOfMac = VnetdControlMac.fields;
+
 /** At most maxAtOnce MACs, each with when it was heard, on the kernel's monotonic clock. */
 export class MacBatch {
   static readonly maxAtOnce = vnetdControlMany.CONTROL_MACS;
@@ -84,10 +85,20 @@ export class MacBatch {
     return this.count === MacBatch.maxAtOnce;
   }
 
-  add(mac: Uint8Array, seenNs: bigint): void {
+  /** from: where in `macs` it begins */
+  add(macs: Uint8Array, seenNs: bigint, from = 0): void {
     const at = this.count * VnetdControlMac.size;
-    writeVnetdControlMac(this.bytes, { mac, seenNs, here: 0 }, at);
+    const { mac, seenNs: seen, here } = fieldsOfMac;
+    for (let n = 0; n < mac.size; n += 1) this.bytes[at + mac.offset + n] = macs[from + n] ?? 0;
+    this.bytes.writeBigUInt64LE(seenNs, at + seen.offset);
+    this.bytes.writeUInt16LE(0, at + here.offset);
     this.count += 1;
+  }
+
+  /** Of those that were added, also when they were entered since; a copy. */
+  macAt(index: number): Uint8Array {
+    const at = index * VnetdControlMac.size + fieldsOfMac.mac.offset;
+    return Uint8Array.from(this.bytes.subarray(at, at + fieldsOfMac.mac.size));
   }
 }
 
@@ -170,7 +181,8 @@ export class Control {
     const { offset } = VnetdControlMac.fields.here;
     for (let at = 0; at < count; at += 1)
       if (data.readUInt16LE(head.length + at * VnetdControlMac.size + offset) !== 0) here.push(at);
-    return { entered: decodeVnetdControl(data).gen, reason: resultOf(data), here };
+    const { gen: entered, result } = decodeVnetdControl(data);
+    return { entered, reason: reasonOf(result), here };
   }
 
   startSweeper(): string {
@@ -204,7 +216,10 @@ export function nexthopRequest(
 }
 
 function resultOf(data: Buffer): string {
-  const { result } = decodeVnetdControl(data);
+  return reasonOf(decodeVnetdControl(data).result);
+}
+
+function reasonOf(result: number): string {
   return reasonNames[result] ?? `reason ${String(result)}`;
 }
 

@@ -24,9 +24,18 @@ export interface VnetMac {
   vmac: Uint8Array;
 }
 
+/** MACs of one vnet, as they stand in the message: an announce of many is read at each host, so they are not taken apart */
+export interface VnetMacs {
+  vnet: Uint8Array;
+  /** 6 bytes each */
+  macs: Uint8Array;
+}
+
 export type VarpList =
-  /** of a hello: vnets and the vnetif's MAC there; of others: MACs */
-  | { of: "vnets" | "macs"; entries: VnetMac[] }
+  /** of a hello: vnets and the vnetif's MAC there */
+  | { of: "vnets"; entries: VnetMac[] }
+  /** of others */
+  | { of: "macs"; groups: VnetMacs[] }
   /** there is one, and it is not what its lengths say */
   | { of: "malformed" };
 
@@ -61,11 +70,14 @@ export class MacRoom {
 /** The extension of a message that is about these MACs too. */
 export function encodeMacs(entries: readonly VnetMac[]): Buffer {
   const groups = new Map<string, Uint8Array[]>();
+  let last: { vnet: Uint8Array; macs: Uint8Array[] } | undefined;
   for (const { vnet, vmac } of entries) {
-    const id = Buffer.from(vnet).toString("hex");
-    const macs = groups.get(id) ?? [];
-    groups.set(id, macs);
-    macs.push(vmac);
+    if (last?.vnet !== vnet) {
+      const id = Buffer.from(vnet).toString("hex");
+      last = { vnet, macs: groups.get(id) ?? [] };
+      groups.set(id, last.macs);
+    }
+    last.macs.push(vmac);
   }
   const value = [...groups].flatMap(([id, macs]) => {
     const head = Buffer.alloc(groupBytes);
@@ -97,12 +109,25 @@ export function listOf(trailing: Uint8Array): VarpList | undefined {
   const bytes = Buffer.from(trailing);
   const vnets = tlvOf(bytes, vnetdTlvType.TLV_VNETS);
   const macs = vnets === undefined ? tlvOf(bytes, vnetdTlvType.TLV_MACS) : undefined;
-  if (vnets !== undefined) return listed("vnets", decodeVnets(vnets));
-  return macs === undefined ? undefined : listed("macs", decodeMacs(macs));
+  if (vnets !== undefined) {
+    const entries = decodeVnets(vnets);
+    return entries === undefined ? { of: "malformed" } : { of: "vnets", entries };
+  }
+  const groups = macs === undefined ? [] : decodeMacs(macs);
+  if (groups === undefined) return { of: "malformed" };
+  return macs === undefined ? undefined : { of: "macs", groups };
 }
 
-function listed(of: "vnets" | "macs", entries: VnetMac[] | undefined): VarpList {
-  return entries === undefined ? { of: "malformed" } : { of, entries };
+/** All that a list names, one by one. */
+export function entriesOf(list: VarpList): VnetMac[] {
+  if (list.of === "malformed") return [];
+  if (list.of === "vnets") return list.entries;
+  return list.groups.flatMap(({ vnet, macs }) =>
+    Array.from({ length: macs.length / macBytes }, (_, n) => ({
+      vnet,
+      vmac: macs.subarray(n * macBytes, (n + 1) * macBytes),
+    })),
+  );
 }
 
 function decodeVnets(value: Buffer): VnetMac[] | undefined {
@@ -114,19 +139,20 @@ function decodeVnets(value: Buffer): VnetMac[] | undefined {
   });
 }
 
-function decodeMacs(value: Buffer): VnetMac[] | undefined {
-  const entries: VnetMac[] = [];
+function decodeMacs(value: Buffer): VnetMacs[] | undefined {
+  const groups: VnetMacs[] = [];
   let at = 0;
   while (at < value.length) {
     if (value.length - at < groupBytes) return undefined;
     const vnet = value.subarray(at, at + idBytes);
     const count = value.readUInt16BE(at + idBytes);
     at += groupBytes;
-    if (value.length - at < count * macBytes) return undefined;
-    for (let n = 0; n < count; n += 1, at += macBytes)
-      entries.push({ vnet, vmac: value.subarray(at, at + macBytes) });
+    const end = at + count * macBytes;
+    if (end > value.length) return undefined;
+    if (count > 0) groups.push({ vnet, macs: value.subarray(at, end) });
+    at = end;
   }
-  return entries;
+  return groups;
 }
 
 /** Its header says that hosts which do not have the vnet in front read it too. */

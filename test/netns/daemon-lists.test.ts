@@ -14,7 +14,7 @@ import { parseAddress } from "../../src/base/address.js";
 import { macFromBytes, macToBytes } from "../../src/base/mac.js";
 import { vnetIdFromBytes, vnetIdToBytes } from "../../src/base/vnet-id.js";
 import { decodeHello, encodeOne } from "../../src/wire/hello.js";
-import { encodeMacs, listOf, type VnetMac } from "../../src/wire/varp-list.js";
+import { encodeMacs, entriesOf, listOf, type VnetMac } from "../../src/wire/varp-list.js";
 import { decodeVarp, encodeVarp, type VarpMessage } from "../../src/wire/varp.js";
 import { Lab, eventually, type Capture, type Host } from "../lib/lab.js";
 import { startOriginal, type OriginalHost } from "../lib/original.js";
@@ -56,7 +56,7 @@ function heard(capture: Capture): Heard[] {
     if (!decoded.ok) return [];
     const { message } = decoded;
     const list = listOf(message.trailing);
-    const others = list === undefined || list.of === "malformed" ? [] : list.entries;
+    const others = list === undefined ? [] : entriesOf(list);
     const about = [message, ...others].map(({ vnet, vmac }) => ({
       vnet: vnetIdFromBytes(vnet),
       mac: macFromBytes(vmac),

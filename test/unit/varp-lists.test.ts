@@ -88,7 +88,7 @@ const take = (head: VnetMac, others: VnetMac[], change: Partial<VarpMessage> = {
   lists.onList(
     underlay,
     messageOf(head, change),
-    { of: "macs", entries: others },
+    { of: "macs", groups: others.map(({ vnet, vmac }) => ({ vnet, macs: vmac })) },
     {
       source: PEER,
       onGroup: true,
@@ -132,7 +132,12 @@ describe("a list of MACs", () => {
 
   it("that came from this host, or is of another, is refused once", () => {
     const from = { source: "10.66.1.1", onGroup: true };
-    lists.onList(underlay, messageOf(entry(1, 1)), { of: "macs", entries: [entry(1, 2)] }, from);
+    lists.onList(
+      underlay,
+      messageOf(entry(1, 1)),
+      { of: "macs", groups: [{ vnet: entry(1, 2).vnet, macs: entry(1, 2).vmac }] },
+      from,
+    );
     take(entry(1, 1), [entry(1, 2)], { address: parseAddress("10.66.1.67") });
     expect(refused).toEqual(["1 own_echo", "1 varp_bad_address"]);
     expect(entered).toEqual([]);
