@@ -220,6 +220,10 @@ describe("with no daemon", () => {
     expect(parseFrame(lab!.run("vnetd_encap", toB).output).ipv4!.dst).toBe(VNETD_GROUP);
   });
 
+  /** struct vnetd_sweeper: a timer, a cursor, and this */
+  const tokens = (): number =>
+    lab!.native.mapLookup(lab!.map("sweeper"), Buffer.alloc(4))!.readUInt32LE(20);
+
   it(
     "the sweeper gives back what died, static entries stay",
     async () => {
@@ -229,6 +233,9 @@ describe("with no daemon", () => {
       expect(lab!.counts(vnet)).toMatchObject({ entries: 51, hosts: 2 });
       expect(control(vnetdControlOp.CTL_START)).toBe("ok");
       await eventually(() => lab!.counts(vnet).entries === 1, { what: "the sweep of entries" });
+      // by this count the sweeper knows how much there is to look at
+      await eventually(() => tokens() === lab!.native.mapDump(lab!.map("fdb")).count);
+      expect(tokens()).toBeGreaterThan(0);
       // the host that has nothing left is forgotten too; all are looked at once in 15 s
       await eventually(() => lab!.counts(vnet).hosts === 1, { timeoutMs: 25_000, everyMs: 200 });
       expect(lab!.learned(vnet, GUEST_A)?.host).toBe(THIRD);
