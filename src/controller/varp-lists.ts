@@ -153,6 +153,8 @@ export class VarpLists {
     const now = nowNs();
     const left: Uint8Array[] = [];
     let hasOwn = false;
+    // where the kernel refused the last one they are still there
+    this.batch.count = 0;
     for (const macs of parts) {
       for (let at = 0; at < macs.length; at += macBytes) {
         if (isDoubtful(macs, at)) left.push(macs.slice(at, at + macBytes));
