@@ -20,6 +20,7 @@ import { loadNative } from "../native/load.js";
 import { runChecks, Skipped, sortFindings, type Check } from "./check.js";
 import { bpffsCheck, espCheck, programsCheck } from "./host.js";
 import { kernelChecks } from "./kernel.js";
+import { kernelLimitChecks } from "./kernel-limits.js";
 import { offloadsCheck } from "./offloads.js";
 import { underlayChecks, type PlaceView } from "./underlay.js";
 
@@ -33,6 +34,7 @@ export async function diagnoseAlone(run: RunOptions, why: string): Promise<Docto
   const report = await runChecks([
     daemonCheck(run, why),
     ...kernelChecks({ root }),
+    ...kernelLimitChecks({ root }),
     bpffsCheck(host),
     programsCheck(host, objectPathOf()),
     espCheck(host),

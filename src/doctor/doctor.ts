@@ -10,6 +10,7 @@ import { isUsable, problemOf } from "../controller/underlays.js";
 import { runChecks, Skipped, type Check, type Found } from "./check.js";
 import { bpffsCheck, espCheck } from "./host.js";
 import { kernelChecks } from "./kernel.js";
+import { kernelLimitChecks } from "./kernel-limits.js";
 import { Reach } from "./reach.js";
 import { troubleChecks } from "./troubles.js";
 import { underlayChecks, type PlaceView } from "./underlay.js";
@@ -41,6 +42,7 @@ export class Doctor {
     const places = (): PlaceView[] => this.places();
     return [
       ...kernelChecks({ root }),
+      ...kernelLimitChecks({ root }),
       bpffsCheck(host),
       espCheck(host),
       ...underlayChecks({ root, native, maps, hooks, places, daemonRuns: true }),

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { DoctorReport } from "../../src/api/contract.js";
 import { runChecks, Skipped, type Examination } from "../../src/doctor/check.js";
 import { kernelChecks } from "../../src/doctor/kernel.js";
+import { kernelLimitChecks } from "../../src/doctor/kernel-limits.js";
 import { remedyOf } from "../../src/doctor/troubles.js";
 import { isJoined } from "../../src/doctor/underlay.js";
 import { cli } from "./lib/cli.js";
@@ -85,6 +86,82 @@ describe("the kernel's checks", () => {
     expect((await look()).findings).toMatchObject([
       { level: "warning", fix: "sysctl -w net.core.bpf_jit_enable=1" },
     ]);
+  });
+});
+
+describe("the checks of the kernel's limits", () => {
+  const watchMs = 100;
+  const look = (): Promise<Examination> => runChecks(kernelLimitChecks({ root, watchMs }));
+  /** as the kernel writes it: a line for each CPU, the same number of entries in both */
+  const table = (entries: number, refused: [number, number]): string => {
+    const hex = (value: number): string => value.toString(16).padStart(8, "0");
+    const line = (each: number): string => `${hex(entries)} 0000465e 000058a5 ${hex(each)}\n`;
+    const head = "entries  allocs   destroys table_fulls\n";
+    return head + refused.map((each) => line(each)).join("");
+  };
+  const queues = (dropped: number): string =>
+    `212db5c1 ${dropped.toString(16).padStart(8, "0")} 00000a50 00000000\n06139a99 00000001 00000196 00000000\n`;
+  const meanwhile = (name: string, text: string): void =>
+    void setTimeout(() => put(name, text), watchMs / 4);
+
+  beforeEach(() => {
+    put("proc/net/stat/arp_cache", table(12, [0, 0]));
+    put("proc/sys/net/ipv4/neigh/default/gc_thresh3", "1024\n");
+    put("proc/net/stat/ndisc_cache", table(768, [0, 0]));
+    put("proc/sys/net/ipv6/neigh/default/gc_thresh3", "1024\n");
+    put("proc/net/softnet_stat", queues(0x1147c));
+    put("proc/sys/net/core/netdev_max_backlog", "1000\n");
+  });
+
+  it("find nothing where there is room, whatever was lost before", async () => {
+    const { findings, checks } = await look();
+    expect(findings).toEqual([]);
+    expect(checks.map(({ check, result }) => `${check} ${result}`)).toEqual([
+      "neighbours ok",
+      "backlog ok",
+    ]);
+  });
+
+  it("find a table of neighbours that is full now", async () => {
+    put("proc/net/stat/arp_cache", table(1024, [0xc60, 0xbc5]));
+    meanwhile("proc/net/stat/arp_cache", table(1024, [0xc61, 0xbd5]));
+    expect((await look()).findings).toEqual([
+      {
+        check: "neighbours",
+        level: "problem",
+        what: "the kernel's table of IPv4 neighbours is full: packets to hosts and guests are dropped without a word",
+        seen: "1024 entries of all namespaces, net.ipv4.neigh.default.gc_thresh3 is 1024; 17 times no room just now",
+        fix:
+          "sysctl -w net.ipv4.neigh.default.gc_thresh2=2048 net.ipv4.neigh.default.gc_thresh3=4096, " +
+          "and the same in /etc/sysctl.d, so that it is so after a start",
+      },
+    ]);
+  });
+
+  it("find one that will be full soon, and one that was", async () => {
+    put("proc/net/stat/arp_cache", table(3, [2, 3]));
+    put("proc/net/stat/ndisc_cache", table(769, [9, 0]));
+    const found = (await look()).findings;
+    expect(found.map(({ level, what }) => `${level}: ${what}`)).toEqual([
+      "warning: the kernel's table of IPv6 neighbours is nearly full",
+      "note: the kernel's table of IPv4 neighbours was full at some time since the machine's start",
+    ]);
+    expect(found[1]?.seen).toContain("5 times no room");
+  });
+
+  it("find packets that the CPUs' queues lose", async () => {
+    const checks = kernelLimitChecks({ root, watchMs }).filter(({ name }) => name === "backlog");
+    meanwhile("proc/net/softnet_stat", queues(0x1147c + 300));
+    const { findings } = await runChecks(checks);
+    expect(findings.map(({ level }) => level)).toEqual(["warning"]);
+    expect(findings[0]?.seen).toMatch(/^300 just now .* is 1000$/);
+    expect(findings[0]?.fix).toContain("net.core.netdev_max_backlog=10000");
+  });
+
+  it("are skipped where a namespace does not show the table", async () => {
+    rmSync(join(root, "proc/net/stat"), { recursive: true });
+    rmSync(join(root, "proc/sys/net/ipv4"), { recursive: true });
+    expect((await look()).checks.map(({ result }) => result)).toEqual(["skipped", "ok"]);
   });
 });
 
