@@ -236,7 +236,7 @@ static __always_inline __u32 control_forget(struct vnetd_control *c)
 	return VNETD_OK;
 }
 
-static __always_inline __u32 control_heard(const struct vnetd_control *c)
+static __always_inline void control_heard(const struct vnetd_control *c)
 {
 	struct vnetd_nexthop_key key = {};
 	struct vnetd_nexthop *hop;
@@ -249,7 +249,6 @@ static __always_inline __u32 control_heard(const struct vnetd_control *c)
 		hop->heard_ns = now_ns();
 	if (hop && hop->flags & VNETD_NEXTHOP_MEMBER)
 		path_known(c->ifindex, c->addr);
-	return VNETD_OK;
 }
 
 /* the group that probes are sent to: locally administered, "VNTP" and a byte */
@@ -316,6 +315,12 @@ static __always_inline __u32 control_run(struct __sk_buff *skb, struct vnetd_con
 	vnet = vnet_by_slot(c->slot);
 	if (!vnet || vnet->handle != c->handle)
 		return VNETD_DROP_UNKNOWN_VNET;
+	if (c->op == VNETD_CTL_HEARD || c->op == VNETD_CTL_LEARN_HEARD) {
+		control_heard(c);
+		if (c->op == VNETD_CTL_HEARD)
+			return VNETD_OK;
+		c->op = VNETD_CTL_LEARN;
+	}
 	switch (c->op) {
 	case VNETD_CTL_LEARN:
 	case VNETD_CTL_LEARN_LOCAL:
@@ -331,8 +336,6 @@ static __always_inline __u32 control_run(struct __sk_buff *skb, struct vnetd_con
 	case VNETD_CTL_NEXTHOP:
 	case VNETD_CTL_KEYS:
 		return control_nexthop(c);
-	case VNETD_CTL_HEARD:
-		return control_heard(c);
 	case VNETD_CTL_PROBE:
 		return control_probe(skb, c, vnet);
 	default:

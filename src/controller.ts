@@ -139,7 +139,7 @@ export class Controller {
     });
     this.hellos = new Hellos(this.context, {
       ...{ vnets, underlays, peers, security },
-      memberSaid: (vnet) => this.groups.look(vnet),
+      memberSaid: (vnet, groups) => this.groups.memberSaid(vnet, groups),
     });
     const { hellos } = this;
     this.groups = new VnetGroups(this.context, {

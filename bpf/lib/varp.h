@@ -13,6 +13,8 @@
 
 #include "receive.h"
 
+#define VARP_SHORT_EVENT (offsetof(struct vnetd_event_varp, message) + VNETD_VARP_SHORT_LEN)
+
 /* Whether the daemon is to have a message for a secure vnet that came in clear. */
 CHECKED_ONCE int clear_varp_within(__u32 slot, const struct vnetd_nexthop_key *from)
 {
@@ -72,6 +74,16 @@ static __always_inline bool varp_is_list(struct __sk_buff *skb, __u32 offset, __
 	       ext.flags & VNETD_EXT_LIST;
 }
 
+/* Room in the ring. Most messages are short, and a thousand hosts that appear at once are to find room. */
+static __always_inline struct vnetd_event_varp *varp_event(__u32 len)
+{
+	if (len <= VNETD_VARP_SHORT_LEN)
+		return bpf_ringbuf_reserve(&control, VARP_SHORT_EVENT, 0);
+	/* or one call with either size is made of the two, which the verifier refuses */
+	barrier();
+	return bpf_ringbuf_reserve(&control, sizeof(struct vnetd_event_varp), 0);
+}
+
 /* r->payload: of the whole message */
 SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r, __u32 way)
 {
@@ -102,7 +114,7 @@ SUBPROGRAM __u32 receive_varp(struct __sk_buff *skb, const struct received *r, _
 		return VNETD_DROP_VARP_UNKNOWN_VNET;
 	if (reason)
 		return reason;
-	event = bpf_ringbuf_reserve(&control, sizeof(*event), 0);
+	event = varp_event(len);
 	if (!event)
 		return VNETD_DROP_VARP_QUEUE_FULL;
 	event->type = VNETD_EVENT_VARP;

@@ -705,7 +705,10 @@ enum vnetd_varp_way {
 	VNETD_WAY_LEARNED = 3,
 };
 
-/* control: a VARP message as it arrived, at most VNETD_VARP_MAX_LEN bytes of it */
+/*
+ * control: a VARP message as it arrived, at most VNETD_VARP_MAX_LEN bytes of it. Of one that is no longer than
+ * VNETD_VARP_SHORT_LEN the record ends after so many.
+ */
 struct vnetd_event_varp {
 	__u32 type;
 	__u32 ifindex;
@@ -869,6 +872,8 @@ enum vnetd_control_op {
 	VNETD_CTL_LEARN_MANY = 11,
 	/* let the neighbour (vnet, addr) be forgotten now */
 	VNETD_CTL_FORGET_NEIGHBOUR = 12,
+	/* HEARD, then LEARN: a host said hello and announced its own MAC */
+	VNETD_CTL_LEARN_HEARD = 13,
 };
 
 enum vnetd_control_many {

@@ -26,7 +26,13 @@ import {
 } from "../varp/members.js";
 import { PathProbe } from "../varp/path-probe.js";
 import { TokenBucket } from "../varp/token-bucket.js";
-import { decodeHello, encodeHello, type Hello, type HelloReason } from "../wire/hello.js";
+import {
+  decodeHello,
+  encodeHello,
+  type Hello,
+  type HelloDecoded,
+  type HelloReason,
+} from "../wire/hello.js";
 import { encodeVarp, type VarpMessage } from "../wire/varp.js";
 import { nowMs, type Context } from "./context.js";
 import { HelloLists } from "./hello-lists.js";
@@ -55,7 +61,7 @@ export interface HelloParts {
     "signed" | "send" | "sendToAll" | "membersChanged" | "onSecureHello" | "left"
   >;
   /** a host said hello in a vnet, maybe with other groups than before */
-  memberSaid: (vnet: RunningVnet) => void;
+  memberSaid: (vnet: RunningVnet, groups: VnetGroups) => void;
 }
 
 /** Of a later version, or no hello at all, is nobody's mistake. */
@@ -79,6 +85,7 @@ export class Hellos {
   private readonly probe = new PathProbe();
   private helloMs: number;
   private askedVnets = 0;
+  private decoded: { trailing: Uint8Array; decoded: HelloDecoded } | undefined;
   /** by host id: what a host said of its peers, by the family that it said it by */
   private readonly peersOf = new Map<string, Map<Family, NonNullable<Hello["peers"]>>>();
 
@@ -234,33 +241,38 @@ export class Hellos {
 
   // ---- what others say
 
-  /** An announce that is no hello is none of ours. */
+  /** An announce that is no hello is none of ours. True: its sender is a member, and is to be noted as heard(). */
   onAnnounce(
     vnet: RunningVnet,
     underlay: Underlay,
     message: VarpMessage,
     { source, onGroup }: { source: string; onGroup: boolean },
-  ): void {
-    const decoded = decodeHello(Buffer.from(message.trailing));
+  ): boolean {
+    const decoded = this.decode(message.trailing);
     if (!decoded.ok) {
       if (malformed.has(decoded.reason)) refuse(this.context, vnet, "varp_bad_tlv", message);
       const { reason } = decoded;
       const fields = { vnet: vnet.id, host: source, reason };
       if (reason !== "absent" && reason !== "mac_list")
         this.context.log.say("hello_bad", `hello from ${source}: ${reason}`, fields);
-      return;
+      return false;
     }
     const { hello } = decoded;
-    if (hello.hostId === this.context.hostId) return this.onOwnId(hello, underlay, source);
+    if (hello.hostId === this.context.hostId) {
+      this.onOwnId(hello, underlay, source);
+      return false;
+    }
     // of a secure vnet, but here it is none
-    if (vnet.secure === undefined && hello.auth !== undefined)
-      return this.parts.security.onSecureHello(vnet, hello, source);
+    if (vnet.secure === undefined && hello.auth !== undefined) {
+      this.parts.security.onSecureHello(vnet, hello, source);
+      return false;
+    }
     this.parts.peers.heardHello(underlay, source, onGroup);
     const path = { address: source, ifindex: underlay.ifindex };
     if (hello.goodbye) {
       this.apply(this.members.goodbye(vnet.handle, hello.hostId, path));
       this.parts.security.left(vnet, underlay, source);
-      return;
+      return false;
     }
     const result = this.members.heard(
       {
@@ -278,8 +290,7 @@ export class Hellos {
     );
     if (!result.refused) this.notePeers(hello, underlay.family);
     this.apply(result.changes);
-    this.parts.memberSaid(vnet);
-    this.heard(vnet, path);
+    this.parts.memberSaid(vnet, hello.groups ?? {});
     if (result.refused) {
       refuse(this.context, vnet, "refused_vnet_hosts", message);
       const text = `vnet ${vnet.id}: too many hosts, ${source} is left out`;
@@ -290,9 +301,17 @@ export class Hellos {
       const text = `${hello.hostName} (${source}) came`;
       this.context.news.tell(() => ({ kind: "member", handle: vnet.handle, text }));
     }
-    if (!result.isNew && !hello.solicit) return;
-    if (!this.reply(vnet, hello, underlay, source))
+    const isAnswered = result.isNew || hello.solicit;
+    if (isAnswered && !this.reply(vnet, hello, underlay, source))
       refuse(this.context, vnet, "varp_rate", message);
+    return true;
+  }
+
+  /** In a list the same is said of each vnet. */
+  private decode(trailing: Uint8Array): HelloDecoded {
+    if (this.decoded?.trailing !== trailing)
+      this.decoded = { trailing, decoded: decodeHello(Buffer.from(trailing)) };
+    return this.decoded.decoded;
   }
 
   /** Who reads lists is answered for all vnets at once that it asks about within a moment: one message of the rate. */
@@ -355,7 +374,7 @@ export class Hellos {
     if (changes.length === 0) return;
     this.readers.membersChanged();
     this.parts.peers.membersChanged();
-    this.parts.security.membersChanged();
+    this.parts.security.membersChanged(new Set(changes.map(({ handle }) => handle)));
   }
 
   // ---- peers, and hosts that use no multicast
@@ -450,7 +469,8 @@ export class Hellos {
     return member !== undefined && this.isDirect(member) ? vnetdNexthopFlags.NEXTHOP_DIRECT : 0;
   }
 
-  private heard(vnet: RunningVnet, { address, ifindex }: Place): void {
+  /** The data plane knows that a path of a member is used. */
+  heard(vnet: RunningVnet, { address, ifindex }: Place): void {
     this.context.control.run({
       op: vnetdControlOp.CTL_HEARD,
       slot: vnet.slot,

@@ -69,6 +69,26 @@ export function notCarried(family: Family): string {
   return `no attached device carries IPv${String(family)}`;
 }
 
+/** `peers`: the addresses of each. A name may stand for some of a family that this host does not have, beside others. */
+export function unreachable(
+  placed: readonly Placed[],
+  peers: readonly (readonly string[])[],
+): string[] {
+  const reached = new Set(
+    placed.filter(({ ifindex }) => ifindex !== 0).map(({ address }) => address),
+  );
+  const needless = new Set(
+    peers.filter((addresses) => addresses.some((each) => reached.has(each))).flat(),
+  );
+  return placed
+    .filter(({ problem }) => problem !== "")
+    .filter(
+      ({ address, problem }) =>
+        problem !== notCarried(familyOfText(address)) || !needless.has(address),
+    )
+    .map(({ address, problem }) => `peer ${address}: ${problem}`);
+}
+
 export function isLinkLocal({ state }: Underlay): boolean {
   return state.address !== null && isLinkLocalAddress(parseAddress(state.address));
 }

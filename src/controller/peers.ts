@@ -43,6 +43,7 @@ import {
   notCarried,
   numbered,
   onSubnetOf,
+  unreachable,
   type HeardHost,
   type Placed,
   type UnicastMember,
@@ -181,8 +182,7 @@ export class Peers {
     if (this.ticks % routesEveryTicks === 0) this.routes.clear();
     this.resolveDue();
     // without peers time alone changes only whether multicast works
-    const isAlone = this.table.list().length + this.placed.length + this.members.length === 0;
-    if (isAlone) return this.writeFlags();
+    if (this.isAlone) return this.writeFlags();
     this.sync();
     if (this.ticks % this.context.config.helloSeconds === 0) this.askSilent();
   }
@@ -214,8 +214,15 @@ export class Peers {
   membersChanged(): void {
     this.syncSoon ??= setImmediate(() => {
       this.syncSoon = undefined;
-      this.sync();
+      // hellos of a thousand hosts would have the maps read a thousand times
+      if (this.isAlone && this.parts.unicastMembers().length === 0) this.writeFlags();
+      else this.sync();
     });
+  }
+
+  /** There are neither peers nor members that are sent to one by one: nothing in the maps is of them. */
+  private get isAlone(): boolean {
+    return this.table.list().length + this.placed.length + this.members.length === 0;
   }
 
   close(): void {
@@ -532,6 +539,7 @@ export class Peers {
         : [`peer ${peer}: not resolved (${problem}), the last answer is kept`];
     });
     const { leftOut } = this.table;
+    const peers = this.table.list().map((config) => this.table.addressesOf(config));
     const tooMany =
       leftOut === 0
         ? []
@@ -541,24 +549,10 @@ export class Peers {
     return [
       ...names,
       ...tooMany,
-      ...this.unreachable(),
+      ...unreachable(this.placed, peers),
       ...this.strangerProblems(),
       ...this.meshProblems(),
     ];
-  }
-
-  /** A name may stand for addresses of a family that this host does not have, beside others. */
-  private unreachable(): string[] {
-    const reached = new Set(this.sendsTo());
-    const needless = this.table.list().flatMap((config) => {
-      const addresses = this.table.addressesOf(config);
-      return addresses.some((address) => reached.has(address)) ? addresses : [];
-    });
-    return this.placed.flatMap(({ address, problem }) => {
-      const isNeedless =
-        problem === notCarried(familyOfText(address)) && needless.includes(address);
-      return problem === "" || isNeedless ? [] : [`peer ${address}: ${problem}`];
-    });
   }
 
   // ---- peerings that are missing

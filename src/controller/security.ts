@@ -217,9 +217,9 @@ export class Security {
     }
   }
 
-  /** Hellos changed who is a host's first path. */
-  membersChanged(): void {
-    for (const each of this.vnets.values()) each.writeMembers();
+  /** Hellos changed who is a host's first path, in these vnets. */
+  membersChanged(handles: ReadonlySet<number>): void {
+    for (const handle of handles) this.vnets.get(handle)?.writeMembers();
   }
 
   // ---- what leaves

@@ -115,7 +115,16 @@ export class Underlays {
   }
 
   at(ifindex: number, family: Family): Underlay | undefined {
-    return this.list().find((place) => place.ifindex === ifindex && place.family === family);
+    for (const { places } of this.devices.values()) {
+      const place = places.get(family);
+      if (place?.ifindex === ifindex) return place;
+    }
+    return undefined;
+  }
+
+  /** Whether messages of this host leave from it. */
+  isOwnAddress(address: string): boolean {
+    return this.list().some(({ state }) => state.address === address);
   }
 
   ofDevice(device: string): Underlay[] {

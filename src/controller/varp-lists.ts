@@ -31,7 +31,7 @@ interface From {
 
 export interface VarpListsParts {
   vnets: Pick<Vnets, "get">;
-  underlays: Pick<Underlays, "list">;
+  underlays: Pick<Underlays, "isOwnAddress">;
   /** whether it matters at all which MACs others have */
   isWaitedFor: (vnet: RunningVnet) => boolean;
   /** another host has it, and it was entered */
@@ -104,7 +104,7 @@ export class VarpLists {
     const here = this.inClear(groups, message);
     const [first] = here;
     if (first === undefined) return;
-    const own = this.parts.underlays.list().some(({ state }) => state.address === from.source);
+    const own = this.parts.underlays.isOwnAddress(from.source);
     const isForItself = addressToText(message.address) === from.source;
     const wrong = own
       ? "own_echo"

@@ -19,13 +19,12 @@ import { addressToText, familyOf, isHostAddress, isMulticastAddress } from "../b
 import { isGroupMac, isZeroMac, macFromBytes, macToBytes, type Mac } from "../base/mac.js";
 import { vnetIdFromBytes, vnetIdToBytes } from "../base/vnet-id.js";
 import { isFresh, isLocal, localEntries, nowNs } from "../dataplane/tables.js";
+import { varpEventOf } from "../dataplane/varp-event.js";
 import {
   VnetdEventMac,
   VnetdEventPeer,
-  VnetdEventVarp,
   decodeVnetdEventMac,
   decodeVnetdEventPeer,
-  decodeVnetdEventVarp,
   vnetdControlOp,
   vnetdEventType,
   vnetdExt,
@@ -119,8 +118,9 @@ export class VarpService {
   /** A record of the ring `control`. */
   onControl(record: Buffer): void {
     const type = record.length >= 4 ? record.readUInt32LE(0) : 0;
-    if (type === vnetdEventType.EVENT_VARP && record.length >= VnetdEventVarp.size) {
-      this.onVarp(decodeVnetdEventVarp(record));
+    if (type === vnetdEventType.EVENT_VARP) {
+      const event = varpEventOf(record);
+      if (event !== undefined) this.onVarp(event);
     } else if (type === vnetdEventType.EVENT_LOCAL_NEW && record.length >= VnetdEventMac.size) {
       this.onLocalNew(decodeVnetdEventMac(record));
     }
@@ -280,32 +280,56 @@ export class VarpService {
     from: { source: string; onGroup: boolean },
   ): void {
     const { source } = from;
-    if (this.isOwnAddress(source)) return this.refused(vnet, "own_echo", message);
+    if (this.parts.underlays.isOwnAddress(source)) return this.refused(vnet, "own_echo", message);
+    const isMember = this.parts.hellos.onAnnounce(vnet, underlay, message, from);
+    const forItself = addressToText(message.address) === source;
     const mac = macFromBytes(message.vmac);
-    this.parts.hellos.onAnnounce(vnet, underlay, message, from);
-    const care = message.address;
-    const wrong = this.whyNotTaken(vnet, underlay, mac, care);
-    if (wrong !== undefined) return this.refused(vnet, wrong, message);
-    const forItself = addressToText(care) === source;
+    const isTaken = this.mayTake(vnet, underlay, message, { mac, source, forItself });
+    const noteHeard = isMember && isTaken && forItself;
+    if (isTaken) this.learn(vnet, underlay, message, { mac, source, noteHeard });
+    const place = { address: source, ifindex: underlay.ifindex };
+    if (isMember && !noteHeard) this.parts.hellos.heard(vnet, place);
+  }
+
+  /** Whether what is announced is believed. What is not is counted, and said. */
+  private mayTake(
+    vnet: RunningVnet,
+    underlay: Underlay,
+    message: VarpMessage,
+    { mac, source, forItself }: { mac: Mac; source: string; forItself: boolean },
+  ): boolean {
+    const refused = (reason: string): false => {
+      this.refused(vnet, reason, message);
+      return false;
+    };
+    const wrong = this.whyNotTaken(vnet, underlay, mac, message.address);
+    if (wrong !== undefined) return refused(wrong);
     // a member of a secure vnet speaks for itself alone
-    if (vnet.secure !== undefined && !forItself)
-      return this.refused(vnet, "varp_bad_address", message);
-    if (!forItself && !this.senders.allowed(source, nowMs()))
-      return this.refused(vnet, "varp_rate", message);
+    if (vnet.secure !== undefined && !forItself) return refused("varp_bad_address");
+    if (!forItself && !this.senders.allowed(source, nowMs())) return refused("varp_rate");
     this.parts.ports.heardElsewhere(vnet, mac);
-    if (this.staysHere(vnet, mac)) {
-      this.parts.troubles.refused(vnet, mac, addressToText(care));
-      this.refused(vnet, "varp_local", message);
-      return this.dispute({ handle: vnet.handle, mac });
-    }
+    if (!this.staysHere(vnet, mac)) return true;
+    this.parts.troubles.refused(vnet, mac, addressToText(message.address));
+    this.dispute({ handle: vnet.handle, mac });
+    return refused("varp_local");
+  }
+
+  /** noteHeard: its sender is a member that was heard now, which takes one call of the kernel together. */
+  private learn(
+    vnet: RunningVnet,
+    underlay: Underlay,
+    message: VarpMessage,
+    { mac, source, noteHeard }: { mac: Mac; source: string; noteHeard: boolean },
+  ): void {
+    const { CTL_LEARN, CTL_LEARN_HEARD } = vnetdControlOp;
     const reason = this.context.control.run({
-      op: vnetdControlOp.CTL_LEARN,
+      op: noteHeard ? CTL_LEARN_HEARD : CTL_LEARN,
       slot: vnet.slot,
       handle: vnet.handle,
       ifindex: underlay.ifindex,
       fdbFlags: vnetdFdbFlags.FDB_ANNOUNCED,
       mac: message.vmac,
-      addr: care,
+      addr: message.address,
     });
     if (reason === "ok") return this.resolver.resolved(vnet.handle, mac);
     this.refused(vnet, reason, message);
@@ -330,7 +354,8 @@ export class VarpService {
   }
 
   private whyNotAt(underlay: Underlay, care: Uint8Array): string | undefined {
-    if (!isHostAddress(care) || this.isOwnAddress(addressToText(care))) return "varp_bad_address";
+    if (!isHostAddress(care) || this.parts.underlays.isOwnAddress(addressToText(care)))
+      return "varp_bad_address";
     // Of the other family only where the device carries that as well: there is no way to it else.
     const isCarried = this.parts.underlays.at(underlay.ifindex, familyOf(care)) !== undefined;
     return isCarried ? undefined : "varp_bad_address";
@@ -378,9 +403,9 @@ export class VarpService {
   private localEntry(vnet: RunningVnet, mac: Mac): ReturnType<Context["maps"]["fdbEntry"]> {
     const { maps } = this.context;
     const entry = maps.fdbEntry({ handle: vnet.handle, mac: macToBytes(mac) });
+    if (entry === undefined || !isLocal(entry)) return undefined;
     const record = maps.vnet(vnet.slot);
-    if (entry === undefined || record?.handle !== vnet.handle) return undefined;
-    return isLocal(entry) && isFresh(entry, record, nowNs()) ? entry : undefined;
+    return record?.handle === vnet.handle && isFresh(entry, record, nowNs()) ? entry : undefined;
   }
 
   private isBehindPort(vnet: RunningVnet, mac: Mac): boolean {
@@ -394,10 +419,6 @@ export class VarpService {
         entry.master === vnet.vnif?.master &&
         entry.ifindex !== vnet.vnif.ifindex,
     );
-  }
-
-  private isOwnAddress(address: string): boolean {
-    return this.parts.underlays.list().some(({ state }) => state.address === address);
   }
 
   /** About several only what may be said in a list; of a secure vnet it is one. */

@@ -5,7 +5,7 @@
  * otherwise than each other; it is said in `vnetd status` and the log.
  *
  *   a vnet comes, goes, changes -> follow(): the devices join and leave; others are told by a hello
- *   a hello                     -> look(): does its sender have the same groups?
+ *   a hello                     -> memberSaid(): does its sender have the same groups?
  *   every second                -> tick(): hosts that say no hello (originals), and those that are gone
  *
  * The record of a vnet says what was found last, and holds while no daemon runs. Own groups are used no earlier than some
@@ -79,8 +79,14 @@ export class VnetGroups {
     }
   }
 
-  /** Somebody said hello in a vnet. */
-  look(vnet: RunningVnet): void {
+  /** A host said hello in a vnet, with these groups. One that has ours changes nothing. */
+  memberSaid(vnet: RunningVnet, groups: Groups): void {
+    const known = this.known.get(vnet.handle);
+    if (known === undefined) return;
+    if (known.told !== "" || !sameGroups(groups, known.groups)) this.look(vnet);
+  }
+
+  private look(vnet: RunningVnet): void {
     const known = this.known.get(vnet.handle);
     if (known === undefined) return;
     this.say(vnet, known);

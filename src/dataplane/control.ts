@@ -5,11 +5,12 @@
  * Limits and counts of the MAC table are kept in the BPF programs alone; a request that they
  * refuse comes back with the reason (an index into reasonNames), exactly as for a frame.
  */
-import type { VnetdControl, VnetdNexthop } from "../generated/layouts.js";
+import type { VnetdNexthop } from "../generated/layouts.js";
 import {
   decodeVnetdControl,
   encodeVnetdControl,
   reasonNames,
+  VnetdControl,
   VnetdControlMac,
   vnetdControlMany,
   vnetdControlOp,
@@ -216,7 +217,7 @@ export function nexthopRequest(
 }
 
 function resultOf(data: Buffer): string {
-  return reasonOf(decodeVnetdControl(data).result);
+  return reasonOf(data.readUInt32LE(VnetdControl.fields.result.offset));
 }
 
 function reasonOf(result: number): string {

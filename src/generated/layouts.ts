@@ -263,6 +263,7 @@ export const vnetdControlOp = {
   CTL_KEYS: 10,
   CTL_LEARN_MANY: 11,
   CTL_FORGET_NEIGHBOUR: 12,
+  CTL_LEARN_HEARD: 13,
 } as const;
 export type VnetdControlOp = (typeof vnetdControlOp)[keyof typeof vnetdControlOp];
 
@@ -445,6 +446,7 @@ export const vnetdExt = {
   EXT_HDR_LEN: 8,
   TLV_HDR_LEN: 4,
   VARP_MAX_LEN: 512,
+  VARP_SHORT_LEN: 256,
   EXT_LIST: 1,
 } as const;
 export type VnetdExt = (typeof vnetdExt)[keyof typeof vnetdExt];

@@ -30,7 +30,6 @@ import {
   decodeVnetdEventLoop,
   decodeVnetdEventMac,
   decodeVnetdEventPeer,
-  decodeVnetdEventVarp,
   decodeVnetdFdbEntry,
   decodeVnetdControl,
   decodeVnetdNeighbour,
@@ -94,6 +93,7 @@ import type {
 import { isMappedIpv4 } from "../../src/base/address.js";
 import { DirectMaps } from "../../src/dataplane/direct-maps.js";
 import { Maps } from "../../src/dataplane/maps.js";
+import { varpEventOf } from "../../src/dataplane/varp-event.js";
 import { loadNative } from "../../src/native/load.js";
 import { macBytes, macText, vnetBytes } from "./bytes.js";
 import {
@@ -904,7 +904,7 @@ export class BpfLab {
   private collect(record: Buffer): void {
     const type = record.readUInt32LE(0);
     if (type === vnetdEventType.EVENT_VARP) {
-      const event = decodeVnetdEventVarp(record);
+      const event = varpEventOf(record)!;
       this.events.push({
         kind: "varp",
         ifindex: event.ifindex,

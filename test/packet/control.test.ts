@@ -7,10 +7,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { Control, MacBatch } from "../../src/dataplane/control.js";
 import {
+  decodeVnetdNexthop,
+  encodeVnetdHostPathKey,
   reasonNames,
   vnetdControlOp,
   vnetdDirection,
   vnetdFdbFlags,
+  vnetdNexthopFlags,
 } from "../../src/generated/layouts.js";
 import { expectBytes, macBytes, mappedBytes } from "../lib/bytes.js";
 import { BpfLab, type LabVnet, type VnetOptions } from "../lib/bpf-lab.js";
@@ -56,6 +59,43 @@ describe("vnetd_control", () => {
     });
     hear(GUEST_B, PEER);
     expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: PEER, flags: 0 });
+  });
+
+  it("enters what a member announces of itself, and that it was heard, in one call", async () => {
+    const { CTL_LEARN, CTL_LEARN_HEARD, CTL_NEXTHOP } = vnetdControlOp;
+    const host = { addr: mappedBytes(PEER), mac: macBytes(GUEST_B) };
+    // times are of the last tick of the clock, at least 100 a second
+    const tick = (): Promise<void> => sleep(30);
+    const heard = (): { ns: bigint; path: boolean } => {
+      const { native } = lab!;
+      const { nexthop } = lab!.control(CTL_LEARN, vnet, host);
+      const id = Buffer.alloc(4);
+      id.writeUInt32LE(nexthop);
+      const { heardNs: ns } = decodeVnetdNexthop(native.mapLookup(lab!.map("nexthops"), id)!);
+      const key = encodeVnetdHostPathKey({ addr: host.addr, ifindex: lab!.ifindex("ul0") });
+      return { ns, path: native.mapLookup(lab!.map("host_paths"), key) !== undefined };
+    };
+    // who is no member says nothing of the path
+    const before = heard();
+    expect(before.path).toBe(false);
+    await tick();
+    expect(control(CTL_LEARN_HEARD, host)).toBe("ok");
+    const after = heard();
+    expect(after.ns).toBeGreaterThan(before.ns);
+    expect(after.path).toBe(false);
+    expect(lab!.learned(vnet, GUEST_B)).toMatchObject({ host: PEER });
+    await tick();
+    const member = { nexthopFlags: vnetdNexthopFlags.NEXTHOP_MEMBER, mtu: 1500 };
+    expect(control(CTL_NEXTHOP, { ...host, ...member })).toBe("ok");
+    expect(control(CTL_LEARN_HEARD, host)).toBe("ok");
+    const last = heard();
+    expect(last.ns).toBeGreaterThan(after.ns);
+    expect(last.path).toBe(true);
+    // it was heard, whether its MAC is taken or not
+    await tick();
+    const group = { ...host, mac: macBytes("03:00:00:00:00:01") };
+    expect(control(CTL_LEARN_HEARD, group)).toBe("refused_group_mac");
+    expect(heard().ns).toBeGreaterThan(last.ns);
   });
 
   it("moves an entry, and counts keep step", () => {

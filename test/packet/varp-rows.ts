@@ -222,6 +222,22 @@ const doubtful: Row[] = [
   },
 ];
 
+/** Of bytes that differ, so that what is cut or moved shows. */
+const bytesBehind = (count: number): Buffer =>
+  Buffer.from(Array.from({ length: count }, (_, at) => at & 255));
+
+/** Records of the ring are of two lengths; what is longer than the longest message is cut. */
+const lengths: Row[] = [44, 255, 256, 257, 511, 512, 513].map((bytes) => ({
+  description: `the daemon's: all of a message of ${String(bytes)} bytes, up to 512`,
+  program: "vnetd_decap",
+  input: from(2, { trailing: bytesBehind(bytes - 43) }),
+  verdict: "drop",
+  events: ({ lab }) => {
+    const whole = message(lab.form, 2, { trailing: bytesBehind(bytes - 43) });
+    return [{ kind: "varp", source: PEER, message: whole.subarray(0, 512) }];
+  },
+}));
+
 /** An extension of one empty TLV, with these bytes in front of its length. */
 const extension = (magic: string, version: number, flags: number): Buffer =>
   Buffer.concat([Buffer.from(magic), Buffer.from([version, flags, 0, 4, 0, 17, 0, 0])]);
@@ -266,4 +282,4 @@ function vmacOf({ lab }: RowContext): string {
   return lab.mac("vn0");
 }
 
-export const VARP_ROWS: Row[] = [...requests, ...announces, ...doubtful, ...lists];
+export const VARP_ROWS: Row[] = [...requests, ...announces, ...doubtful, ...lists, ...lengths];

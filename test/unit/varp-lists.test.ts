@@ -71,7 +71,7 @@ beforeEach(() => {
   } as unknown as Context;
   lists = new VarpLists(context, {
     vnets: { get: (id: VnetId) => vnets.get(id) } as never,
-    underlays: { list: () => [own as unknown as Underlay] },
+    underlays: { isOwnAddress: (address) => address === own.state.address },
     isWaitedFor: () => true,
     heard: (_, vmac, isEntered) => void (isEntered && resolved.push(vmac)),
     livesHere: (_, vmac) => vmac === mac(9),
