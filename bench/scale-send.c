@@ -6,6 +6,8 @@
  *   scale-send varp OWN TO PORT VNET OPCODE FIRST COUNT RATE
  *                                            plain VARP, so many messages a second: requests for the MAC of number
  *                                            FIRST (OPCODE 1), or announces of each of COUNT (2)
+ *   scale-send replay DEVICE RATE              Ethernet frames from stdin, so many a second: 2 bytes, big endian, say how
+ *                                            long each is
  *
  * Prints one line of JSON: how many, and in how many seconds. Exit code 1: a system call failed.
  */
@@ -123,13 +125,63 @@ static int varp(char **argv)
 	return 0;
 }
 
+/* The next frame, or no bytes at the end. */
+static size_t next_frame(uint8_t *frame)
+{
+	uint8_t head[2];
+	size_t len;
+
+	if (fread(head, sizeof(head), 1, stdin) != 1)
+		return 0;
+	len = (size_t)head[0] << 8 | head[1];
+	errno = EMSGSIZE;
+	if (len > MAX_BYTES || fread(frame, len, 1, stdin) != 1)
+		fail("stdin");
+	return len;
+}
+
+/* DEVICE RATE */
+static int replay(char **argv)
+{
+	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_halen = 6 };
+	uint64_t start, sent = 0, rate = strtoull(argv[1], NULL, 0);
+	int fd = socket(AF_PACKET, SOCK_RAW, 0);
+	struct mmsghdr messages[BATCH];
+	struct iovec parts[BATCH];
+	unsigned n = BATCH;
+
+	to.sll_ifindex = (int)if_nametoindex(argv[0]);
+	if (fd < 0 || !to.sll_ifindex)
+		fail(argv[0]);
+	errno = EINVAL;
+	if (!rate)
+		fail("RATE");
+	batch(messages, parts, MAX_BYTES);
+	batch_to(messages, &to, sizeof(to));
+	start = now_ns();
+	while (n == BATCH) {
+		for (n = 0; n < BATCH; n++) {
+			parts[n].iov_len = next_frame(parts[n].iov_base);
+			if (!parts[n].iov_len)
+				break;
+		}
+		pace(start, sent, rate);
+		send_all(fd, messages, n);
+		sent += n;
+	}
+	said(sent, start);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 5 && !strcmp(argv[1], "frames"))
 		return frames(argv + 2);
 	if (argc == 10 && !strcmp(argv[1], "varp"))
 		return varp(argv + 2);
+	if (argc == 4 && !strcmp(argv[1], "replay"))
+		return replay(argv + 2);
 	fprintf(stderr, "usage: scale-send frames DEVICE COUNT FIRST | "
-			"varp OWN TO PORT VNET OPCODE FIRST COUNT RATE\n");
+			"varp OWN TO PORT VNET OPCODE FIRST COUNT RATE | replay DEVICE RATE\n");
 	return 2;
 }

@@ -7,6 +7,7 @@
  *   vnets      1,000 vnets are created by one file and listed; the daemon's CPU time while nothing happens
  *   start      a daemon with 100 vnets, from its start to the line that says it is ready
  *   varp       announces and requests of another host at a fixed rate: are all taken, and answered?
+ *   hellos     1,000 hosts say hello in 4 vnets: until all are known, and what their regular hellos take
  *   memory     the daemon's memory when the table has 100,000 entries
  *   table      a million entries are loaded as the daemon carries a table over to maps of another layout; its memory
  *   burst      MACs appear at 8 hosts at once, each with a broadcast: until all 8 know all of them
@@ -22,6 +23,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { VnetdVarpStats, decodeVnetdVarpStats } from "../dist/src/generated/layouts.js";
 import { loadNative } from "../dist/src/native/load.js";
+import { addressOf, crowd, macOf } from "./crowd.mjs";
+import { HostMaps } from "./fleet-maps.mjs";
 import { Lab } from "./lab.mjs";
 
 const { values, positionals } = parseArgs({
@@ -111,6 +114,14 @@ class ScaleLab extends Lab {
     return decodeVnetdVarpStats(value);
   }
 
+  /** VARP messages that were not taken or answered, by reason */
+  refusedOf(host) {
+    const { drops } = JSON.parse(host.vnetd("status", "--json"));
+    const counts = new Map();
+    for (const { reason, frames } of drops) counts.set(reason, (counts.get(reason) ?? 0) + frames);
+    return counts;
+  }
+
   /** MACs in the tables of a host's vnets */
   entries(host) {
     const fd = this.map(host, "vnet_counts");
@@ -122,10 +133,11 @@ class ScaleLab extends Lab {
     );
   }
 
-  send(host, args) {
+  send(host, args, input = "") {
     const [program, ...rest] = host.argv([sender, ...args.map(String)]);
-    const child = spawn(program, rest, { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(program, rest, { stdio: ["pipe", "pipe", "inherit"] });
     let out = "";
+    child.stdin.end(input);
     child.stdout.setEncoding("utf8").on("data", (text) => (out += text));
     return new Promise((done, failed) => {
       child.on("error", failed);
@@ -278,6 +290,57 @@ const parts = {
         done === count && rate >= 95,
       );
     }
+  },
+
+  async hellos(lab) {
+    const [host, other] = lab.hosts;
+    const hosts = 1000;
+    const vnets = ["97", "98", "99", "9a"];
+    await lab.runVnetd(host, 1, "defaultVnets: false\n");
+    for (const vnet of vnets) host.vnetd("vnet-create", vnet);
+    // answers go to hosts that there are not
+    host.ip("route add 198.18.0.0/15 dev eth0");
+    const neighbours = Array.from(
+      { length: hosts },
+      (_, n) => `neighbour add ${addressOf(n)} lladdr ${macOf(n)} dev eth0 nud permanent\n`,
+    );
+    host.run(["ip", "-batch", lab.file("neighbours", neighbours.join(""))]);
+    await delay(6000);
+    const pid = lab.pidOf(host);
+    const maps = new HostMaps(host.netns);
+    const known = () => [...maps.members().values()].reduce((sum, each) => sum + each, 0);
+    const say = async ({ count, bytes }, perSecond) => {
+      const before = { cpu: cpuOf(pid), refused: lab.refusedOf(host) };
+      const from = nowS();
+      const { seconds: took } = await lab.send(other, ["replay", "eth0", perSecond], bytes);
+      const isAll = until("all hosts", () => known() >= hosts * vnets.length, 8, 50);
+      await isAll.catch(() => undefined);
+      const all = nowS() - from;
+      await delay(500);
+      const after = lab.refusedOf(host);
+      const lost = (reason) => (after.get(reason) ?? 0) - (before.refused.get(reason) ?? 0);
+      const cpu = cpuOf(pid) - before.cpu;
+      return { count, rate: count / took, all, each: cpu / count, lost };
+    };
+    const text = ({ count, rate, each, lost }) =>
+      `${count.toLocaleString("en")} messages at ${Math.round(rate).toLocaleString("en")} a second, ` +
+      `${lost("varp_queue_full")} lost, ${Math.round(each * 1e6)} µs of CPU each`;
+    const came = await say(crowd({ hosts, vnets, solicit: true }), 5000);
+    row(
+      `${hosts.toLocaleString("en")} hosts appear in ${vnets.length} vnets: all known`,
+      "stated",
+      `${seconds(came.all)} (${known().toLocaleString("en")} of ${(hosts * vnets.length).toLocaleString("en")}); ` +
+        `${text(came)}, ${came.lost("varp_rate")} not answered`,
+      known() === hosts * vnets.length,
+    );
+    const regular = await say(crowd({ hosts, vnets, solicit: false, rounds: 20 }), 5000);
+    row(
+      "their regular hellos, in lists",
+      "5,000 a second, none lost",
+      text(regular),
+      regular.lost("varp_queue_full") === 0 && regular.rate >= 4750,
+    );
+    maps.close();
   },
 
   async memory(lab) {

@@ -15,6 +15,7 @@
 import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
+import { raise } from "./kernel-settings.mjs";
 import { packets, tcp, Tool } from "./measure.mjs";
 import { absolute, cpuModel, kernel, median, ratioText, ratios } from "./report.mjs";
 import { cipherFacts, devices, emulated, nets, SecureLab } from "./secure-lab.mjs";
@@ -241,12 +242,10 @@ const turned = (list, by) => list.map((_, i) => list[(i + by) % list.length]);
 
 async function measure(o) {
   const lab = new FlowsLab();
-  const backlog = "/proc/sys/net/core/netdev_max_backlog";
-  const backlogWas = readFileSync(backlog, "utf8");
+  // what the queue lets go of comes at once
+  const putBack = raise({ "/proc/sys/net/core/netdev_max_backlog": 10 * burst.packets });
   try {
     await lab.build();
-    // what the queue lets go of comes at once
-    writeFileSync(backlog, String(10 * burst.packets));
     const results = new Map(cases.map((each) => [each, []]));
     const failures = [];
     say(`bench: flows on ${cores} cores `);
@@ -264,7 +263,7 @@ async function measure(o) {
     say("\n");
     return text(results, failures, o);
   } finally {
-    writeFileSync(backlog, backlogWas);
+    putBack();
     lab.close();
   }
 }
