@@ -99,7 +99,10 @@ export const logEvents = {
     level: "warn",
     means: "its interface is a bridge's port and has addresses that do not answer",
   },
-  vnet_mtu_failed: { level: "warn", means: "the MTU of its devices" },
+  vnet_mtu_failed: {
+    level: "warn",
+    means: "the kernel refuses the MTU of one of its devices; tried again",
+  },
   vnet_bridge_remade: {
     level: "warn",
     means: "somebody deleted its bridge; it is made again, without the other ports",

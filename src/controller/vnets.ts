@@ -31,7 +31,6 @@ import {
   removeVnetif,
   renameVnetif,
   portMtu,
-  setMtu,
   type Vnetif,
 } from "../host/vnetif.js";
 import type { BridgeFdbEntry, LinkInfo } from "../native/contract.js";
@@ -39,6 +38,7 @@ import { guestMtuBytes } from "../wire/overhead.js";
 import { nowMs, programOf, type Context } from "./context.js";
 import type { PlaceMtu } from "./underlays.js";
 import { checkVnet } from "./vnet-checks.js";
+import { VnetMtus } from "./vnet-mtus.js";
 import { recordOf } from "./vnet-record.js";
 import { sayMadeAgain, sayNotUp, sayPutBack } from "./vnet-sayings.js";
 import { isForeign, removeOrphans } from "./vnet-orphans.js";
@@ -87,8 +87,9 @@ type LinksByName = ReadonlyMap<string, LinkInfo>;
 export class Vnets {
   private readonly vnets = new Map<VnetId, Vnet>();
   private underlayMtus: readonly PlaceMtu[] = noUnderlay;
-  /** a device could not be given its MTU */
+  /** the devices could not be listed when their MTUs were to be set */
   private isMtuDue = false;
+  private readonly mtus: VnetMtus;
   private handles: Map<number, RunningVnet> | undefined;
   /** when a vnetif was last put back on its bridge */
   private readonly putBackAtMs = new Map<VnetId, number>();
@@ -98,7 +99,9 @@ export class Vnets {
   constructor(
     private readonly context: Context,
     private readonly parts: VnetParts,
-  ) {}
+  ) {
+    this.mtus = new VnetMtus(context);
+  }
 
   get size(): number {
     return this.vnets.size;
@@ -139,14 +142,14 @@ export class Vnets {
   }
 
   areAllWell(): boolean {
-    if (this.isMtuDue) return false;
+    if (this.isMtuDue || !this.mtus.areAllSet) return false;
     return [...this.vnets.values()].every((v) => v.running !== undefined && v.problem === "");
   }
 
   problems(): string[] {
-    return this.list().flatMap(({ config, problem }) =>
-      problem === "" ? [] : [`vnet ${config.id}: ${problem}`],
-    );
+    const notUp = this.list().filter(({ problem }) => problem !== "");
+    const texts = notUp.map(({ config, problem }) => `vnet ${config.id}: ${problem}`);
+    return [...texts, ...this.mtus.problems()];
   }
 
   // ---- start
@@ -234,31 +237,29 @@ export class Vnets {
   }
 
   /** What the places of the underlay carry; none: as if there were an Ethernet with IPv4. */
-  setUnderlayMtus(mtus: readonly PlaceMtu[]): void {
+  setUnderlayMtus(places: readonly PlaceMtu[]): void {
     const before = this.underlayMtus;
-    this.underlayMtus = mtus.length === 0 ? noUnderlay : mtus;
+    this.underlayMtus = places.length === 0 ? noUnderlay : places;
     const isOther = JSON.stringify(before) !== JSON.stringify(this.underlayMtus);
-    if (isOther || this.isMtuDue) this.applyMtus();
+    if (isOther || this.isMtuDue) this.applyMtus(this.list());
+    else if (!this.mtus.areAllSet)
+      this.applyMtus(this.list().filter(({ config }) => this.mtus.hasFailed(config.id)));
   }
 
   /** By the links as they are now: what is known of a vnetif may be from before its MTU was set last. */
-  private applyMtus(): void {
-    const { native, log } = this.context;
+  private applyMtus(vnets: readonly Vnet[]): void {
+    const { native } = this.context;
     this.isMtuDue = true;
     const links = native.linkList();
     const byIndex = new Map(links.map((link) => [link.ifindex, link]));
     this.isMtuDue = false;
-    for (const { config, running } of this.list()) {
-      try {
+    for (const { config, running } of vnets) {
+      this.mtus.setAll(config.id, (set) => {
         const vnif = byIndex.get(running?.vnif?.ifindex ?? 0);
-        if (vnif !== undefined) setMtu(native, vnif, this.vnifMtu(config, vnif, links));
+        if (vnif !== undefined) set(vnif, this.vnifMtu(config, vnif, links));
         const bridge = config.bridge === null ? undefined : native.linkGet(config.bridge);
-        if (bridge !== undefined && isOurs(bridge, config.id))
-          setMtu(native, bridge, this.mtuOf(config));
-      } catch (error) {
-        this.isMtuDue = true;
-        log.say("vnet_mtu_failed", `vnet ${config.id}: ${String(error)}`, { vnet: config.id });
-      }
+        if (bridge !== undefined && isOurs(bridge, config.id)) set(bridge, this.mtuOf(config));
+      });
     }
     this.followLinks(native.linkList());
   }
@@ -276,7 +277,7 @@ export class Vnets {
       if (entriesPerVnet !== before.limits.entriesPerVnet && config.bridge !== null)
         setMaxLearned(native, config.bridge, config.id, entriesPerVnet);
     }
-    this.applyMtus();
+    this.applyMtus(this.list());
   }
 
   /** The daemon's own vnets that are wanted as well from now on. */
@@ -314,9 +315,7 @@ export class Vnets {
   private followPorts(config: VnetConfig, vnif: LinkInfo, links: readonly LinkInfo[]): void {
     const mtuBytes = this.vnifMtu(config, vnif, links);
     if (mtuBytes <= Math.max(vnif.mtuBytes, this.vnifMtu(config))) return;
-    this.quietly(() => {
-      setMtu(this.context.native, vnif, mtuBytes);
-    });
+    this.mtus.set(config.id, vnif, mtuBytes);
   }
 
   /** Takes over what became of the devices: moved, back again, another MAC, larger ports beside it. */
@@ -553,6 +552,7 @@ export class Vnets {
   private tearDown({ config, running }: Vnet): string | undefined {
     const { native, table } = this.context;
     const { id, bridge } = config;
+    this.mtus.forget(id);
     if (running !== undefined) this.quietly(() => this.unhook(running));
     // one that could not be brought up may be in the maps from an earlier start
     const slot = running ?? table.entered().get(id);

@@ -114,6 +114,28 @@ describe("a device that changes", () => {
     }
   });
 
+  it("gets an MTU that leaves vnets none that the kernel takes: a problem for as long", async () => {
+    await a.vnetd(["vnet-create", "98"]);
+    // below 68 bytes the kernel takes none: what is left of 120 is 56
+    await a.exec("ip link set eth0 mtu 120");
+    const refused = async (): Promise<string[]> =>
+      (await status(a)).problems.filter((text) => text.includes("instead of 56"));
+    const named = async (): Promise<string[]> =>
+      (await refused()).flatMap((text) => /MTU of (\w+): EINVAL/.exec(text)?.[1] ?? []);
+    const all = ["vnet0097", "vnet0098", "vnif0002", "vnif0003", "vnif0004"];
+    await eventually(async () => (await named()).sort().join() === all.join(), {
+      what: "the problems",
+    });
+    expect((await refused()).find((text) => text.includes("vnif0004"))).toBe(
+      `vnet ${longId("4")}: MTU of vnif0004: EINVAL: mtu less than device minimum, so it stays at 1436 instead of 56`,
+    );
+    await a.vnetd(["vnet-delete", "98"]);
+    expect((await named()).sort()).toEqual(all.filter((name) => name !== "vnet0098"));
+    await a.exec("ip link set eth0 mtu 1500");
+    await eventually(async () => (await refused()).length === 0, { what: "no such problems" });
+    expect((await status(a)).problems).toEqual([]);
+  });
+
   it("is attached once, is what it must be, and is detached whole", async () => {
     const refused = async (...args: string[]): Promise<string> => {
       const result = await a.tryVnetd(args);
