@@ -21,10 +21,10 @@ import { VnetGroups } from "./controller/vnet-groups.js";
 import { groupsOf } from "./base/vnet-group.js";
 import { nowMs, type Context } from "./controller/context.js";
 import { Helpers } from "./controller/helpers.js";
+import { Looks } from "./controller/looks.js";
 import { HookWatch } from "./controller/hook-watch.js";
 import { DirectPorts } from "./controller/direct-ports.js";
 import { Ports } from "./controller/ports.js";
-import { RegularLook } from "./controller/regular-look.js";
 import { StaticEntries } from "./controller/static-entries.js";
 import { Peers } from "./controller/peers.js";
 import { Underlays } from "./controller/underlays.js";
@@ -44,10 +44,7 @@ import type { StateDirectory } from "./store/state-directory.js";
 
 /** Vnets that the daemon makes by itself. */
 const builtInIds: readonly VnetId[] = ["2", "3", "4"].map((id) => parseVnetId(id));
-/** changes of devices come in bursts: they are looked at together */
-const settleMs = 20;
 const tickMs = 1000;
-const repairEveryTicks = 10;
 
 export class Controller {
   readonly context: Context;
@@ -70,12 +67,10 @@ export class Controller {
   private readonly closables: Closable[] = [];
   private readonly helpers: Helpers;
   readonly hookWatch: HookWatch;
-  private settleTimer: NodeJS.Timeout | undefined;
   private tickTimer: NodeJS.Timeout | undefined;
-  private ticks = 0;
   /** news of the kernel did not reach us */
   private lostNews = false;
-  private readonly regularLook = new RegularLook();
+  private readonly looks: Looks;
   private moreProblems: (() => string[])[] = [];
 
   constructor(private readonly options: ControllerOptions) {
@@ -195,6 +190,13 @@ export class Controller {
     this.hookWatch = new HookWatch(this.context, {
       ...{ vnets, directPorts, underlays, security, helpers },
     });
+    this.looks = new Looks({
+      everything: (isRegular) => this.followDevices(isRegular),
+      hooks: () => this.hookWatch.checkRegularly(),
+      staticEntries: () => this.statics.apply(),
+      isAmiss: () => this.isAmiss(),
+      guarded: (what, step) => this.guarded(what, step),
+    });
     const problems = (): string[] => this.moreProblems.flatMap((each) => each());
     const { bpffs } = options;
     this.views = new Views(this.context, {
@@ -300,7 +302,7 @@ export class Controller {
   /** Lets go of everything that needs a process; the rest goes on. */
   stop(): void {
     clearInterval(this.tickTimer);
-    clearTimeout(this.settleTimer);
+    this.looks.close();
     this.hookWatch.close();
     for (const closable of this.closables.splice(0)) closable.close();
     this.watch.close();
@@ -410,12 +412,7 @@ export class Controller {
     if (event.type === "tc") return this.hookWatch.changed(event.ifindex);
     this.guarded("a bridge's port", () => this.tellPorts(event));
     if (event.type !== "address" && event.type !== "link") this.varp.bridgesChanged();
-    if (event.type === "bridge-fdb-deleted") return;
-    this.regularLook.news();
-    this.settleTimer ??= setTimeout(() => {
-      this.settleTimer = undefined;
-      this.guarded("following the devices", () => this.followDevices(false));
-    }, settleMs);
+    this.looks.told(event);
   }
 
   private tellPorts(event: NetlinkEvent): void {
@@ -441,7 +438,6 @@ export class Controller {
   }
 
   private tick(): void {
-    this.ticks += 1;
     this.guarded("hello", () => this.hellos.tick());
     this.guarded("VARP", () => this.varp.tick());
     this.guarded("groups of vnets", () => this.groups.tick());
@@ -455,14 +451,7 @@ export class Controller {
     this.guarded("storms and loops", () => this.troubles.tick());
     this.guarded("peers", () => this.peers.tick());
     this.guarded("merging", () => this.underlays.sampleMerge());
-    if (this.ticks % repairEveryTicks !== 0) return;
-    this.guarded("repairing", () => this.repair());
-    this.guarded("static entries", () => this.statics.apply());
-  }
-
-  private repair(): void {
-    if (this.regularLook.turn(() => this.isAmiss()) === "hooks") this.hookWatch.checkRegularly();
-    else this.followDevices(true);
+    this.looks.tick();
   }
 
   /** What may be mended without the kernel telling of what was in the way: a file, a port that somebody had. */

@@ -3,7 +3,7 @@
  * When everything is looked at, devices, vnets and all that hangs on them, though nothing asks for it.
  *
  * The kernel tells of whatever becomes of devices and addresses: when it was silent, and all is well, there is little to see.
- * A turn comes every few seconds (src/controller.ts), and is of everything after news, while something is amiss, and every so
+ * A turn comes every few seconds (src/controller/looks.ts), and is of everything after news, while something is amiss, and every so
  * manieth time in any case; else of the hooks alone, of which the kernel does not tell.
  */
 
