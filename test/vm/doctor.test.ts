@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * vnetd doctor where only these kernels can be broken so: a firewall (nft) that drops ESP or UDP 1798, another
- * key, a table of neighbours that is full. What the finding says to type mends it.
+ * key. What the finding says to type mends it.
  */
-import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DoctorReport, Finding } from "../../src/api/contract.js";
-import { eventually, Lab, repository, type Host } from "../lib/lab.js";
+import { eventually, Lab, type Host } from "../lib/lab.js";
 import { ask, defaultKeyOf, quickHosts, quickVnet, reaches, writeKey } from "./secure.js";
 
 const patience = { timeoutMs: 60_000, everyMs: 500 };
@@ -102,68 +101,5 @@ describe("keys", () => {
       fix: expect.stringContaining("vnetd keys") as string,
     });
     await found(b, "keys", new RegExp(`uses key id ${ours}, this host uses ${theirs}`));
-  });
-});
-
-describe("the kernel's table of neighbours", () => {
-  it("that is full is found in the machine's first namespace, and what to type makes room", async () => {
-    const first = (text: string): string =>
-      execFileSync("nsenter", ["--target", "1", "--net", "sh", "-c", text], { encoding: "utf8" });
-    const thresholds = [1, 2, 3].map(
-      (n) => `/proc/sys/net/ipv4/neigh/default/gc_thresh${String(n)}`,
-    );
-    const before = first(`cat ${thresholds.join(" ")}`)
-      .trim()
-      .split("\n");
-    const set = (values: readonly string[]): string =>
-      first(thresholds.map((path, at) => `echo ${values[at] ?? ""} >${path}`).join("; "));
-    // reachable ones that are younger than 5 s are not thrown out; what finds no room fails, and is tried again
-    const fill = spawn("nsenter", [
-      ...["--target", "1", "--net", "sh", "-c"],
-      "ip link add full0 type veth peer name full1; ip link set full0 up; while :; do for n in $(seq 2 90); do " +
-        "ip neigh replace 192.0.2.$n lladdr 02:00:00:00:00:02 dev full0 nud reachable 2>/dev/null; done; done",
-    ]);
-    // the check alone: the others of `vnetd doctor` take these machines half a minute
-    const script =
-      `const { kernelLimitChecks } = await import("${repository}/dist/src/doctor/kernel-limits.js");` +
-      `const { runChecks } = await import("${repository}/dist/src/doctor/check.js");` +
-      'console.log(JSON.stringify(await runChecks(kernelLimitChecks({ root: "/" }))));';
-    const doctor = (): Finding | undefined => {
-      const words = [
-        "--target",
-        "1",
-        "--net",
-        process.execPath,
-        "--input-type=module",
-        "-e",
-        script,
-      ];
-      const { findings } = JSON.parse(execFileSync("nsenter", words, { encoding: "utf8" })) as Pick<
-        DoctorReport,
-        "findings"
-      >;
-      return findings.find(({ check }) => check === "neighbours");
-    };
-    try {
-      set(["8", "16", "32"]);
-      const full = await eventually(() => {
-        const finding = doctor();
-        if (finding?.level !== "problem") throw new Error(JSON.stringify(finding));
-        return finding;
-      }, patience);
-      expect(full.what).toMatch(/table of IPv4 neighbours is full/);
-      expect(full.seen).toMatch(/gc_thresh3 is 32; \d+ times no room just now/);
-      const typed = /^(sysctl -w [\w.= ]+), and/.exec(full.fix)?.[1] ?? "false";
-      first(typed);
-      await eventually(() => {
-        const finding = doctor();
-        // that it was full stays known
-        if (finding?.level !== "note") throw new Error(JSON.stringify(finding));
-      }, patience);
-    } finally {
-      set(before);
-      fill.kill();
-      first("ip link del full0");
-    }
   });
 });
