@@ -320,7 +320,8 @@ const parts = {
       const after = lab.refusedOf(host);
       const lost = (reason) => (after.get(reason) ?? 0) - (before.refused.get(reason) ?? 0);
       const cpu = cpuOf(pid) - before.cpu;
-      return { count, rate: count / took, all, each: cpu / count, lost };
+      const each = cpu / (count - lost("varp_queue_full"));
+      return { count, rate: count / took, all, each, lost };
     };
     const text = ({ count, rate, each, lost }) =>
       `${count.toLocaleString("en")} messages at ${Math.round(rate).toLocaleString("en")} a second, ` +
