@@ -24,7 +24,7 @@ export function raise(settings) {
 
 /**
  * For so many hosts in namespaces on one LAN that each speak to all others. Their neighbours are in one table of the kernel's, which
- * has room for 1,024 by default (`gc_thresh3`); a packet for a neighbour beyond that is dropped and nobody is told.
+ * has room for 1,024 by default (`gc_thresh3`); a packet for a neighbour beyond that is dropped, and the kernel's log alone told.
  * One queue of received packets for each CPU (`netdev_max_backlog`, 1,000) stands for the queues of all the hosts' NICs,
  * and a packet to the group is in it once for each of them.
  */

@@ -9,6 +9,7 @@
  * Layout rules: explicit padding, size asserts at the end, host byte order unless the type is
  * __be*. Any change here that is not an append to reserved bytes increments VNETD_LAYOUT; maps
  * are pinned below <bpffs>/layout-<VNETD_LAYOUT>/ so that two generations can stand side by side.
+ * Records of rings are between the programs and the daemon that loaded them, and concern no layout.
  *
  * Time: nanoseconds of CLOCK_MONOTONIC (bpf_ktime_get_coarse_ns).
  * Addresses: 16 bytes, network order, IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2).

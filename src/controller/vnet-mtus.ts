@@ -4,7 +4,7 @@
  * could be set, which is tried at each look at everything.
  */
 import type { VnetId } from "../base/vnet-id.js";
-import { kernelError } from "../host/errno.js";
+import { errnoName, kernelError } from "../host/errno.js";
 import { setMtu } from "../host/vnetif.js";
 import type { LinkInfo } from "../native/contract.js";
 import type { Context } from "./context.js";
@@ -44,6 +44,8 @@ export class VnetMtus {
     try {
       setMtu(this.context.native, link, mtuBytes);
     } catch (error) {
+      // it went away meanwhile, which is a matter of whoever looks for devices
+      if (error instanceof Error && errnoName(error.cause) === "ENODEV") return;
       const { message } = kernelError(`MTU of ${link.name}`, error);
       const [is, wanted] = [String(link.mtuBytes), String(mtuBytes)];
       this.refused(id, `${message}, so it stays at ${is} instead of ${wanted}`, before);

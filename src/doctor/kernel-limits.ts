@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Limits of the kernel that drop packets and tell nobody: its table of neighbours (ARP and neighbour discovery), which all network
+ * Limits of the kernel that drop packets, and tell its log at best: its table of neighbours (ARP and neighbour discovery), which all network
  * namespaces share, and the queue of received packets that each CPU has. What the kernel counted is looked at twice,
  * since it counts from the machine's start.
  *
@@ -18,6 +18,8 @@ export interface LimitFacts extends KernelFacts {
 
 /** For some hundred packets that come and go at the same time. */
 const watchedMs = 500;
+/** of the table, by default, and the largest number that the kernel takes as a power of two */
+const [usualRoom, mostRoom] = [1024, 2 ** 30];
 /** of the table: more than this part is in use */
 const nearlyFull = 0.75;
 
@@ -57,7 +59,7 @@ function tableFound(
   { entries, refused, most }: Neighbours,
 ): Found[] {
   const name = `net.${settings}.neigh.default.gc_thresh`;
-  const room = 2 ** Math.ceil(Math.log2(4 * Math.max(entries, most)));
+  const room = Math.min(2 ** Math.ceil(Math.log2(4 * Math.max(entries, usualRoom))), mostRoom);
   const set = `sysctl -w ${name}2=${String(room / 2)} ${name}3=${String(room)}`;
   const fix = `${set}, and the same in /etc/sysctl.d, so that it is so after a start`;
   const seen = `${String(entries)} entries of all namespaces, ${name}3 is ${String(most)}`;
@@ -70,13 +72,14 @@ function tableFound(
   if (entries > nearlyFull * most)
     return [
       {
-        level: "warning",
+        level: "note",
         what: `the kernel's table of ${family} neighbours is nearly full`,
-        seen,
+        seen: `${seen}; permanent ones are counted in this, and take no room`,
         fix,
       },
     ];
-  if (refused === 0) return [];
+  // somebody has made room since
+  if (refused === 0 || most >= room) return [];
   const what = `the kernel's table of ${family} neighbours was full at some time since the machine's start`;
   return [{ level: "note", what, seen: `${String(refused)} times no room; now ${seen}`, fix }];
 }

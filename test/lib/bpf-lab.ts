@@ -69,6 +69,8 @@ import {
   VnetdPeerStats,
   VnetdSeen,
   VnetdSeenKey,
+  VnetdEventVarp,
+  vnetdExt,
   vnetdVarpWay,
   vnetdFamily,
   vnetdForward,
@@ -905,6 +907,11 @@ export class BpfLab {
     const type = record.readUInt32LE(0);
     if (type === vnetdEventType.EVENT_VARP) {
       const event = varpEventOf(record)!;
+      const { size, fields } = VnetdEventVarp;
+      const { VARP_SHORT_LEN } = vnetdExt;
+      const isShort = event.len <= VARP_SHORT_LEN;
+      if (record.length !== (isShort ? fields.message.offset + VARP_SHORT_LEN : size))
+        throw new Error(`${event.len} bytes of VARP in a record of ${record.length}`);
       this.events.push({
         kind: "varp",
         ifindex: event.ifindex,

@@ -33,7 +33,8 @@ const problems = async (): Promise<string> =>
 
 describe("the daemon looks at its devices", () => {
   it("at once, each time the kernel tells of a device or an address", async () => {
-    // regular looks are ten seconds apart: too seldom for eight changes that wait for five at most
+    // regular looks are ten seconds apart: too seldom for eight changes that wait for five at most (where time is not stretched;
+    // that each news is followed by a look is in unit/looks.test.ts too)
     const changes = [
       ["ip link set eth0 down", /eth0: the device is down/],
       ["ip link set eth0 up", undefined],

@@ -143,10 +143,14 @@ describe("the checks of the kernel's limits", () => {
     put("proc/net/stat/ndisc_cache", table(769, [9, 0]));
     const found = (await look()).findings;
     expect(found.map(({ level, what }) => `${level}: ${what}`)).toEqual([
-      "warning: the kernel's table of IPv6 neighbours is nearly full",
       "note: the kernel's table of IPv4 neighbours was full at some time since the machine's start",
+      "note: the kernel's table of IPv6 neighbours is nearly full",
     ]);
-    expect(found[1]?.seen).toContain("5 times no room");
+    expect(found[0]?.seen).toContain("5 times no room");
+    expect(found[0]?.fix).toContain("gc_thresh3=4096,");
+    put("proc/sys/net/ipv4/neigh/default/gc_thresh3", "4096\n");
+    put("proc/sys/net/ipv6/neigh/default/gc_thresh3", "4096\n");
+    expect((await look()).findings).toEqual([]);
   });
 
   it("find packets that the CPUs' queues lose", async () => {

@@ -7,15 +7,18 @@ import type { LinkInfo, Native } from "../../src/native/contract.js";
 
 /** devices whose MTU the kernel refuses to change */
 let stuck: Set<string>;
+/** and those that are gone */
+let gone: Set<string>;
 let said: string[];
 let mtus: VnetMtus;
 
 beforeEach(() => {
-  [stuck, said] = [new Set(), []];
+  [stuck, gone, said] = [new Set(), new Set(), []];
   const native = {
     linkSet: (ifindex: number) => {
-      if (stuck.has(`eth${String(ifindex)}`))
-        throw Object.assign(new Error("linkSet: EINVAL"), { code: "EINVAL" });
+      const name = `eth${String(ifindex)}`;
+      const code = gone.has(name) ? "ENODEV" : stuck.has(name) ? "EINVAL" : undefined;
+      if (code !== undefined) throw Object.assign(new Error(`linkSet: ${code}`), { code });
     },
   } as unknown as Native;
   const log = { say: (_event: string, text: string) => void said.push(text) } as unknown as Log;
@@ -49,6 +52,13 @@ describe("an MTU that cannot be set", () => {
     stuck.add("eth1");
     setAll("a", 1, 2);
     expect(said).toEqual([`vnet a: ${refused(1)}`, `vnet a: ${refused(1)}`]);
+  });
+
+  it("is none of a device that went away meanwhile", () => {
+    gone.add("eth1");
+    setAll("a", 1, 2);
+    expect(mtus.problems()).toEqual([]);
+    expect(said).toEqual([]);
   });
 
   it("does not keep the vnet's other device from its own", () => {
