@@ -6,14 +6,16 @@
 import { parseAddress } from "../dist/src/base/address.js";
 import { version } from "../dist/src/base/version.js";
 import { parseVnetId, vnetIdToBytes } from "../dist/src/base/vnet-id.js";
+import { daemonConfigDefaults } from "../dist/src/config/daemon-config.js";
 import { vnetdCapability } from "../dist/src/generated/layouts.js";
 import { encodeHello } from "../dist/src/wire/hello.js";
 import { encodeVarp } from "../dist/src/wire/varp.js";
 import { vnetsThatFit, withVnets } from "../dist/src/wire/varp-list.js";
+import { udpFrame } from "./frames.mjs";
 
-const port = 1798;
-const groupMac = Buffer.from("01005e0a0001", "hex");
-const group = Buffer.from([224, 10, 0, 1]);
+const { port, group } = daemonConfigDefaults();
+// RFC 1112 section 6.4
+const groupMac = "01:00:5e:0a:00:01";
 
 export const addressOf = (n) => `198.18.${n >> 8}.${n & 255}`;
 export const macOf = (n) => `02:c0:00:00:${hex(n >> 8)}:${hex(n)}`;
@@ -42,27 +44,10 @@ function messagesOf(n, vnets, solicit) {
   return [withVnets(head, others)];
 }
 
-/** IPv4 and UDP without a checksum of UDP's own (RFC 768), to the group. */
-function frame(n, message) {
-  const out = Buffer.alloc(14 + 20 + 8 + message.length);
-  groupMac.copy(out);
-  Buffer.from(macOf(n).replaceAll(":", ""), "hex").copy(out, 6);
-  out.writeUInt16BE(0x0800, 12);
-  const ip = out.subarray(14, 34);
-  ip.writeUInt16BE(0x4500);
-  ip.writeUInt16BE(20 + 8 + message.length, 2);
-  ip.writeUInt16BE(0x4000, 6);
-  ip.writeUInt16BE((1 << 8) | 17, 8);
-  Buffer.from(parseAddress(addressOf(n)).subarray(12)).copy(ip, 12);
-  group.copy(ip, 16);
-  let sum = 0;
-  for (let at = 0; at < 20; at += 2) sum += ip.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
-  ip.writeUInt16BE(~sum & 0xffff, 10);
-  out.writeUInt16BE(port, 34);
-  out.writeUInt16BE(port, 36);
-  out.writeUInt16BE(8 + message.length, 38);
-  Buffer.from(message).copy(out, 42);
+/** To the group, as `scale-send replay` reads it. */
+function frame(n, payload) {
+  const ends = { fromMac: macOf(n), toMac: groupMac, from: addressOf(n), to: group };
+  const out = Buffer.from(udpFrame({ ...ends, payload, port, sourcePort: port }), "hex");
   const length = Buffer.alloc(2);
   length.writeUInt16BE(out.length);
   return Buffer.concat([length, out]);

@@ -22,7 +22,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { ApiClient } from "../dist/src/api/client.js";
-import { HostMaps } from "./fleet-maps.mjs";
+import { HostMaps } from "./host-maps.mjs";
 import { announced, appear, steady } from "./fleet-model.mjs";
 import { capacity, kB, modelTables, s, shape } from "./fleet-predict.mjs";
 import { lostByKernel, raiseForHosts } from "./kernel-settings.mjs";

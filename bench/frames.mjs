@@ -24,14 +24,15 @@ function checksum(bytes) {
   return ~sum & 0xffff;
 }
 
-/** A UDP packet, as hex: between two MACs and two IPv4 addresses; no UDP checksum. */
-export function udpFrame({ fromMac, toMac, from, to, bytes = udpBytes, port = 9000 }) {
+/** A UDP packet, as hex: between two MACs and two IPv4 addresses; no UDP checksum. `payload`: bytes; else `bytes` of them, all 0. */
+export function udpFrame({ fromMac, toMac, from, to, ...options }) {
+  const { bytes = udpBytes, port = 9000, sourcePort = 9001 } = options;
+  const { payload = new Array(bytes).fill(0) } = options;
   const mac = (text) => text.split(":").map((byte) => Number.parseInt(byte, 16));
-  const head = [0x45, 0, ...word(28 + bytes), 0, 0, 0, 0, 64, 17];
+  const head = [0x45, 0, ...word(28 + payload.length), 0, 0, 0, 0, 64, 17];
   const addresses = [...ipv4(from), ...ipv4(to)];
   const ip = [...head, ...word(checksum([...head, 0, 0, ...addresses])), ...addresses];
-  const udp = [...word(9001), ...word(port), ...word(8 + bytes), 0, 0];
-  const payload = new Array(bytes).fill(0);
+  const udp = [...word(sourcePort), ...word(port), ...word(8 + payload.length), 0, 0];
   return Buffer.from([...mac(toMac), ...mac(fromMac), 8, 0, ...ip, ...udp, ...payload]).toString(
     "hex",
   );

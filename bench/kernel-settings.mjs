@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Settings of the kernel that a whole machine shares, and that many hosts on one machine need larger than each host by itself
- * would: raised while a bench runs, and put back when it ends, however it ends.
+ * would: raised while a bench runs, and put back when it ends, but for SIGKILL.
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { droppedOf, ipv4Table, neighboursOf } from "../dist/src/doctor/kernel-limits.js";
+
+const facts = { root: "/" };
 
 /** By path: at least so much. What is more already stays. Gives what puts them back. */
 export function raise(settings) {
@@ -38,18 +41,6 @@ export function raiseForHosts(hosts) {
 
 /** What the kernel lost of received packets, or for want of room for neighbours, on the whole machine since its start. */
 export function lostByKernel() {
-  const columnSum = (path, of) =>
-    readFileSync(path, "utf8")
-      .trim()
-      .split("\n")
-      .map((line) => line.trim().split(/\s+/))
-      .map(of)
-      .filter((text) => /^[0-9a-f]{8}$/.test(text))
-      .reduce((sum, text) => sum + parseInt(text, 16), 0);
-  const [head] = readFileSync("/proc/net/stat/arp_cache", "utf8").split("\n");
-  const tableFull = head.trim().split(/\s+/).indexOf("table_fulls");
-  return {
-    backlog: columnSum("/proc/net/softnet_stat", (line) => line[1]),
-    neighbours: columnSum("/proc/net/stat/arp_cache", (line) => line[tableFull]),
-  };
+  const neighbours = neighboursOf(facts, ipv4Table);
+  return { backlog: droppedOf(facts), neighbours: neighbours.refused };
 }

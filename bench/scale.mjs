@@ -24,7 +24,7 @@ import { parseArgs } from "node:util";
 import { VnetdVarpStats, decodeVnetdVarpStats } from "../dist/src/generated/layouts.js";
 import { loadNative } from "../dist/src/native/load.js";
 import { addressOf, crowd, macOf } from "./crowd.mjs";
-import { HostMaps } from "./fleet-maps.mjs";
+import { HostMaps } from "./host-maps.mjs";
 import { Lab } from "./lab.mjs";
 
 const { values, positionals } = parseArgs({

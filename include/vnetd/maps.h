@@ -65,6 +65,8 @@ enum vnetd_limits {
 	VNETD_MAX_DIRECT_PORTS = 16384,
 	VNETD_MAX_VNET_PORTS = 256,
 	VNETD_RING_BYTES = 1 << 20,
+	/* up to this length a VARP message takes less of the ring `control` (vnetd_event_varp) */
+	VNETD_VARP_SHORT_LEN = 256,
 	/* the ring `watched`, and as much of a frame as one record has at most, and of one that is only reported */
 	VNETD_WATCH_RING_BYTES = 1 << 21,
 	VNETD_WATCH_SNAP = 9216,

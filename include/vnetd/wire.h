@@ -126,8 +126,6 @@ enum vnetd_ext {
 	VNETD_TLV_HDR_LEN = 4,
 	/* the whole VARP message with its extension never exceeds this */
 	VNETD_VARP_MAX_LEN = 512,
-	/* up to this length a message takes less of the ring (maps.h, vnetd_event_varp) */
-	VNETD_VARP_SHORT_LEN = 256,
 	/* of the header's flags: the message is about other vnets too than the one in front */
 	VNETD_EXT_LIST = 1 << 0,
 };

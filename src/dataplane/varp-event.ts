@@ -3,11 +3,11 @@
 import {
   decodeVnetdEventVarp,
   VnetdEventVarp as Layout,
-  vnetdExt,
+  vnetdLimits,
   type VnetdEventVarp,
 } from "../generated/layouts.js";
 
-const shortBytes = Layout.fields.message.offset + vnetdExt.VARP_SHORT_LEN;
+const shortBytes = Layout.fields.message.offset + vnetdLimits.VARP_SHORT_LEN;
 
 /** The record of a short message ends early. undefined: it is none. */
 export function varpEventOf(record: Buffer): VnetdEventVarp | undefined {

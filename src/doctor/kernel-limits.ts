@@ -30,10 +30,16 @@ interface Neighbours {
   most: number;
 }
 
-const families = [
-  { family: "IPv4", file: "arp_cache", settings: "ipv4" },
-  { family: "IPv6", file: "ndisc_cache", settings: "ipv6" },
-] as const;
+interface Table {
+  family: string;
+  /** in /proc/net/stat */
+  file: string;
+  /** in /proc/sys/net */
+  settings: string;
+}
+
+export const ipv4Table: Table = { family: "IPv4", file: "arp_cache", settings: "ipv4" };
+const tables = [ipv4Table, { family: "IPv6", file: "ndisc_cache", settings: "ipv6" }];
 
 export function kernelLimitChecks(facts: LimitFacts): Check[] {
   return [
@@ -43,18 +49,18 @@ export function kernelLimitChecks(facts: LimitFacts): Check[] {
 }
 
 async function neighboursFound(facts: LimitFacts): Promise<Found[]> {
-  const before = families.map((each) => neighboursOf(facts, each));
+  const before = tables.map((each) => neighboursOf(facts, each));
   if (before.every((each) => each === undefined))
     throw new Skipped("only the machine's first network namespace shows its table of neighbours");
   await sleep(facts.watchMs ?? watchedMs);
-  return families.flatMap((each, at) => {
+  return tables.flatMap((each, at) => {
     const [was, is] = [before[at], neighboursOf(facts, each)];
     return was === undefined || is === undefined ? [] : tableFound(each, was, is);
   });
 }
 
 function tableFound(
-  { family, settings }: (typeof families)[number],
+  { family, settings }: Table,
   was: Neighbours,
   { entries, refused, most }: Neighbours,
 ): Found[] {
@@ -65,7 +71,7 @@ function tableFound(
   const seen = `${String(entries)} entries of all namespaces, ${name}3 is ${String(most)}`;
   const full = `the kernel's table of ${family} neighbours is full`;
   if (refused > was.refused) {
-    const what = `${full}: packets to hosts and guests are dropped without a word`;
+    const what = `${full}: packets to hosts and guests are dropped, and the kernel's log alone is told`;
     const times = String(refused - was.refused);
     return [{ level: "problem", what, seen: `${seen}; ${times} times no room just now`, fix }];
   }
@@ -84,9 +90,10 @@ function tableFound(
   return [{ level: "note", what, seen: `${String(refused)} times no room; now ${seen}`, fix }];
 }
 
-function neighboursOf(
+/** undefined: this namespace does not show it. */
+export function neighboursOf(
   facts: KernelFacts,
-  { file, settings }: (typeof families)[number],
+  { file, settings }: Table,
 ): Neighbours | undefined {
   const text = fileText(facts, `proc/net/stat/${file}`);
   const most = fileText(facts, `proc/sys/net/${settings}/neigh/default/gc_thresh3`);
@@ -116,7 +123,8 @@ async function backlogFound(facts: LimitFacts): Promise<Found[]> {
   ];
 }
 
-function droppedOf(facts: KernelFacts): number {
+/** Of all CPUs. */
+export function droppedOf(facts: KernelFacts): number {
   const text = fileText(facts, "proc/net/softnet_stat");
   if (text === undefined) throw new Skipped("/proc/net/softnet_stat cannot be read");
   return sumOf(rowsOf(text), 1);

@@ -59,6 +59,7 @@ export const vnetdLimits = {
   MAX_DIRECT_PORTS: 16384,
   MAX_VNET_PORTS: 256,
   RING_BYTES: 1048576,
+  VARP_SHORT_LEN: 256,
   WATCH_RING_BYTES: 2097152,
   WATCH_SNAP: 9216,
   WATCH_HEAD: 128,
@@ -446,7 +447,6 @@ export const vnetdExt = {
   EXT_HDR_LEN: 8,
   TLV_HDR_LEN: 4,
   VARP_MAX_LEN: 512,
-  VARP_SHORT_LEN: 256,
   EXT_LIST: 1,
 } as const;
 export type VnetdExt = (typeof vnetdExt)[keyof typeof vnetdExt];

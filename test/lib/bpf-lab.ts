@@ -70,7 +70,7 @@ import {
   VnetdSeen,
   VnetdSeenKey,
   VnetdEventVarp,
-  vnetdExt,
+  vnetdLimits,
   vnetdVarpWay,
   vnetdFamily,
   vnetdForward,
@@ -908,7 +908,7 @@ export class BpfLab {
     if (type === vnetdEventType.EVENT_VARP) {
       const event = varpEventOf(record)!;
       const { size, fields } = VnetdEventVarp;
-      const { VARP_SHORT_LEN } = vnetdExt;
+      const { VARP_SHORT_LEN } = vnetdLimits;
       const isShort = event.len <= VARP_SHORT_LEN;
       if (record.length !== (isShort ? fields.message.offset + VARP_SHORT_LEN : size))
         throw new Error(`${event.len} bytes of VARP in a record of ${record.length}`);

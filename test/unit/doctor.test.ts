@@ -129,7 +129,7 @@ describe("the checks of the kernel's limits", () => {
       {
         check: "neighbours",
         level: "problem",
-        what: "the kernel's table of IPv4 neighbours is full: packets to hosts and guests are dropped without a word",
+        what: "the kernel's table of IPv4 neighbours is full: packets to hosts and guests are dropped, and the kernel's log alone is told",
         seen: "1024 entries of all namespaces, net.ipv4.neigh.default.gc_thresh3 is 1024; 17 times no room just now",
         fix:
           "sysctl -w net.ipv4.neigh.default.gc_thresh2=2048 net.ipv4.neigh.default.gc_thresh3=4096, " +

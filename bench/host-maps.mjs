@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What a daemon of the fleet knows, read from its maps: asked for by the API it would take the daemon's CPU time, which is
+ * What a daemon knows, read from its maps: asked for by the API it would take the daemon's CPU time, which is
  * what 64 of them on one machine have too little of, and the last one would be asked seconds after the first.
  */
 import { join } from "node:path";
 import { addressToText } from "../dist/src/base/address.js";
 import { macToBytes } from "../dist/src/base/mac.js";
 import { Maps } from "../dist/src/dataplane/maps.js";
-import { vnetdNexthopFlags } from "../dist/src/generated/layouts.js";
+import { vnetdLimits, vnetdNexthopFlags } from "../dist/src/generated/layouts.js";
 import { loadNative } from "../dist/src/native/load.js";
 
 const native = loadNative();
@@ -16,7 +16,8 @@ const names = ["vnets", "vnet_ids", "fdb", "nexthops", "nexthop_ids"];
 export class HostMaps {
   /** of a daemon that runs; when it has made its maps anew they are to be opened again */
   constructor(netns) {
-    const at = (name) => native.objectGet(join("/sys/fs/bpf", netns, "layout-1", name));
+    const at = (name) =>
+      native.objectGet(join("/sys/fs/bpf", netns, `layout-${vnetdLimits.LAYOUT}`, name));
     this.fds = Object.fromEntries(names.map((name) => [name, at(name)]));
     this.maps = new Maps(native, this.fds);
   }
@@ -50,7 +51,7 @@ export class HostMaps {
     return hop === undefined || hop.gen !== entry.gen ? undefined : addressToText(hop.key.addr);
   }
 
-  /** how many MACs it knows that are behind other hosts and begin like this ("02:00:66") */
+  /** how many MACs its table has that begin like this ("02:00:66"), wherever they live */
   countOf(prefix) {
     const bytes = Buffer.from(prefix.replaceAll(":", ""), "hex");
     return this.maps
