@@ -27,6 +27,7 @@
         "src/netlink.cc",
         "src/netlink_monitor.cc",
         "src/netlink_watcher.cc",
+        "src/netns.cc",
         "src/packet_socket.cc",
         "src/process.cc",
         "src/ring_buffer.cc",

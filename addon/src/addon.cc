@@ -117,6 +117,7 @@ Napi::Object initialize(Napi::Env, Napi::Object exports) {
   publish<udpSocket>(exports, "udpSocket");
   publish<abstractListen>(exports, "abstractListen");
   publish<abstractConnect>(exports, "abstractConnect");
+  publish<netnsIdentity>(exports, "netnsIdentity");
   publish<fileLock>(exports, "fileLock");
   publish<peerCredentials>(exports, "peerCredentials");
   publish<sdNotify>(exports, "sdNotify");

@@ -86,6 +86,8 @@ Napi::Value featuresGet(const Napi::CallbackInfo& info);
 // udp_socket.cc
 Napi::Value packetSocket(const Napi::CallbackInfo& info);
 Napi::Value udpSocket(const Napi::CallbackInfo& info);
+// netns.cc
+Napi::Value netnsIdentity(const Napi::CallbackInfo& info);
 // process.cc
 Napi::Value abstractListen(const Napi::CallbackInfo& info);
 Napi::Value abstractConnect(const Napi::CallbackInfo& info);

@@ -5,21 +5,25 @@
  *
  *   the network namespace   a local socket with an abstract name, of which a namespace has one
  *   the BPF directory       a lock on it; and marks in it, which outlive the daemon as the maps do:
- *                           `netns-<inode>` and `state-<path of the state directory>`
+ *                           `state-<path of the state directory>`, and of the namespace
+ *                           `netns-<inode>`, by which it is looked for and which the kernel gives
+ *                           again, and `cookie-<inode>-<cookie>`, which it gives but once
  *
  * The state directory and the run directory are locked where they are opened.
  */
 import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync } from "node:fs";
-import { realpathSync, rmdirSync, statSync } from "node:fs";
+import { realpathSync, rmdirSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { VnetdError } from "../base/errors.js";
 import type { Log } from "../log.js";
-import type { Closable, Native } from "../native/contract.js";
+import type { Closable, Native, NetnsIdentity } from "../native/contract.js";
 import { errnoName, kernelError } from "./errno.js";
 
 const lockName = "vnetd";
 const netnsMark = "netns-";
+/** a release that knows it not leaves it alone, and goes by the inode */
+const cookieMark = "cookie-";
 const stateMark = "state-";
 /** of a name on a bpffs, in which no dot may be */
 const maxMarkLength = 200;
@@ -68,6 +72,7 @@ function lockHolder(native: Native): { pid: number; uid: number } | undefined {
 /** The BPF directory, locked, and marked as the state directory's and the namespace's. */
 export class BpfDirectory {
   private constructor(
+    private readonly native: Native,
     private readonly dir: string,
     private readonly fd: number,
     /** directories that were made for it, the innermost first */
@@ -84,7 +89,7 @@ export class BpfDirectory {
           hint: "Stop it, or give this one another --bpffs (and --state-dir and --run-dir).",
         });
       }
-      return new BpfDirectory(dir, fd, made);
+      return new BpfDirectory(native, dir, fd, made);
     } catch (error) {
       if (fd !== undefined) closeSync(fd);
       removeEmpty(made);
@@ -102,19 +107,26 @@ export class BpfDirectory {
   /** The same, and leaves no mark; the state directory need not be there any more. Returns the marks of it. */
   check(stateDir: string): string[] {
     const state = stateMark + encoded(realPath(stateDir));
-    const netns = `${netnsMark}${String(statSync("/proc/self/ns/net").ino)}`;
-    for (const mark of readdirSync(this.dir)) {
+    const own = this.native.netnsIdentity();
+    const marks = readdirSync(this.dir);
+    for (const mark of marks) {
       if (mark.startsWith(stateMark) && mark !== state) throw this.ofOtherState(mark);
-      if (mark.startsWith(netnsMark) && mark !== netns) this.leftBy(mark);
     }
-    return [state, netns];
+    for (const inode of marksOf(marks, netnsMark)) this.checkNamespace(inode, marks, own);
+    const netns = `${netnsMark}${String(own.inode)}`;
+    const cookie = cookieMarkOf(own);
+    // what another release, which did not know of it, has left behind
+    for (const mark of readdirSync(this.dir)) {
+      if (mark.startsWith(cookieMark) && mark !== cookie) rmdirSync(path.join(this.dir, mark));
+    }
+    return [state, netns, cookie];
   }
 
   /** Gives the lock back; of a start that failed nothing stays that was not there before. */
   close(failed: boolean): void {
     if (failed && this.made.length > 0) {
       const marks = readdirSync(this.dir);
-      const isMark = (name: string): boolean => /^(?:state|netns|layout)-/u.test(name);
+      const isMark = (name: string): boolean => /^(?:state|netns|cookie|layout)-/u.test(name);
       if (marks.every(isMark)) removeEmpty(marks.map((mark) => path.join(this.dir, mark)));
       removeEmpty(this.made);
     }
@@ -134,10 +146,15 @@ export class BpfDirectory {
     );
   }
 
-  /** The mark of another namespace: it is in use, or a container that is no more has left it. */
-  private leftBy(mark: string): void {
-    const inode = mark.slice(netnsMark.length);
-    if (!namespaceLives(inode)) return rmdirSync(path.join(this.dir, mark));
+  /** The mark of a namespace: it may be another's, which is in use, or a container that is no more has left it. */
+  private checkNamespace(inode: string, marks: readonly string[], own: NetnsIdentity): void {
+    // none: a release that knew no cookies has made the marks
+    const cookie = marksOf(marks, `${cookieMark}${inode}-`)[0];
+    if (inode === String(own.inode) && (cookie ?? String(own.cookie)) === String(own.cookie))
+      return;
+    if (!this.namespaceLives({ inode, cookie }, own)) {
+      return rmdirSync(path.join(this.dir, `${netnsMark}${inode}`));
+    }
     throw new VnetdError(
       "ANOTHER_DAEMON",
       `what is pinned in ${this.dir} forwards in another network namespace, net:[${inode}]`,
@@ -148,12 +165,32 @@ export class BpfDirectory {
       },
     );
   }
+
+  /**
+   * As far as it can be seen from here: one of that inode has a process in it, or a name, and is the one of that
+   * cookie, or cannot be asked for it (it takes CAP_SYS_ADMIN, which the service has not).
+   */
+  private namespaceLives(of: { inode: string; cookie: string | undefined }, own: NetnsIdentity) {
+    // of those that live each has an inode of its own, and this is ours
+    if (of.inode === String(own.inode)) return false;
+    for (const where of namespacePaths(of.inode)) {
+      if (where === undefined || of.cookie === undefined) return true;
+      try {
+        const found = this.native.netnsIdentity(where);
+        if (String(found.inode) === of.inode) return String(found.cookie) === of.cookie;
+      } catch (error) {
+        // the process has ended, or the name is gone, since
+        if (!["ENOENT", "ESRCH"].includes(errnoName(error))) return true;
+      }
+    }
+    return false;
+  }
 }
 
 /** The marks in a BPF directory, as paths. */
 export function dataPlaneMarks(dir: string): string[] {
   return readdirSync(dir)
-    .filter((name) => name.startsWith(stateMark) || name.startsWith(netnsMark))
+    .filter((name) => [stateMark, netnsMark, cookieMark].some((mark) => name.startsWith(mark)))
     .map((name) => path.join(dir, name));
 }
 
@@ -169,22 +206,43 @@ function encoded(stateDir: string): string {
   return Buffer.from(stateDir).toString("base64url").slice(0, maxMarkLength);
 }
 
+/** What stands behind the mark's name. */
+function marksOf(names: readonly string[], mark: string): string[] {
+  return names.filter((name) => name.startsWith(mark)).map((name) => name.slice(mark.length));
+}
+
+function cookieMarkOf({ inode, cookie }: NetnsIdentity): string {
+  return `${cookieMark}${String(inode)}-${String(cookie)}`;
+}
+
 /**
- * As far as it can be seen from here: a process is in it, or it has a name. Without CAP_SYS_PTRACE, as under systemd,
- * processes with more rights than ours do not show where they are: then it may live.
+ * Where a namespace of that inode is, one after the other: the mounts that name it, and processes in it. undefined is
+ * a place that cannot be seen: without CAP_SYS_PTRACE, as under systemd, processes with more rights than ours do not
+ * show where they are.
  */
-function namespaceLives(inode: string): boolean {
+function* namespacePaths(inode: string): Generator<string | undefined> {
   const name = `net:[${inode}]`;
-  if (readFileSync("/proc/self/mountinfo", "utf8").includes(` ${name} `)) return true;
+  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+    const [, , , root, mountPoint] = line.split(" ");
+    if (root === name && mountPoint !== undefined) yield unescapedMount(mountPoint);
+  }
   const hidden = seesOthers() ? [] : ["EACCES", "EPERM"];
-  return readdirSync("/proc").some((pid) => {
-    if (!/^\d+$/u.test(pid)) return false;
+  for (const pid of readdirSync("/proc")) {
+    if (!/^\d+$/u.test(pid)) continue;
+    const link = `/proc/${pid}/ns/net`;
     try {
-      return readlinkSync(`/proc/${pid}/ns/net`) === name;
+      if (readlinkSync(link) === name) yield link;
     } catch (error) {
-      return hidden.includes(errnoName(error));
+      if (hidden.includes(errnoName(error))) yield undefined;
     }
-  });
+  }
+}
+
+/** Blanks and backslashes are octal numbers in mountinfo. */
+function unescapedMount(text: string): string {
+  return text.replace(/\\([0-7]{3})/gu, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
 }
 
 const capSysPtrace = 19n;

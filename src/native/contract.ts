@@ -387,6 +387,13 @@ export interface Closable {
   close(): void;
 }
 
+export interface NetnsIdentity {
+  /** its number in nsfs; another namespace may get it when this one is gone */
+  inode: bigint;
+  /** no other namespace gets it until the machine boots again */
+  cookie: bigint;
+}
+
 export interface UdpSocketOptions {
   /** SO_BINDTODEVICE */
   device: string;
@@ -521,6 +528,9 @@ export interface Native {
   abstractListen(name: string): number;
   /** the fd of a connection to it, whose other end peerCredentials() tells */
   abstractConnect(name: string): number;
+  /** of this process's network namespace, or of the one at a path (a mount of it, /proc/PID/ns/net): that
+   * is entered by a thread of its own, which wants CAP_SYS_ADMIN (else EPERM) */
+  netnsIdentity(path?: string): NetnsIdentity;
   /** an exclusive lock that lives as long as the fd; false when another process holds it */
   fileLock(fd: number): boolean;
   peerCredentials(socketFd: number): { pid: number; uid: number; gid: number };

@@ -9,6 +9,7 @@ import {
   openSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
@@ -48,6 +49,59 @@ async function startAndHear(command: string, ...parameters: string[]) {
   };
   return { child, line };
 }
+
+describe("network namespaces", () => {
+  test("each has an inode and a cookie, and asking another leaves this one where it is", async () => {
+    const own = native.netnsIdentity();
+    expect(own.inode).toBe(statSync("/proc/self/ns/net", { bigint: true }).ino);
+    const name = `a-identity-${process.pid}`;
+    execFileSync("ip", ["netns", "add", name]);
+    try {
+      const other = native.netnsIdentity(`/run/netns/${name}`);
+      expect(other.inode).not.toBe(own.inode);
+      expect(other.cookie).not.toBe(own.cookie);
+      expect(native.netnsIdentity(`/run/netns/${name}`)).toEqual(other);
+      expect(native.netnsIdentity()).toEqual(own);
+      expect(native.netnsIdentity("/proc/self/ns/net")).toEqual(own);
+      const inside = ["nsenter", `--net=/run/netns/${name}`, process.execPath, "-p"];
+      inside.push(`require(${JSON.stringify(addonPath)}).netnsIdentity().cookie.toString()`);
+      expect(
+        spawnSync(inside[0] as string, inside.slice(1))
+          .stdout.toString()
+          .trim(),
+      ).toBe(String(other.cookie));
+    } finally {
+      execFileSync("ip", ["netns", "delete", name]);
+    }
+  });
+
+  test("a cookie is never given again, as an inode may be", () => {
+    const cookies = new Set<bigint>();
+    const name = `a-again-${process.pid}`;
+    for (let round = 0; round < 10; round++) {
+      execFileSync("ip", ["netns", "add", name]);
+      cookies.add(native.netnsIdentity(`/run/netns/${name}`).cookie);
+      execFileSync("ip", ["netns", "delete", name]);
+    }
+    expect(cookies.size).toBe(10);
+  });
+
+  test("what is none, is not there, or may not be entered", () => {
+    const ofNone = errorOf(() => native.netnsIdentity("/proc/self/ns/mnt"));
+    expect(ofNone).toMatchObject({ code: "EINVAL", detail: "it is no network namespace" });
+    for (const where of [work, "/dev/null"]) {
+      expect(errorOf(() => native.netnsIdentity(where)).code).toBe("EINVAL");
+    }
+    expect(errorOf(() => native.netnsIdentity(join(work, "none"))).code).toBe("ENOENT");
+    const { stdout } = spawnSync("setpriv", [
+      ...["--bounding-set=-sys_admin", "--inh-caps=-sys_admin", process.execPath, "-e"],
+      `const { netnsIdentity } = require(${JSON.stringify(addonPath)});
+       try { netnsIdentity("/proc/self/ns/net"); } catch (error) { console.log(error.code); }
+       console.log(typeof netnsIdentity().cookie);`,
+    ]);
+    expect(stdout.toString()).toBe("EPERM\nbigint\n");
+  });
+});
 
 describe("abstract names", () => {
   test("one process has one, and is told to others; it is free again when that one dies", async () => {

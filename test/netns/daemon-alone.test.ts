@@ -4,7 +4,7 @@
  * namespace, ends with an error that says which, and does no harm: neither to one that runs nor to
  * what one that was stopped has left at work. A ping runs through every mistake.
  */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusInfo, VnetState } from "../../src/api/contract.js";
@@ -71,6 +71,9 @@ async function harmless(host: Host, given: Directories, says: RegExp): Promise<v
   expect((await pinging.stop()).lost).toBeLessThanOrEqual(1); // the one under way at the end
   expect(await addresses(a)).toEqual(links);
 }
+
+const inodeOf = (netns: string): string =>
+  String(statSync(`/run/netns/${netns}`, { throwIfNoEntry: false })?.ino);
 
 beforeAll(async () => {
   lab = await Lab.create();
@@ -161,10 +164,30 @@ describe("the daemon itself", () => {
     const box = await lab.host("box");
     await startDaemon(box);
     await box.killDaemon();
+    const inode = inodeOf(box.netns);
     await lab.execInSwitch(["ip", "netns", "delete", box.netns]);
+    // the kernel gives the inode again, to the namespace of somebody else: of this test, or of one that runs beside it
+    let heirs = 0;
+    await eventually(async () => {
+      await lab.namespace(`heir${(heirs += 1)}`);
+      return readdirSync("/run/netns").some((name) => inodeOf(name) === inode);
+    });
     await lab.execInSwitch(["ip", "netns", "add", box.netns]);
+    expect(inodeOf(box.netns)).not.toBe(inode);
     await startDaemon(box);
     expect((await box.vnetdJson<VnetState[]>(["vnets"])).every(({ up }) => up)).toBe(true);
+  });
+
+  it("takes over a directory of its own inode whose namespace is gone", async () => {
+    const box = await lab.host("box2");
+    await startDaemon(box);
+    await box.killDaemon();
+    const marks = readdirSync(box.bpffs).filter((name) => name.startsWith("cookie-"));
+    expect(marks).toHaveLength(1);
+    const other = `cookie-${inodeOf(box.netns)}-1`;
+    renameSync(join(box.bpffs, marks[0] as string), join(box.bpffs, other));
+    await startDaemon(box);
+    expect(readdirSync(box.bpffs).filter((name) => name.startsWith("cookie-"))).toEqual(marks);
   });
 
   it("is not stopped by a user who takes its lock", async () => {
