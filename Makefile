@@ -45,10 +45,10 @@ lint: ## types, eslint, prettier, clang-format, stale generated files
 	@scripts/setup test
 	@node scripts/lint.mjs
 
-bench: ## throughput, latency and CPU beside kernel VXLAN and others, as in docs/performance.md (root)
+bench: ## throughput, latency and CPU beside kernel VXLAN and others, into docs/performance.md (root)
 	@scripts/setup bench
 	@$(MAKE) --no-print-directory build
-	@bench/run
+	@bench/run --write
 
 bench-quick: ## whether small packets, TCP or round trips have become slower, in under two minutes (root)
 	@scripts/setup demo

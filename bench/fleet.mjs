@@ -16,49 +16,47 @@
  * Run by bench/run-fleet.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { cpus, loadavg, release } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { ApiClient } from "../dist/src/api/client.js";
 import { HostMaps } from "./host-maps.mjs";
 import { announced, appear, steady } from "./fleet-model.mjs";
 import { capacity, kB, modelTables, s, shape } from "./fleet-predict.mjs";
 import { lostByKernel, raiseForHosts } from "./kernel-settings.mjs";
 import { Lab, run } from "./lab.mjs";
+import { fromCommandLine, number, parsed } from "./options.mjs";
+import { write } from "./report.mjs";
 
-const { values } = parseArgs({
-  options: {
-    hosts: { type: "string", default: "64" },
-    vnets: { type: "string", default: "4" },
-    hello: { type: "string", default: "30" },
-    guests: { type: "string", default: "500" },
-    seconds: { type: "string", default: "60" },
+const usage = `usage: bench/run-fleet [options]      (root, in a built checkout)
+  --hosts N      with a daemon each (64)
+  --vnets N      on each host (4)
+  --hello N      seconds between the hellos of a vnet (30)
+  --guests N     that appear on a host (500)
+  --seconds N    for which hosts are watched at rest (60)
+  --model        what the model says alone, nothing is started
+  --write        put the tables into docs/scaling.md too
+  --help
+`;
+const numbers = { hosts: "64", vnets: "4", hello: "30", guests: "500", seconds: "60" };
+const values = fromCommandLine(usage, () => {
+  const texts = Object.entries(numbers).map(([name, text]) => [
+    name,
+    { type: "string", default: text },
+  ]);
+  const { values: given } = parsed({
+    ...Object.fromEntries(texts),
     model: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
-  },
+  });
+  const read = Object.keys(numbers).map((name) => [name, number(given[name], name)]);
+  return { ...given, ...Object.fromEntries(read) };
 });
-const hosts = Number(values.hosts);
-const vnetCount = Number(values.vnets);
-const helloSeconds = Number(values.hello);
-const seconds = Number(values.seconds);
-const guests = Number(values.guests);
-for (const [name, value] of Object.entries({
-  hosts,
-  vnets: vnetCount,
-  hello: helloSeconds,
-  seconds,
-  guests,
-}))
-  if (!Number.isInteger(value) || value < 1) {
-    console.error(`bench: --${name} wants a number`);
-    process.exit(2);
-  }
+const { hosts, vnets: vnetCount, hello: helloSeconds, guests, seconds } = values;
 const protocol = { vnets: vnetCount, helloSeconds };
 const repository = resolve(import.meta.dirname, "..");
 const lossObject = join(repository, "build/bench/loss.bpf.o");
-const page = join(repository, "docs/scaling.md");
 const rack = Math.round((hosts * 40) / 64);
 const say = (text) => process.stderr.write(`${text}\n`);
 const idOf = (n) => (0x100 + n).toString(16).padStart(4, "0");
@@ -404,14 +402,6 @@ const text = [
 ].join("\n");
 console.log(text);
 if (values.write) {
-  const [begin, end] = ["<!-- fleet:begin -->", "<!-- fleet:end -->"];
-  const before = readFileSync(page, "utf8");
-  if (!before.includes(begin) || !before.includes(end)) throw new Error(`${page} has no ${begin}`);
-  const after =
-    before.slice(0, before.indexOf(begin) + begin.length) +
-    `\n${text}\n` +
-    before.slice(before.indexOf(end));
-  writeFileSync(page, after);
-  execFileSync("npx", ["--no-install", "prettier", "--write", page], { stdio: "ignore" });
+  say(`bench: written to ${write(text, "fleet", "scaling.md")}`);
 }
 process.exit(0);

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What the benchmark measures on: two hosts, joined by veth pairs, a guest behind each.
+ * What the benchmark measures on: two hosts, joined by veth pairs, a guest behind each. One of them:
  *
- *      guest 1                                                      guest 2
- *     vnet0  vxlan0                                              vnet0  vxlan0
- *       |      |                                                   |      |
- *   [vnet97] [brvx]   bridges                                  [vnet97] [brvx]
- *       |      |                                                   |      |
- *   vnif0097  vx97    vnif0004  vx4                            vnif0097  vx97   vnif0004  vx4
- *       `------+---------+-------'  host 1                         `------+--------+------'
- *            eth0: vnetd   eth1: VXLAN, bare                            eth0, eth1
- *              |             |                                            |     |
- *              `-------------|--------------- veth -----------------------'     |
- *                            `--------------- veth -----------------------------'
+ *        vnet0     port0     vxlan0          guest
+ *          |         |         |
+ *       g-vnet0   g-port0   g-vxlan0         host
+ *          |         |         |
+ *      [vnet97]      |       [brvx]          bridges
+ *          |         |         |
+ *      vnif0097   vnet 99     vx97     vnif0004    vx4    (bench/peers.mjs: tinc0, fastd0)   br-int    feed, of host 1
+ *          `----+----'          |          |        |                   |                       |
+ *               `---------------|----------+        `----------+--------'                     br-phy
+ *                               |          |                   |                                |
+ *                               |        eth0: vnetd         eth1: VXLAN, bare path           eth2: Open vSwitch
+ *                               `------------------------------'
+ *
+ * eth0, eth1 and eth2 are veth pairs that lead to the other host. port0 is a direct port of vnet 99: no bridge. By feed come
+ * frames that no socket has sent (bench/forward.c).
  *
  * eth0 and eth1 are alike but for the programs that `vnetd attach` puts on eth0: VXLAN and the
  * bare path do not pay for them. With `sharedUnderlay` there is only eth0, and they do.

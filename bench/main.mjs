@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The benchmark: bare veth, kernel VXLAN and vnetd, on the same two hosts, in the same minutes.
+ * The benchmark: vnetd, kernel VXLAN, bare veth, and what carries Ethernet in user space, on the same two hosts, in the same
+ * minutes.
  *
  * A series is one kind of traffic, from host to host or guest to guest, in one state of the
  * underlay ("offload", "wire"). It begins with a warm-up of just that traffic, so that vnetd's
@@ -8,17 +9,17 @@
  * directly after the other and each round beginning with another one, so that what else the
  * machine does hits all alike; ratios are made within a round.
  *
- * A slow result is a result: the exit code says only whether it could be measured.
+ * A slow result is a result: the exit code says only whether all that was chosen could be measured.
  */
 import { readFileSync } from "node:fs";
 import { loadavg } from "node:os";
-import { parseArgs } from "node:util";
 import { lanes, programs } from "./frames.mjs";
 import { Lab, variants } from "./lab.mjs";
-import { reachable } from "./measure.mjs";
+import { reachable, turned } from "./measure.mjs";
+import { fromCommandLine, list, number, parsed, WrongOption } from "./options.mjs";
 import { peers, startPeers } from "./peers.mjs";
 import * as reports from "./report.mjs";
-import { seriesOf } from "./series.mjs";
+import { kindNames, seriesOf } from "./series.mjs";
 import { targets } from "./targets.mjs";
 
 const usage = `usage: bench/run [options]      (root, in a built checkout)
@@ -28,16 +29,18 @@ const usage = `usage: bench/run [options]      (root, in a built checkout)
   --warm-up N    seconds of the same traffic before the rounds of each series (3)
   --only LIST    of offload,wire (both)
   --variants LIST  of ipv4,ipv6,etherip,xdp (all)
-  --kinds LIST   only these, e.g. udp64,forward (all; bench/series.mjs has them)
+  --kinds LIST   of ${kindNames.join(",")} (all)
   --congestion LIST  of the kernel's TCP congestion controls (reno,cubic,bbr, as far as they are there);
                  the first serves for guests, IPv6 and EtherIP alone
   --shared       VXLAN and the bare path use the device vnetd is attached to, and pay for its programs
   --note TEXT    put beside the table
-  --write        put the table into docs/performance.md too
+  --write        put the tables into docs/performance.md too; a run that leaves out something says so there
   --help
 `;
 
 const underlayModes = ["offload", "wire"];
+/** what a whole run has */
+const whole = { rounds: 5, seconds: 1, echoes: 20000, "warm-up": 3 };
 /** of each program by itself */
 const programRuns = 20000;
 
@@ -46,61 +49,59 @@ const congestionControls = ["reno", "cubic", "bbr"];
 const available = () =>
   readFileSync("/proc/sys/net/ipv4/tcp_available_congestion_control", "utf8").trim().split(" ");
 
+const texts = Object.fromEntries(
+  [...Object.keys(whole), "only", "variants", "congestion", "kinds", "note"].map((name) => [
+    name,
+    { type: "string" },
+  ]),
+);
+
 function options() {
-  const number = (text, name, least) => {
-    const n = Number(text);
-    if (!Number.isInteger(n) || n < least)
-      throw new Error(`--${name} ${text}: a whole number from ${least} is wanted`);
-    return n;
-  };
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: "string", default: "5" },
-      seconds: { type: "string", default: "1" },
-      echoes: { type: "string", default: "20000" },
-      "warm-up": { type: "string", default: "3" },
-      only: { type: "string", default: underlayModes.join(",") },
-      variants: { type: "string", default: Object.keys(variants).join(",") },
-      congestion: { type: "string" },
-      kinds: { type: "string" },
-      shared: { type: "boolean", default: false },
-      note: { type: "string" },
-      write: { type: "boolean", default: false },
-      help: { type: "boolean", default: false },
-    },
+  const { values } = parsed({
+    ...texts,
+    shared: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
   });
-  const list = (text, name, known) => {
-    const chosen = text.split(",");
-    for (const each of chosen) {
-      if (!known.includes(each))
-        throw new Error(`--${name} ${each}: it is one of ${known.join(", ")}`);
-    }
-    return chosen;
-  };
+  const numberOf = (name, least) =>
+    values[name] === undefined ? whole[name] : number(values[name], name, least);
+  const listOf = (name, known, all = known) =>
+    values[name] === undefined ? all : list(values[name], `--${name}`, known);
   const there = available();
-  return {
+  const o = {
     help: values.help,
-    rounds: number(values.rounds, "rounds", 1),
-    seconds: number(values.seconds, "seconds", 1),
-    echoes: number(values.echoes, "echoes", 100),
-    warmUpSeconds: number(values["warm-up"], "warm-up", 0),
-    modes: list(values.only, "only", underlayModes),
-    variants: list(values.variants, "variants", Object.keys(variants)),
-    congestion:
-      values.congestion === undefined
-        ? congestionControls.filter((name) => there.includes(name))
-        : list(values.congestion, "congestion", there),
-    kinds: values.kinds?.split(","),
+    rounds: numberOf("rounds", 1),
+    seconds: numberOf("seconds", 1),
+    echoes: numberOf("echoes", 100),
+    warmUpSeconds: numberOf("warm-up", 0),
+    modes: listOf("only", underlayModes),
+    variants: listOf("variants", Object.keys(variants)),
+    congestion: listOf(
+      "congestion",
+      there,
+      congestionControls.filter((name) => there.includes(name)),
+    ),
+    kinds: listOf("kinds", kindNames),
     shared: values.shared,
     note: values.note,
     write: values.write,
   };
+  const least = Object.entries(whole).filter(([name, n]) => Number(values[name] ?? n) < n);
+  const chosen = ["only", "variants", "congestion", "kinds"].filter((name) => values[name]);
+  /** what was asked for where it is less than a whole run */
+  o.partial = [...least.map(([name]) => name), ...chosen].map(
+    (name) => `\`--${name} ${values[name]}\``,
+  );
+  if (o.variants.every((name) => allSeries(variants[name], o).length === 0))
+    throw new WrongOption(
+      `nothing is measured of ${o.variants.join(", ")} with ${o.partial.join(" ")}`,
+    );
+  return o;
 }
 
-const say = (text) => process.stderr.write(text);
+/** All that is measured of a variant. */
+const allSeries = (variant, o) => o.modes.flatMap((mode) => seriesOf(variant, mode, o));
 
-/** Another way first in each round. */
-const turned = (list, by) => list.map((_, i) => list[(i + by) % list.length]);
+const say = (text) => process.stderr.write(text);
 
 /** vnetd alone needs it: the other ways choose nothing. */
 async function warmUp(lab, series, o) {
@@ -110,7 +111,7 @@ async function warmUp(lab, series, o) {
   series.merge = lab.merging();
 }
 
-async function runSeries(lab, series, o, failures) {
+async function runSeries(lab, series, o, { failures, remarks }) {
   say(`bench: ${series.title} `);
   try {
     await warmUp(lab, series, o);
@@ -129,12 +130,11 @@ async function runSeries(lab, series, o, failures) {
     }
   }
   if (lab.merging() !== series.merge)
-    failures.push(`${series.title}: merging on receipt changed during the rounds`);
+    remarks.push(`${series.title}: merging on receipt changed during the rounds`);
   say(` (merging on receipt: ${series.merge ? "on" : "off"})\n`);
 }
 
-async function measure(lab, o, failures) {
-  const all = [];
+async function measure(lab, series, o, found) {
   for (const place of ["host", "guest"]) {
     for (const target of Object.values(lab.targets[place]))
       await reachable(lab.ends(place)[0], target);
@@ -142,13 +142,10 @@ async function measure(lab, o, failures) {
   lab.lanes = lanes(lab);
   for (const mode of o.modes) {
     lab.setUnderlay(mode);
-    const wanted = ({ kind }) => o.kinds === undefined || o.kinds.includes(kind);
-    for (const series of seriesOf(lab.variant, mode, o).filter(wanted)) {
-      await runSeries(lab, series, o, failures);
-      all.push(series);
-    }
+    for (const each of series.filter((one) => one.mode === mode))
+      await runSeries(lab, each, o, found);
   }
-  return inOrder(all);
+  return inOrder(series);
 }
 
 /** The states of the underlay below one another, as they are compared. */
@@ -165,6 +162,9 @@ function facts(o, load) {
       "taken",
       `${new Date().toISOString().slice(0, 10)}${o.note === undefined ? "" : ` (${o.note})`}`,
     ],
+    ...(o.partial.length === 0
+      ? []
+      : [["not a whole run", `${o.partial.join(" ")}; what is left out was not measured`]]),
     ["machine", `${reports.cpuModel()}, Linux ${reports.kernel()}`],
     ["load average when it began", load.toFixed(2)],
     ...(reports.takesProgramTimes()
@@ -179,41 +179,32 @@ function facts(o, load) {
 }
 
 async function main() {
-  let o;
-  try {
-    o = options();
-  } catch (error) {
-    process.stderr.write(`bench: ${error.message}\n${usage}`);
-    return 2;
-  }
-  if (o.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
+  const o = fromCommandLine(usage, options);
   if (process.getuid() !== 0)
     throw new Error("run it as root: it makes network namespaces and loads BPF programs");
   const [load] = loadavg();
-  const found = { rows: [], failures: [], missing: {}, programs: [] };
+  const found = { rows: [], failures: [], remarks: [], missing: {}, programs: [] };
   for (const name of o.variants) await measureVariant(variants[name], o, found);
   const text = textOf(facts(o, load), found);
   process.stdout.write(`${text}\n`);
   if (o.write) say(`bench: written to ${reports.write(text)}\n`);
-  return found.failures.length === 0 ? 0 : 1;
+  return found.failures.length === 0 && Object.keys(found.missing).length === 0 ? 0 : 1;
 }
 
 async function measureVariant(variant, o, found) {
+  const series = allSeries(variant, o);
+  if (series.length === 0) return;
   const lab = new Lab({ sharedUnderlay: o.shared, variant });
   try {
     await lab.build();
-    if (variant === variants.ipv4) {
+    if (series.some(({ place }) => place === "guest")) Object.assign(found.missing, lab.missing);
+    if (series.some(({ withOthers }) => withOthers)) {
       const others = await startPeers(lab);
       lab.otherTargets = others.targets;
-      Object.assign(found.missing, lab.missing, others.missing);
-      found.rows.push(...(await measure(lab, o, found.failures)));
-      found.programs = programs(lab, programRuns);
-    } else {
-      found.rows.push(...(await measure(lab, o, found.failures)));
+      Object.assign(found.missing, others.missing);
     }
+    found.rows.push(...(await measure(lab, series, o, found)));
+    if (variant === variants.ipv4) found.programs = programs(lab, programRuns);
   } catch (error) {
     if (variant === variants.ipv4) throw error;
     // a vnetd that cannot be attached so, for one
@@ -223,17 +214,17 @@ async function measureVariant(variant, o, found) {
   }
 }
 
-function textOf(head, { rows, failures, missing, programs: measured }) {
+function textOf(head, { rows, failures, remarks, missing, programs: measured }) {
   const { port, ...others } = missing;
   const names = Object.fromEntries(Object.entries(peers).map(([way, { name }]) => [way, name]));
   const parts = [
     reports.targetsTable(rows, targets, missing),
     reports.table(rows),
     reports.othersTable(rows, names, others),
-    reports.programsTable(measured),
+    ...(measured.length === 0 ? [] : [reports.programsTable(measured)]),
   ];
-  const remarks = [...(port === undefined ? [] : [`direct ports are not measured: ${port}`])];
-  return reports.report(head, parts, [...remarks, ...failures]);
+  const ports = port === undefined ? [] : [`direct ports are not measured: ${port}`];
+  return reports.report(head, parts, [...ports, ...failures, ...remarks]);
 }
 
 try {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * One measurement each, from one place of the lab to another: TCP, small UDP packets, round trip.
+ * One measurement each, from one place of the lab to another: TCP, UDP packets, round trip.
  *
- * Sender and receiver have a core each, the same for all three ways: where the scheduler happens
+ * Sender and receiver have a core each, the same for all ways: where the scheduler happens
  * to put them otherwise changes a result more than the data plane does.
  */
 import { spawn } from "node:child_process";
@@ -20,6 +20,9 @@ const graceMs = 15_000 * Number(process.env.VNETD_TIME_FACTOR ?? "1");
 
 const many = cpus().length > 1;
 const pinned = many ? { sender: 0, receiver: 1 } : {};
+
+/** Another way first in each round. */
+export const turned = (ways, round) => ways.map((_, i) => ways[(i + round) % ways.length]);
 
 /** A process whose output is collected. */
 export class Tool {

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { join, resolve } from "node:path";
 
-const page = join(resolve(import.meta.dirname, ".."), "docs", "performance.md");
+const docs = join(resolve(import.meta.dirname, ".."), "docs");
 
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -144,8 +144,9 @@ export function report(facts, parts, remarks) {
 
 export const kernel = () => release();
 
-/** Puts the text between a table's markers in docs/performance.md. */
-export function write(text, table = "bench") {
+/** Puts the text between a table's markers in a page of docs/. */
+export function write(text, table = "bench", name = "performance.md") {
+  const page = join(docs, name);
   const [begin, end] = [`<!-- ${table}:begin -->`, `<!-- ${table}:end -->`];
   const old = readFileSync(page, "utf8");
   const [from, to] = [old.indexOf(begin), old.indexOf(end)];

@@ -20,17 +20,18 @@ import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { VnetdVarpStats, decodeVnetdVarpStats } from "../dist/src/generated/layouts.js";
 import { loadNative } from "../dist/src/native/load.js";
 import { addressOf, crowd, macOf } from "./crowd.mjs";
 import { HostMaps } from "./host-maps.mjs";
 import { Lab } from "./lab.mjs";
+import { fromCommandLine, list, parsed } from "./options.mjs";
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { out: { type: "string" } },
-});
+const usage = `usage: bench/run-scale [PART...] [--out FILE]      (root, in a built checkout)
+  PART           commands, vnets, start, varp, hellos, memory, table or burst (all); bench/scale.mjs says what they are
+  --out FILE     write the table there as well
+  --help
+`;
 const repository = resolve(import.meta.dirname, "..");
 const sender = join(repository, "build/bench/scale-send");
 const native = loadNative();
@@ -309,7 +310,7 @@ const parts = {
     const pid = lab.pidOf(host);
     const maps = new HostMaps(host.netns);
     const known = () => [...maps.members().values()].reduce((sum, each) => sum + each, 0);
-    const say = async ({ count, bytes }, perSecond) => {
+    const hear = async ({ count, bytes }, perSecond) => {
       const before = { cpu: cpuOf(pid), refused: lab.refusedOf(host) };
       const from = nowS();
       const { seconds: took } = await lab.send(other, ["replay", "eth0", perSecond], bytes);
@@ -326,7 +327,7 @@ const parts = {
     const text = ({ count, rate, each, lost }) =>
       `${count.toLocaleString("en")} messages at ${Math.round(rate).toLocaleString("en")} a second, ` +
       `${lost("varp_queue_full")} lost, ${Math.round(each * 1e6)} µs of CPU each`;
-    const came = await say(crowd({ hosts, vnets, solicit: true }), 5000);
+    const came = await hear(crowd({ hosts, vnets, solicit: true }), 5000);
     row(
       `${hosts.toLocaleString("en")} hosts appear in ${vnets.length} vnets: all known`,
       "stated",
@@ -334,7 +335,7 @@ const parts = {
         `${text(came)}, ${came.lost("varp_rate")} not answered`,
       known() === hosts * vnets.length,
     );
-    const regular = await say(crowd({ hosts, vnets, solicit: false, rounds: 20 }), 5000);
+    const regular = await hear(crowd({ hosts, vnets, solicit: false, rounds: 20 }), 5000);
     row(
       "their regular hellos, in lists",
       "5,000 a second, none lost",
@@ -404,9 +405,14 @@ const parts = {
   },
 };
 
-const wanted = positionals.length > 0 ? positionals : Object.keys(parts);
-for (const name of wanted) {
-  if (parts[name] === undefined) throw new Error(`there is no part "${name}"`);
+const { out, names } = fromCommandLine(usage, () => {
+  const { values, positionals } = parsed({ out: { type: "string" } }, true);
+  const all = Object.keys(parts);
+  const given = positionals.length === 0 ? all : list(positionals.join(","), "part", all);
+  return { help: values.help, out: values.out, names: given };
+});
+const [load] = loadavg();
+for (const name of names) {
   say(name);
   const lab = new ScaleLab();
   try {
@@ -417,9 +423,8 @@ for (const name of wanted) {
   }
 }
 const model = /^model name\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "?";
-const [load] = loadavg();
 const text = [
-  `${new Date().toISOString().slice(0, 10)}, Linux ${release()}, ${cpus().length} CPUs (${model}), Node ${process.version}, load ${load.toFixed(1)}`,
+  `${new Date().toISOString().slice(0, 10)}, Linux ${release()}, ${cpus().length} CPUs (${model}), Node ${process.version}, load ${load.toFixed(1)} when it began`,
   "",
   "| what | wanted | found | |",
   "| ---- | ------ | ----- | - |",
@@ -430,5 +435,5 @@ const text = [
   "",
 ].join("\n");
 console.log(text);
-if (values.out !== undefined) writeFileSync(values.out, text);
+if (out !== undefined) writeFileSync(out, text);
 process.exit(0);

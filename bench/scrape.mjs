@@ -11,7 +11,6 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import {
   encodeVnetdDropCount,
   encodeVnetdDropKey,
@@ -19,15 +18,24 @@ import {
 } from "../dist/src/generated/layouts.js";
 import { loadNative } from "../dist/src/native/load.js";
 import { Lab } from "./lab.mjs";
+import { fromCommandLine, number, parsed } from "./options.mjs";
 
-const { values } = parseArgs({
-  options: {
+const usage = `usage: bench/run-scrape [options]      (root, in a built checkout)
+  --vnets N      of the host that is scraped (1000)
+  --seconds N    with scrapes and without (10)
+  --help
+`;
+const { vnetCount, seconds } = fromCommandLine(usage, () => {
+  const { values } = parsed({
     vnets: { type: "string", default: "1000" },
     seconds: { type: "string", default: "10" },
-  },
+  });
+  return {
+    help: values.help,
+    vnetCount: number(values.vnets, "vnets"),
+    seconds: number(values.seconds, "seconds"),
+  };
 });
-const vnetCount = Number(values.vnets);
-const seconds = Number(values.seconds);
 const perSecond = 500;
 const addresses = ["198.51.100.1", "198.51.100.2"];
 const dropped = [

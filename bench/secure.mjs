@@ -4,7 +4,7 @@
  * says what that is. As in bench/main.mjs the ways of a series are measured one directly after the other, each
  * round beginning with another one, and ratios are made within a round. Run by bench/run-secure.
  */
-import { echo, tcp, udp } from "./measure.mjs";
+import { echo, tcp, turned, udp } from "./measure.mjs";
 import { absolute, cpuModel, kernel, ratioText, ratios, targetsTable } from "./report.mjs";
 import {
   cipherFacts,
@@ -34,8 +34,6 @@ async function measureOnce(lab, kind, target, { seconds }) {
   if (kind === "udp") return (await udp(from, to, target, { seconds })).thousands;
   return (await echo(from, to, target, echoes)).median;
 }
-
-const turned = (list, by) => list.map((_, i) => list[(i + by) % list.length]);
 
 async function runSeries(lab, suite, kind, o) {
   say(`bench: ${ciphers[suite].name}, ${kinds[kind].name} `);

@@ -8,11 +8,11 @@ import { targetsOf } from "./targets.mjs";
 /** the rate at which CPU time for each packet is taken: every way can do it, and has time to idle */
 const pacedPerSecond = 50_000;
 
-const mbit = "Gbit/s";
+const gbit = "Gbit/s";
 const labels = {
-  tcp: { name: "TCP", unit: mbit },
-  tcp8: { name: "TCP, 8 streams,", unit: mbit },
-  both: { name: "TCP, both directions at once,", unit: mbit },
+  tcp: { name: "TCP", unit: gbit },
+  tcp8: { name: "TCP, 8 streams,", unit: gbit },
+  both: { name: "TCP, both directions at once,", unit: gbit },
   tcpCpu: { name: "CPU for a KiB of TCP", unit: "ns" },
   udp64: { name: "UDP 64 bytes", unit: "1000 packets/s" },
   udp512: { name: "UDP 512 bytes", unit: "1000 packets/s" },
@@ -41,9 +41,10 @@ const kinds = {
     const how = { seconds: o.seconds, congestion, both: true };
     return { both: (await tcp(from, to, target, how)).gbits };
   },
-  udp64: (ends, _, o) => datagrams(ends, o, 64),
-  udp512: (ends, _, o) => datagrams(ends, o, 512),
-  udp1400: (ends, _, o) => datagrams(ends, o, 1400 - 28),
+  udp64: async (ends, _, o) => ({ udp64: await datagrams(ends, o, 64) }),
+  udp512: async (ends, _, o) => ({ udp512: await datagrams(ends, o, 512) }),
+  // a packet that fills the guests' MTU
+  udp1400: async (ends, _, o) => ({ udp1400: await datagrams(ends, o, 1400 - 28) }),
   async paced({ from, to, target }, _, o) {
     const how = { seconds: o.seconds, rate: pacedPerSecond };
     return { pacedCpu: (await udp(from, to, target, how)).nsPerPacket };
@@ -58,11 +59,11 @@ const kinds = {
   },
 };
 
-/** 1400: what a packet holds that fills the guests' MTU */
-async function datagrams({ from, to, target }, { seconds }, bytes) {
-  const { thousands } = await udp(from, to, target, { seconds, bytes });
-  return { [`udp${bytes > 512 ? 1400 : bytes}`]: thousands };
-}
+/** so many bytes of payload; in thousands a second */
+const datagrams = async ({ from, to, target }, { seconds }, bytes) =>
+  (await udp(from, to, target, { seconds, bytes })).thousands;
+
+export const kindNames = Object.keys(kinds);
 
 /** kinds that the others (bench/peers.mjs) take part in */
 const shared = new Set(["tcp", "udp64", "udp1400", "echo"]);
@@ -137,29 +138,28 @@ const everything = {
   },
 };
 
-/** What is measured of a variant, in one state of the underlay: all of the first, of others what differs. */
+/** What is measured of a variant, in one state of the underlay: all of the first, of others what differs; of it what was chosen. */
 export function seriesOf(variant, mode, o) {
   const full = variant === variants.ipv4;
   const { kinds: host = ["tcp", "udp64"], guestKinds: guest = [] } = variant;
   const places = full ? everything[mode] : { host, guest };
   const [first] = o.congestion;
   return Object.entries(places).flatMap(([place, names]) =>
-    names.flatMap((kind) => {
-      const isTcp = kind.startsWith("tcp") || kind === "both";
-      const controls = !isTcp
-        ? [undefined]
-        : kind === "tcp" && place === "host" && full
-          ? o.congestion
-          : [first];
-      return controls.map((congestion) => {
-        const withOthers =
-          full &&
-          mode === "wire" &&
-          place === "host" &&
-          shared.has(kind) &&
-          [first, undefined].includes(congestion);
-        return new Series({ variant, mode, place, kind, congestion, withOthers }, o.rounds);
-      });
-    }),
+    names
+      .filter((kind) => o.kinds.includes(kind))
+      .flatMap((kind) => {
+        const isTcp = kind.startsWith("tcp") || kind === "both";
+        const forAll = kind === "tcp" && place === "host" && full;
+        const controls = !isTcp ? [undefined] : forAll ? o.congestion : [first];
+        return controls.map((congestion) => {
+          const withOthers =
+            full &&
+            mode === "wire" &&
+            place === "host" &&
+            shared.has(kind) &&
+            [first, undefined].includes(congestion);
+          return new Series({ variant, mode, place, kind, congestion, withOthers }, o.rounds);
+        });
+      }),
   );
 }
