@@ -21,7 +21,7 @@ struct {
 	__type(value, __u64);
 } arrived SEC(".maps");
 
-/* A test run with live frames makes packets of these; they are received as if from the device. */
+/* A test run with live frames makes packets of these; they are received as if from the device. Also what a test run of XDP takes by itself. */
 SEC("xdp")
 int inject(struct xdp_md *frame)
 {

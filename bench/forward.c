@@ -6,9 +6,13 @@
  *       frames (hex) as if DEVICE had received them, made by BPF_PROG_TEST_RUN with live frames, all on the core
  *       that this runs on; what comes in by FAR-DEVICE of the other namespace is counted, and dropped. WAY-OUT: they
  *       are sent out of this device (-: what DEVICE is a port of has them)
- *   forward program OBJECT ID DEVICE FRAME COUNT
- *       so many runs of the program with this id, one packet each; the median, less that of a program that does
- *       nothing
+ *   forward flood OBJECT DEVICE FRAME SECONDS
+ *       the same frames, and nothing is counted: how many there were
+ *   forward program OBJECT PIN DEVICE FRAME COUNT MARK
+ *       so many runs of the program that is pinned there, TC or XDP, one packet each, with this mark; the median, less that of a
+ *       program that does nothing; what the last returned, and how many changed the packet
+ *   forward size PIN
+ *       of the program that is pinned there
  *
  * OBJECT is bench/forward.bpf.c, compiled. Each prints one line of JSON. Exit code 1: something failed.
  */
@@ -237,6 +241,19 @@ static int frames(char **argv)
 	return after > before ? 0 : 1;
 }
 
+static int flood(char **argv)
+{
+	struct bpf_object *object = load(argv[0]);
+	uint8_t frame[MAX_FRAME];
+	uint32_t length = frame_of(argv[2], frame);
+	uint64_t start = now_ns(), ms = (uint64_t)(strtod(argv[3], NULL) * 1000);
+	uint64_t sent = inject(program_of(object, "inject"), device(argv[1]), frame, length, ms);
+
+	printf("{\"sent\":%llu,\"seconds\":%.3f}\n", (unsigned long long)sent,
+	       (double)(now_ns() - start) / 1e9);
+	return 0;
+}
+
 static int ascending(const void *a, const void *b)
 {
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -244,48 +261,104 @@ static int ascending(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The median of so many runs, one packet each: a program may change the packet, so none is used twice. */
-static uint32_t median_ns(int fd, int ifindex, const uint8_t *frame, uint32_t length, size_t count,
-			  uint32_t *verdict)
+struct runs {
+	int fd;
+	bool is_xdp;
+	int ifindex;
+	uint32_t mark;
+	const uint8_t *frame;
+	uint32_t length;
+	size_t count;
+	/* of the last */
+	uint32_t verdict;
+	/* how many changed the packet */
+	size_t changed;
+};
+
+/* Gives how long it took, in ns. */
+static uint32_t run_once(struct runs *r)
 {
-	uint32_t *times = calloc(count, sizeof(*times)), median;
+	/* headers may be put in front */
+	static uint8_t out[2 * MAX_FRAME];
+	struct __sk_buff skb = { .ifindex = (uint32_t)r->ifindex, .mark = r->mark };
+	struct xdp_md xdp = { .data_end = r->length, .ingress_ifindex = (uint32_t)r->ifindex };
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = r->frame, .data_size_in = r->length,
+		    .data_out = out, .data_size_out = sizeof(out));
+
+	opts.ctx_in = r->is_xdp ? (void *)&xdp : (void *)&skb;
+	opts.ctx_size_in = r->is_xdp ? sizeof(xdp) : sizeof(skb);
+	if (bpf_prog_test_run_opts(r->fd, &opts))
+		fail("test run");
+	r->verdict = opts.retval;
+	r->changed += opts.data_size_out != r->length || memcmp(out, r->frame, r->length);
+	return opts.duration;
+}
+
+/* One packet each: a program may change the packet, so none is used twice. */
+static uint32_t median_ns(struct runs *r)
+{
+	uint32_t *times = calloc(r->count, sizeof(*times)), median;
 
 	if (!times)
 		fail("memory");
-	for (size_t i = 0; i < count; i++) {
-		struct __sk_buff context = { .ifindex = (uint32_t)ifindex };
-		LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = length,
-			    .ctx_in = &context, .ctx_size_in = sizeof(context));
-
-		if (bpf_prog_test_run_opts(fd, &opts))
-			fail("test run");
-		times[i] = opts.duration;
-		*verdict = opts.retval;
-	}
-	qsort(times, count, sizeof(*times), ascending);
-	median = times[count / 2];
+	for (size_t i = 0; i < r->count; i++)
+		times[i] = run_once(r);
+	qsort(times, r->count, sizeof(*times), ascending);
+	median = times[r->count / 2];
 	free(times);
 	return median;
+}
+
+static int pinned(const char *path, struct bpf_prog_info *info)
+{
+	uint32_t size = sizeof(*info);
+	int fd = bpf_obj_get(path);
+
+	memset(info, 0, sizeof(*info));
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, info, &size))
+		fail("%s", path);
+	return fd;
+}
+
+static void print_size(const struct bpf_prog_info *info)
+{
+	printf("\"instructions\":%u,\"bytes\":%u,\"verified\":%u}\n", info->xlated_prog_len / 8,
+	       info->jited_prog_len, info->verified_insns);
+}
+
+static int size(char **argv)
+{
+	struct bpf_prog_info info;
+
+	pinned(argv[0], &info);
+	printf("{");
+	print_size(&info);
+	return 0;
 }
 
 static int program(char **argv)
 {
 	struct bpf_object *object = load(argv[0]);
-	int fd = bpf_prog_get_fd_by_id((uint32_t)strtoul(argv[1], NULL, 10)), at = device(argv[2]);
-	size_t count = strtoul(argv[4], NULL, 10);
+	struct bpf_prog_info info;
 	uint8_t frame[MAX_FRAME];
-	uint32_t length = frame_of(argv[3], frame), verdict, none, ns;
-	struct bpf_prog_info info = {};
-	uint32_t size = sizeof(info);
+	uint32_t length = frame_of(argv[3], frame), none, ns;
+	struct runs runs = { .ifindex = device(argv[2]), .frame = frame, .length = length };
+	int fd = pinned(argv[1], &info);
 
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size))
-		fail("program %s", argv[1]);
-	none = median_ns(program_of(object, "nothing"), at, frame, length, count, &verdict);
-	ns = median_ns(fd, at, frame, length, count, &verdict);
-	printf("{\"name\":\"%s\",\"ns\":%u,\"verdict\":%u,\"instructions\":%u,\"bytes\":%u,"
-	       "\"verified\":%u}\n",
-	       info.name, ns > none ? ns - none : 0, verdict, info.xlated_prog_len / 8,
-	       info.jited_prog_len, info.verified_insns);
+	runs.count = strtoul(argv[4], NULL, 10);
+	runs.mark = (uint32_t)strtoul(argv[5], NULL, 10);
+	runs.is_xdp = info.type == BPF_PROG_TYPE_XDP;
+	errno = EINVAL;
+	if (!runs.count)
+		fail("COUNT");
+	runs.fd = program_of(object, runs.is_xdp ? "inject" : "nothing");
+	none = median_ns(&runs);
+	runs.fd = fd;
+	runs.changed = 0;
+	ns = median_ns(&runs);
+	printf("{\"ns\":%u,\"verdict\":%u,\"changed\":%zu,", ns > none ? ns - none : 0,
+	       runs.verdict, runs.changed);
+	print_size(&info);
 	return 0;
 }
 
@@ -293,10 +366,16 @@ int main(int argc, char **argv)
 {
 	if (argc == 9 && !strcmp(argv[1], "frames"))
 		return frames(argv + 2);
-	if (argc == 7 && !strcmp(argv[1], "program"))
+	if (argc == 6 && !strcmp(argv[1], "flood"))
+		return flood(argv + 2);
+	if (argc == 8 && !strcmp(argv[1], "program"))
 		return program(argv + 2);
+	if (argc == 3 && !strcmp(argv[1], "size"))
+		return size(argv + 2);
 	fputs("usage: forward frames OBJECT DEVICE WAY-OUT FAR-NETNS FAR-DEVICE FRAME SECONDS\n"
-	      "       forward program OBJECT ID DEVICE FRAME COUNT\n",
+	      "       forward flood OBJECT DEVICE FRAME SECONDS\n"
+	      "       forward program OBJECT PIN DEVICE FRAME COUNT MARK\n"
+	      "       forward size PIN\n",
 	      stderr);
 	return 2;
 }

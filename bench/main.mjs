@@ -13,11 +13,12 @@
  */
 import { readFileSync } from "node:fs";
 import { loadavg } from "node:os";
-import { lanes, programs } from "./frames.mjs";
+import { lanes } from "./frames.mjs";
 import { Lab, variants } from "./lab.mjs";
 import { reachable, turned } from "./measure.mjs";
 import { fromCommandLine, list, number, parsed, WrongOption } from "./options.mjs";
 import { peers, startPeers } from "./peers.mjs";
+import { notRun, programs } from "./programs.mjs";
 import * as reports from "./report.mjs";
 import { kindNames, seriesOf } from "./series.mjs";
 import { targets } from "./targets.mjs";
@@ -185,6 +186,8 @@ async function main() {
   const [load] = loadavg();
   const found = { rows: [], failures: [], remarks: [], missing: {}, programs: [] };
   for (const name of o.variants) await measureVariant(variants[name], o, found);
+  if (found.rows.length === 0)
+    throw new Error(`nothing could be measured: ${found.failures.join("; ")}`);
   const text = textOf(facts(o, load), found);
   process.stdout.write(`${text}\n`);
   if (o.write) say(`bench: written to ${reports.write(text)}\n`);
@@ -204,13 +207,21 @@ async function measureVariant(variant, o, found) {
       Object.assign(found.missing, others.missing);
     }
     found.rows.push(...(await measure(lab, series, o, found)));
-    if (variant === variants.ipv4) found.programs = programs(lab, programRuns);
+    if (variant === variants.ipv4 || variant === variants.xdp) measurePrograms(lab, found);
   } catch (error) {
     if (variant === variants.ipv4) throw error;
     // a vnetd that cannot be attached so, for one
     found.failures.push(`${variant.name} is not measured: ${error.message.split("\n")[0]}`);
   } finally {
     lab.close();
+  }
+}
+
+function measurePrograms(lab, found) {
+  try {
+    found.programs.push(...programs(lab, programRuns));
+  } catch (error) {
+    found.failures.push(`programs by themselves: ${error.message}`);
   }
 }
 
@@ -221,7 +232,7 @@ function textOf(head, { rows, failures, remarks, missing, programs: measured }) 
     reports.targetsTable(rows, targets, missing),
     reports.table(rows),
     reports.othersTable(rows, names, others),
-    ...(measured.length === 0 ? [] : [reports.programsTable(measured)]),
+    ...(measured.length === 0 ? [] : [reports.programsTable(measured, notRun)]),
   ];
   const ports = port === undefined ? [] : [`direct ports are not measured: ${port}`];
   return reports.report(head, parts, [...ports, ...failures, ...remarks]);

@@ -110,15 +110,18 @@ export function targetsTable(rows, targets, missing) {
   return lines.join("\n");
 }
 
-/** programs: [{name, ns, instructions, bytes, verified}] */
-export function programsTable(programs) {
+/** programs: [{name, what, ns, instructions, bytes, verified}]; notRun: {name: why} */
+export function programsTable(programs, notRun) {
   const lines = [
-    "| program | ns a packet | instructions | bytes of machine code | instructions that the verifier walked |",
-    "|---|---:|---:|---:|---:|",
+    "| program | a packet | ns | size, instructions | size, bytes of machine code | instructions that the verifier walked |",
+    "|---|---|---:|---:|---:|---:|",
   ];
-  for (const { name, ns, instructions, bytes, verified } of programs)
-    lines.push(`| \`${name}\` | ${ns} | ${instructions} | ${bytes} | ${verified} |`);
-  return lines.join("\n");
+  for (const { name, what, ns, instructions, bytes, verified } of programs)
+    lines.push(`| \`${name}\` | ${what} | ${ns} | ${instructions} | ${bytes} | ${verified} |`);
+  const why = Object.entries(notRun).map(
+    ([name, text]) => `- \`${name}\` is not run by itself: ${text}`,
+  );
+  return [...lines, "", ...why].join("\n");
 }
 
 /** Whether the kernel takes the time of each run of each program: two readings of the clock, which vnetd has most of. */

@@ -25,6 +25,8 @@ const labels = {
   echoP999: { name: "ping 99.9th percentile", unit: "µs" },
   forward: { name: "forwarding only", unit: "Mpps on one core" },
   forwardCpu: { name: "forwarding only, CPU for a packet", unit: "ns" },
+  arp: { name: "forwarding only, ARP", unit: "Mpps on one core" },
+  arpCpu: { name: "forwarding only, CPU for a frame of ARP", unit: "ns" },
 };
 
 /** How each kind is measured: (lab, ends, target, series, options) -> {value name: number} */
@@ -57,6 +59,10 @@ const kinds = {
     const { millions, nsPerFrame } = forwarded(lab, lane, o.seconds);
     return { forward: millions, forwardCpu: nsPerFrame };
   },
+  arp({ lab, lane }, _, o) {
+    const { millions, nsPerFrame } = forwarded(lab, { ...lane, frame: lane.arp }, o.seconds);
+    return { arp: millions, arpCpu: nsPerFrame };
+  },
 };
 
 /** so many bytes of payload; in thousands a second */
@@ -88,7 +94,7 @@ export class Series {
   ways(lab) {
     const [known, others] = [lab.targets[this.place], lab.otherTargets ?? {}];
     const ways = Object.keys(known);
-    if (this.kind === "forward")
+    if (this.kind === "forward" || this.kind === "arp")
       return ways.filter((way) => lab.lanes[this.place][way] !== undefined);
     return this.withOthers ? ways : ways.filter((way) => others[way] === undefined);
   }
@@ -133,8 +139,8 @@ const everything = {
     guest: ["tcp", "tcp8", "udp64", "echo"],
   },
   wire: {
-    host: ["tcp", "tcp8", "both", "udp64", "udp512", "udp1400", "paced", "echo", "forward"],
-    guest: ["tcp", "tcp8", "both", "udp64", "udp512", "udp1400", "paced", "echo", "forward"],
+    host: ["tcp", "tcp8", "both", "udp64", "udp512", "udp1400", "paced", "echo", "forward", "arp"],
+    guest: ["tcp", "tcp8", "both", "udp64", "udp512", "udp1400", "paced", "echo", "forward", "arp"],
   },
 };
 
