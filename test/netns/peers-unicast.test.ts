@@ -3,9 +3,11 @@
  * No multicast at all: a LAN that loses what goes to the group, as clouds do; hosts that are told so,
  * and hosts that find it out. And peers that are names.
  */
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { addressToText, type Family } from "../../src/base/address.js";
 import type { AttachedDevice, HostInfo, PeerInfo, StatusInfo } from "../../src/api/contract.js";
+import { vnetdLimits } from "../../src/generated/layouts.js";
 import { Lab, eventually, type Capture, type Guest, type Host } from "../lib/lab.js";
 import {
   addressVnet4,
@@ -273,6 +275,53 @@ describe("a host without multicast, and a subnet with it", () => {
       lost: 0,
       duplicates: 0,
     });
+  });
+});
+
+describe("a host without peers, and one without multicast that has it as a peer", () => {
+  let lab: Lab;
+  let alone: Host;
+  let other: Host;
+  const guests: Guest[] = [];
+  const members = async (): Promise<string[]> => {
+    const map = join(alone.bpffs, `layout-${vnetdLimits.LAYOUT}`, "unicast_members");
+    const { stdout } = await alone.exec(["bpftool", "--json", "map", "dump", "pinned", map]);
+    return (JSON.parse(stdout) as { formatted?: unknown }[]).map((entry) => JSON.stringify(entry));
+  };
+
+  beforeAll(async () => {
+    lab = await Lab.create();
+    await routedSubnets(lab, 2);
+    alone = await routedHost(lab, "a", { subnet: 1, number: 1 });
+    other = await routedHost(lab, "b", { subnet: 2, number: 1 });
+    for (const [at, host] of [alone, other].entries()) {
+      await startDaemon(host, {
+        config: `${quickHello}${host === other ? "multicast: off\n" : ""}`,
+      });
+      await host.vnetd(["attach", "eth0"]);
+      await host.vnetd(["vnet-create", "-b", "br4", "4"]);
+      const address = `10.4.0.${at + 1}/24`;
+      guests.push(await host.guest(`g${host.name}`, { bridge: "br4", address }));
+    }
+  });
+  afterAll(() => lab.close());
+
+  it("gets its first member: guests hear one another's broadcasts, once", async () => {
+    expect(await members()).toEqual([]);
+    await other.vnetd(["peer-add", "10.66.1.1"]);
+    await eventually(() => knows(alone, 1), { timeoutMs: 10_000 });
+    await eventually(async () => (await members()).length > 0, { what: "the first member" });
+    expect(await alone.vnetdJson<PeerInfo[]>(["peers"])).toEqual([]);
+    for (const from of [0, 1]) await broadcastOnce(guests, from);
+    expect(await guests[0]!.ping("10.4.0.2", { count: 3, intervalMs: 50 })).toMatchObject({
+      lost: 0,
+      duplicates: 0,
+    });
+  });
+
+  it("loses it, and sends to nobody", async () => {
+    await other.vnetd(["detach", "eth0"]);
+    await eventually(async () => (await members()).length === 0, { what: "no member" });
   });
 });
 
