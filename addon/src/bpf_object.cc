@@ -15,6 +15,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -273,8 +274,32 @@ ObjectPointer ObjectFile::toObject() const {
   return object;
 }
 
+/**
+ * The verifier gives up with EAGAIN when its thread has a signal to take. libbpf tries five times,
+ * which a profiler's signals outlast, so this thread takes none meanwhile: those for the process go
+ * to another thread, those for this one wait. What a fault of its own raises is left as it is.
+ */
+class SignalsLater {
+ public:
+  SignalsLater() {
+    sigset_t all;
+    sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) {
+      sigdelset(&all, fault);
+    }
+    pthread_sigmask(SIG_BLOCK, &all, &before_);
+  }
+  SignalsLater(const SignalsLater&) = delete;
+  SignalsLater& operator=(const SignalsLater&) = delete;
+  ~SignalsLater() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
 void loadObject(bpf_object* object, const LoadRequest& request) {
   const LibbpfLog log;
+  const SignalsLater later;
   const int error = bpf_object__load(object);
   if (error != 0) log.fail(error, request.path);
 }
