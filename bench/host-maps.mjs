@@ -3,6 +3,7 @@
  * What a daemon knows, read from its maps: asked for by the API it would take the daemon's CPU time, which is
  * what 64 of them on one machine have too little of, and the last one would be asked seconds after the first.
  */
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { addressToText } from "../dist/src/base/address.js";
 import { macToBytes } from "../dist/src/base/mac.js";
@@ -11,13 +12,16 @@ import { vnetdLimits, vnetdNexthopFlags } from "../dist/src/generated/layouts.js
 import { loadNative } from "../dist/src/native/load.js";
 
 const native = loadNative();
-const names = ["vnets", "vnet_ids", "fdb", "nexthops", "nexthop_ids"];
+const names = [
+  ...["vnets", "vnet_ids", "vnet_counts", "fdb", "nexthops", "nexthop_ids"],
+  "varp_stats",
+];
 
 export class HostMaps {
   /** of a daemon that runs; when it has made its maps anew they are to be opened again */
   constructor(netns) {
-    const at = (name) =>
-      native.objectGet(join("/sys/fs/bpf", netns, `layout-${vnetdLimits.LAYOUT}`, name));
+    this.dir = join("/sys/fs/bpf", netns, `layout-${vnetdLimits.LAYOUT}`);
+    const at = (name) => native.objectGet(join(this.dir, name));
     this.fds = Object.fromEntries(names.map((name) => [name, at(name)]));
     this.maps = new Maps(native, this.fds);
   }
@@ -49,6 +53,22 @@ export class HostMaps {
     const entry = this.maps.fdbEntry({ handle, mac: macToBytes(mac) });
     const hop = entry === undefined ? undefined : this.maps.nexthop(entry.nexthop);
     return hop === undefined || hop.gen !== entry.gen ? undefined : addressToText(hop.key.addr);
+  }
+
+  /** how many MACs its table has, of all vnets, by the counts that are kept of them */
+  entries() {
+    const slots = [...this.maps.vnetSlots().values()];
+    return slots.reduce((sum, slot) => sum + this.maps.vnetCounts(slot).entries, 0);
+  }
+
+  /** of VARP that the data plane dealt with by itself */
+  varpStats() {
+    return this.maps.varpStats();
+  }
+
+  /** programs that are hooked on ingress by pinned links */
+  linkCount() {
+    return readdirSync(this.dir).filter((name) => /^link-\d+-ingress$/.test(name)).length;
   }
 
   /** how many MACs its table has that begin like this ("02:00:66"), wherever they live */

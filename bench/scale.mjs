@@ -20,8 +20,6 @@ import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { VnetdVarpStats, decodeVnetdVarpStats } from "../dist/src/generated/layouts.js";
-import { loadNative } from "../dist/src/native/load.js";
 import { addressOf, crowd, macOf } from "./crowd.mjs";
 import { HostMaps } from "./host-maps.mjs";
 import { Lab } from "./lab.mjs";
@@ -34,7 +32,6 @@ const usage = `usage: bench/run-scale [PART...] [--out FILE]      (root, in a bu
 `;
 const repository = resolve(import.meta.dirname, "..");
 const sender = join(repository, "build/bench/scale-send");
-const native = loadNative();
 const say = (text) => process.stderr.write(`${text}\n`);
 const seconds = (value) => `${value.toFixed(2)} s`;
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
@@ -98,40 +95,12 @@ class ScaleLab extends Lab {
     return pid;
   }
 
-  map({ netns }, name) {
-    return native.objectGet(join("/sys/fs/bpf", netns, "layout-1", name));
-  }
-
-  /** programs that are hooked by pinned links */
-  linkCount({ netns }) {
-    const pins = readdirSync(join("/sys/fs/bpf", netns, "layout-1"));
-    return pins.filter((name) => /^link-\d+-ingress$/.test(name)).length;
-  }
-
-  varpStats(host) {
-    const fd = this.map(host, "varp_stats");
-    const value = native.mapLookup(fd, Buffer.alloc(4)) ?? Buffer.alloc(VnetdVarpStats.size);
-    native.close(fd);
-    return decodeVnetdVarpStats(value);
-  }
-
   /** VARP messages that were not taken or answered, by reason */
   refusedOf(host) {
     const { drops } = JSON.parse(host.vnetd("status", "--json"));
     const counts = new Map();
     for (const { reason, frames } of drops) counts.set(reason, (counts.get(reason) ?? 0) + frames);
     return counts;
-  }
-
-  /** MACs in the tables of a host's vnets */
-  entries(host) {
-    const fd = this.map(host, "vnet_counts");
-    const { values: counts, count } = native.mapDump(fd, 64);
-    native.close(fd);
-    return Array.from({ length: count }, (_, at) => counts.readUInt32LE(at * 16)).reduce(
-      (sum, each) => sum + each,
-      0,
-    );
   }
 
   send(host, args, input = "") {
@@ -240,7 +209,9 @@ const parts = {
     row("1,000 vnets listed", "0.3 s", seconds(listed), listed <= 0.3);
     const pid = lab.pidOf(host);
     // links in place of the filters that they are made with, and hellos of the new vnets
-    await until("links", () => lab.linkCount(host) >= 1000, 600);
+    const maps = new HostMaps(host.netns);
+    await until("links", () => maps.linkCount() >= 1000, 600);
+    maps.close();
     const percent = await idlePercent(pid);
     row("idle, 1,000 vnets, CPU", "stated", `${percent.toFixed(2)} %`, true);
   },
@@ -272,17 +243,18 @@ const parts = {
     const vmac = JSON.parse(host.vnetd("vnets", "--json"))[0].vmac;
     const own = BigInt(`0x${vmac.replaceAll(":", "")}`);
     const perSecond = 100_000;
+    const maps = new HostMaps(host.netns);
     for (const [what, opcode, first, to, key] of [
       ["announces taken", 2, 0, "224.10.0.1", "taken"],
       ["requests answered", 1, own, host.address, "answered"],
     ]) {
-      const before = lab.varpStats(host)[key];
+      const before = maps.varpStats()[key];
       const count = perSecond * 5;
       const { seconds: took } = await lab.send(other, [
         ...["varp", other.address, to, 1798, vnetId, opcode, first, count, perSecond],
       ]);
       await delay(500);
-      const done = Number(lab.varpStats(host)[key] - before);
+      const done = Number(maps.varpStats()[key] - before);
       const rate = Math.round(count / took / 1000);
       row(
         `VARP ${what}, ${rate},000 a second for ${took.toFixed(1)} s`,
@@ -291,6 +263,7 @@ const parts = {
         done === count && rate >= 95,
       );
     }
+    maps.close();
   },
 
   async hellos(lab) {
@@ -352,7 +325,9 @@ const parts = {
     const args = ["varp", other.address, "224.10.0.1", 1798, vnetId, 2, 0, 100_000, 50_000];
     await lab.send(other, args);
     await delay(500);
-    const entries = lab.entries(host);
+    const maps = new HostMaps(host.netns);
+    const entries = maps.entries();
+    maps.close();
     if (entries < 100_000) throw new Error(`${entries} entries`);
     const mib = residentMiB(lab.pidOf(host));
     row("resident, 100,000 entries", "100 MiB", `${mib.toFixed(0)} MiB`, mib < 100);
@@ -386,7 +361,8 @@ const parts = {
     const sent = lab.hosts.map((host, i) =>
       lab.send(host, ["frames", "vnif0097", perHost, (i + 1) * 0x100000]),
     );
-    const known = () => Math.min(...lab.hosts.map((host) => lab.entries(host)));
+    const maps = lab.hosts.map((host) => new HostMaps(host.netns));
+    const known = () => Math.min(...maps.map((each) => each.entries()));
     let took;
     try {
       // seldom: what asks takes CPU time from the hosts
@@ -402,6 +378,7 @@ const parts = {
       took === Infinity ? `${known().toLocaleString("en")} after a minute` : seconds(took),
       took <= 5,
     );
+    for (const each of maps) each.close();
   },
 };
 
