@@ -3,10 +3,20 @@
  * Attached devices: what they go through, and the daemon carries on by itself. Two LANs between
  * two hosts are two paths to one host. Group membership outlives the daemon.
  */
+import { mkdirSync, rmSync, rmdirSync } from "node:fs";
+import { resolve } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { AttachedDevice, HostInfo, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, run, type Host } from "../lib/lab.js";
-import { addressVnet4, attachedHosts, callApi, longId, quickHello, startDaemon } from "./world.js";
+import {
+  addressVnet4,
+  attachedHosts,
+  callApi,
+  longId,
+  quickHello,
+  startDaemon,
+  withAddon,
+} from "./world.js";
 
 let lab: Lab;
 const status = async (host: Host): Promise<StatusInfo> => {
@@ -134,6 +144,38 @@ describe("a device that changes", () => {
     await a.exec("ip link set eth0 mtu 1500");
     await eventually(async () => (await refused()).length === 0, { what: "no such problems" });
     await eventually(async () => (await status(a)).problems.length === 0, { what: "no problems" });
+  });
+
+  it("carries a vnet beside whose interface there is a port that is larger than the kernel lets that be", async () => {
+    const mtu = async (): Promise<number | undefined> =>
+      (await a.ip<{ mtu: number }[]>("link", "show", "vnif0097"))[0]?.mtu;
+    const refused = async (): Promise<string[]> =>
+      (await status(a)).problems.filter((text) => text.includes("instead of 9000"));
+    // an XDP program that takes no packets in several buffers, at the veth's other end
+    const other = `${a.bpffs}-other`;
+    mkdirSync(other);
+    const object = JSON.stringify(resolve("build/bpf/vnetd.bpf.o"));
+    const [vnif] = await a.ip<{ link: string }[]>("link", "show", "vnif0097");
+    await withAddon(
+      a,
+      `const { programs } = native.objectLoad(${object}, { programs: { vnetd_xdp_generic: true } });
+       const { ifindex } = native.linkGet(${JSON.stringify(vnif?.link)});
+       native.xdpAttach(programs.vnetd_xdp_generic, ifindex, "native", "${other}/link")`,
+    );
+    const guest = await a.guest("jumbo", { bridge: "vnet0097", mtuBytes: 9000 });
+    await eventually(async () => (await refused()).length > 0, { what: "the problem" });
+    expect(await refused()).toEqual([
+      `vnet ${longId("97")}: MTU of vnif0097: EINVAL: mtu greater than device maximum, so it stays at 1500 instead of 9000`,
+    ]);
+    expect(await mtu()).toBe(1500);
+    rmSync(`${other}/link`);
+    rmdirSync(other);
+    await eventually(async () => (await mtu()) === 9000, {
+      what: "the larger MTU",
+      timeoutMs: 20_000,
+    });
+    await eventually(async () => (await status(a)).problems.length === 0, { what: "no problems" });
+    await a.exec(["ip", "link", "del", guest.port]);
   });
 
   it("is attached once, is what it must be, and is detached whole", async () => {

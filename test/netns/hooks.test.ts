@@ -9,26 +9,18 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DoctorReport, StatusInfo } from "../../src/api/contract.js";
 import { Lab, eventually, type Host } from "../lib/lab.js";
 import { compileBpf, temporaryDirectory } from "../native/support.js";
-import { addressVnet4, attachedHosts, startDaemon } from "./world.js";
+import { addressVnet4, attachedHosts, startDaemon, withAddon } from "./world.js";
 
 let lab: Lab;
 let a: Host;
 let b: Host;
 let mode: string;
 const work = temporaryDirectory();
-const addon = resolve(import.meta.dirname, "../../build/addon/vnetd.node");
 const nextObject = resolve(import.meta.dirname, "../../build/bpf/next/vnetd.bpf.o");
 /** much more than the second that it takes, and less than the ten after which all is looked at anyway */
 const soonMs = 6000;
 
 const status = (host: Host): Promise<StatusInfo> => host.vnetdJson<StatusInfo>(["status"]);
-
-/** In the host's namespace, with the addon as `native`; what it returns. */
-async function withAddon<T>(host: Host, body: string): Promise<T> {
-  const code = `const native = require(${JSON.stringify(addon)});
-    process.stdout.write(JSON.stringify((() => { ${body} })()))`;
-  return JSON.parse((await host.exec([process.execPath, "-e", code])).stdout) as T;
-}
 
 const ifindexOf = async (host: Host, device: string): Promise<number> => {
   const [link] = await host.ip<{ ifindex: number }[]>("link", "show", "dev", device);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Labs that the end-to-end tests begin with: hosts with a daemon each, attached to one LAN. */
 import { chmodSync, readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import type { Family } from "../../src/base/address.js";
 import { eventually, type Guest, type Host } from "../lib/lab.js";
 import type { DaemonOptions, Lab } from "../lib/lab.js";
@@ -185,6 +186,15 @@ export const backlogDrops = (): number =>
     .trimEnd()
     .split("\n")
     .reduce((sum, line) => sum + Number.parseInt(line.split(" ")[1] ?? "0", 16), 0);
+
+const addon = resolve(import.meta.dirname, "../../build/addon/vnetd.node");
+
+/** In the host's namespace, with the addon as `native`; what it returns. */
+export async function withAddon<T>(host: Host, body: string): Promise<T> {
+  const code = `const native = require(${JSON.stringify(addon)});
+    process.stdout.write(JSON.stringify((() => { ${body} })() ?? null))`;
+  return JSON.parse((await host.exec([process.execPath, "-e", code])).stdout) as T;
+}
 
 /** The API's socket, spoken to directly. */
 export { callApi } from "./api-call.js";

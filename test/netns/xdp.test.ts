@@ -11,7 +11,7 @@ import { decodeVnetdDeviceStats } from "../../src/generated/layouts.js";
 import { Lab, eventually, type Guest, type Host } from "../lib/lab.js";
 import { transfer } from "../lib/transfer.js";
 import { withoutNativeXdp } from "./vm-pair.js";
-import { startDaemon } from "./world.js";
+import { startDaemon, withAddon } from "./world.js";
 
 const build = resolve(import.meta.dirname, "../../build");
 /** of the jumbo LAN, and of guests whose frames need all of it */
@@ -46,11 +46,6 @@ afterAll(() => lab.close());
 const device = async (host: Host): Promise<AttachedDevice> =>
   (await host.vnetdJson<StatusInfo>(["status"])).attached.find((each) => each.device === "eth0")!;
 
-async function withAddon<T>(host: Host, body: string): Promise<T> {
-  const code = `const native = require(${JSON.stringify(join(build, "addon/vnetd.node"))});
-    process.stdout.write(JSON.stringify((() => { ${body} })() ?? null))`;
-  return JSON.parse((await host.exec([process.execPath, "-e", code])).stdout) as T;
-}
 const ifindexOf = async (host: Host): Promise<number> => {
   const [link] = await host.ip<{ ifindex: number }[]>("link", "show", "dev", "eth0");
   return link!.ifindex;
