@@ -459,7 +459,7 @@ static __always_inline __u32 admit(const struct frame_start *in, struct received
 	__builtin_memcpy(id, in->vnet, VNETD_ID_LEN);
 	if (!(id[0] | id[1] | id[2]) && (id[3] & bpf_htonl(0xfffffffe)) == 0)
 		return VNETD_DROP_BAD_VNET_ID;
-	r->vnet = vnet_hinted(id, &hinted);
+	r->vnet = vnet_by_hint(id, &hinted);
 	if (unlikely(!r->vnet)) {
 		slot = bpf_map_lookup_elem(&vnet_ids, id);
 		if (!slot)
@@ -468,7 +468,7 @@ static __always_inline __u32 admit(const struct frame_start *in, struct received
 		r->vnet = vnet_by_slot(hinted);
 		if (!r->vnet)
 			return VNETD_DROP_UNKNOWN_VNET;
-		vnet_hint(id, hinted);
+		vnet_hint_set(id, hinted);
 	}
 	count_begin(v, r->vnet->handle, hinted);
 	if (!(r->vnet->flags & VNETD_VNET_UP))

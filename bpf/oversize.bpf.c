@@ -174,8 +174,6 @@ static __always_inline int answer6(struct __sk_buff *skb, const struct ipv6hdr *
 /* Back to the guest: its own frame's place, whatever tag it had stays beside it. */
 static __always_inline __u32 answered(struct __sk_buff *skb, struct encap *e, int *action)
 {
-	__u32 mtu = 0;
-
 	if (swap_macs(skb, e))
 		return VNETD_DROP_TOO_BIG;
 	skb->mark = VNETD_MARK_NONE;
@@ -184,7 +182,7 @@ static __always_inline __u32 answered(struct __sk_buff *skb, struct encap *e, in
 		if (*action != NOT_TAKEN)
 			return VNETD_DROP_TOO_BIG;
 	}
-	if (bpf_check_mtu(skb, e->vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV: moved elsewhere */)
+	if (vnif_is_elsewhere(skb, e->vnet))
 		*action = bpf_redirect(e->vnet->vnif_peer, 0);
 	else
 		*action = bpf_redirect(e->vnet->vnif, BPF_F_INGRESS);

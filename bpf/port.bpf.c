@@ -33,11 +33,6 @@ struct port_of {
 	__u32 ifindex;
 };
 
-CHECKED_ONCE __u32 as_told(__u32 value)
-{
-	return value;
-}
-
 /* To vnetd_encap: nothing of the frame was changed. One that is too long for it is cut by the fragmenting pair first. */
 SUBPROGRAM int hand_over(struct __sk_buff *skb, const struct vnetd_vnet *vnet, __u32 slot)
 {
@@ -62,21 +57,18 @@ SUBPROGRAM int hand_over(struct __sk_buff *skb, const struct vnetd_vnet *vnet, _
 /* To the vnetif; where it was moved into another namespace, through its peer. */
 static __always_inline int to_vnetif(struct __sk_buff *skb, const struct vnetd_vnet *vnet)
 {
-	__u32 mtu = 0;
-
 	skb->mark = VNETD_MARK_NONE;
-	if (unlikely(bpf_check_mtu(skb, vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV */))
+	if (unlikely(vnif_is_elsewhere(skb, vnet)))
 		return bpf_redirect(vnet->vnif_peer, 0);
 	return bpf_redirect(vnet->vnif, BPF_F_INGRESS);
 }
 
 static __always_inline void copy_to_vnetif(struct __sk_buff *skb, const struct vnetd_vnet *vnet)
 {
-	__u32 mtu = 0;
 	long err;
 
 	skb->mark = VNETD_MARK_NONE;
-	if (unlikely(bpf_check_mtu(skb, vnet->vnif, &mtu, 0, 0) == -19 /* ENODEV */))
+	if (unlikely(vnif_is_elsewhere(skb, vnet)))
 		err = copy_redirect(skb, vnet->vnif_peer, 0);
 	else
 		err = copy_redirect(skb, vnet->vnif, BPF_F_INGRESS);
@@ -162,11 +154,11 @@ static __always_inline __u32 send_clear(struct __sk_buff *skb, struct encap *e, 
 static __always_inline __u32 send_secure(struct __sk_buff *skb, struct encap *e, struct verdict *v,
 					 int *action)
 {
-	__u32 nexthop = as_told(e->to.nexthop), reason;
+	__u32 nexthop = any_value(e->to.nexthop), reason;
 
 	__builtin_memset(&e->to, 0, sizeof(e->to));
 	e->to.nexthop = nexthop;
-	e->spec.ip_id = as_told(e->spec.ip_id);
+	e->spec.ip_id = any_value(e->spec.ip_id);
 	v->flooded = false;
 	reason = secure(skb, e, v, action);
 	return reason == TOO_BIG ? FAST_NOT_MINE : reason;

@@ -101,26 +101,32 @@ static __always_inline bool xdp_source_known(const struct xdp_packet *p, __u32 h
 	struct vnetd_fdb_key key = { .handle = handle };
 	struct vnetd_fdb_entry *entry;
 	struct vnetd_nexthop *hop;
+	struct fdb_found *found;
 	__u64 now = now_ns();
-	__u32 *id;
+	__u32 id;
 
 	__builtin_memcpy(hop_key.addr, &p->source, sizeof(hop_key.addr));
 	__builtin_memcpy(key.mac, mac, sizeof(key.mac));
-	id = bpf_map_lookup_elem(&nexthop_ids, &hop_key);
-	entry = bpf_map_lookup_elem(&fdb, &key);
-	if (!id || !entry || entry->nexthop != *id || entry->flags & VNETD_FDB_ANNOUNCED)
+	id = nexthop_known(&hop_key);
+	found = fdb_look(&key, now);
+	if (!id || !found || found->nexthop != id || found->flags & VNETD_FDB_ANNOUNCED)
 		return false;
-	hop = nexthop_by_id(*id);
-	if (!hop || entry->gen != hop->gen || hop->other)
+	hop = nexthop_by_id(id);
+	if (!hop || found->gen != hop->gen || hop->other)
 		return false;
 	if ((__s64)(now - hop->heard_ns) > (__s64)REFRESH_NS)
 		hop->heard_ns = now;
-	if ((__s64)(now - entry->seen_ns) > (__s64)REFRESH_NS)
+	if ((__s64)(now - found->seen_ns) > (__s64)REFRESH_NS) {
+		entry = bpf_map_lookup_elem(&fdb, &key);
+		if (!entry)
+			return false;
 		entry->seen_ns = now;
+		found->seen_ns = now;
+	}
 	return true;
 }
 
-/* Is it the plain case? Fills in all of *m but where the frame begins once it is handed over. */
+/* Is it the plain case? Fills in *m, the offset as it is now. */
 static __always_inline bool xdp_knows(struct xdp_md *ctx, struct xdp_packet *p,
 				      struct vnetd_xdp_meta *m)
 {
@@ -128,22 +134,26 @@ static __always_inline bool xdp_knows(struct xdp_md *ctx, struct xdp_packet *p,
 	const __u32 begin = p->offset;
 	struct vnetd_msg_hdr *msg = data + begin;
 	struct frame_start *start = (void *)(msg + 1);
-	__u32 id[VNETD_ID_LEN / 4], *slot;
+	__u32 id[VNETD_ID_LEN / 4], slot = 0, *known;
 	struct vnetd_vnet *vnet;
 
 	if ((void *)(start + 1) > data_end || msg->id != bpf_htons(VNETD_MSG_VUDP) ||
 	    !version_right(start->etherip) || !xdp_inner_plain(start->eth, data_end))
 		return false;
 	__builtin_memcpy(id, start->vnet, sizeof(id));
-	slot = bpf_map_lookup_elem(&vnet_ids, id);
-	vnet = slot ? vnet_by_slot(*slot) : NULL;
+	vnet = vnet_by_hint(id, &slot);
+	if (unlikely(!vnet)) {
+		known = bpf_map_lookup_elem(&vnet_ids, id);
+		slot = known ? *known : 0;
+		vnet = known ? vnet_by_slot(slot) : NULL;
+	}
 	if (!vnet || vnet->security != VNETD_SECURITY_NONE ||
 	    (vnet->flags & (VNETD_VNET_UP | VNETD_VNET_WATCHED)) != VNETD_VNET_UP ||
 	    !xdp_source_known(p, vnet->handle, start->eth + ETH_ALEN))
 		return false;
 	m->ifindex = p->underlay->ifindex;
 	m->handle = vnet->handle;
-	m->slot = *slot;
+	m->slot = slot;
 	m->family = p->underlay->family;
 	m->offset = begin + VNETD_VUDP_HDR_LEN;
 	__builtin_memcpy(m->dst, start->eth, sizeof(m->dst));
@@ -171,6 +181,7 @@ static __always_inline void xdp_hand_over(struct xdp_md *ctx, struct vnetd_xdp_m
 	data = (void *)(long)ctx->data;
 	data_end = (void *)(long)ctx->data_end;
 	out = (void *)(long)ctx->data_meta;
+	/* for the verifier: both are there, or xdp_knows() and bpf_xdp_adjust_meta() had said no */
 	if ((void *)(out + 1) > data || data + ETH_HLEN > data_end)
 		return;
 	if (!strips)

@@ -17,10 +17,11 @@
 
 #define FRONT_BITS 8
 
+/* 64 bytes: one line of the cache */
 struct fdb_found {
 	struct vnetd_fdb_key key;
 	__u32 epoch;
-	/* 0: nothing */
+	/* the tick in which it was looked up; 0: nothing is here */
 	__u64 now;
 	/* next hop and its generation, as in struct vnetd_fdb_entry */
 	__u32 nexthop;
@@ -30,6 +31,8 @@ struct fdb_found {
 	__u64 seen_ns;
 	__u64 reserved[2];
 };
+
+_Static_assert(sizeof(struct fdb_found) == 64, "one line of the cache");
 
 struct fdb_fronts {
 	struct fdb_found at[1 << FRONT_BITS];

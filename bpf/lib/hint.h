@@ -22,8 +22,9 @@ static __always_inline __u32 hint_place(__u32 folded)
 	return folded * 0x9e3779b1U >> (32 - HINT_BITS);
 }
 
-/* The slot of the vnet that is up, or NULL: it is not known so. */
-static __always_inline struct vnetd_vnet *vnet_hinted(const __u32 id[VNETD_ID_LEN / 4], __u32 *slot)
+/* The vnet that is up, and its slot; or NULL: no hint leads to it. */
+static __always_inline struct vnetd_vnet *vnet_by_hint(const __u32 id[VNETD_ID_LEN / 4],
+						       __u32 *slot)
 {
 	__u32 place = hint_place(id[0] ^ id[1] ^ id[2] ^ id[3]);
 	__u32 *hint = bpf_map_lookup_elem(&vnet_hints, &place);
@@ -41,7 +42,7 @@ static __always_inline struct vnetd_vnet *vnet_hinted(const __u32 id[VNETD_ID_LE
 											 : vnet;
 }
 
-static __always_inline void vnet_hint(const __u32 id[VNETD_ID_LEN / 4], __u32 slot)
+static __always_inline void vnet_hint_set(const __u32 id[VNETD_ID_LEN / 4], __u32 slot)
 {
 	__u32 place = hint_place(id[0] ^ id[1] ^ id[2] ^ id[3]);
 	__u32 *hint = bpf_map_lookup_elem(&vnet_hints, &place);
@@ -78,7 +79,8 @@ static __always_inline struct vnetd_vnet *vnet_of_device(__u32 ifindex, __u32 *s
 	return vnet;
 }
 
-static __always_inline __u32 *nexthop_hint(const struct vnetd_nexthop_key *key)
+/* The place of the hint for a host, never NULL but to the verifier. */
+static __always_inline __u32 *nexthop_hint_at(const struct vnetd_nexthop_key *key)
 {
 	const __u32 *words = (const void *)key->addr;
 	__u32 place = hint_place(words[0] ^ words[1] ^ words[2] ^ words[3] ^

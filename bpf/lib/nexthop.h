@@ -133,19 +133,34 @@ static __always_inline __u32 nexthop_heard(const struct vnetd_nexthop_key *key, 
 	return made.id;
 }
 
-/* The same for what comes with every frame. */
-static __always_inline __u32 nexthop_heard_again(const struct vnetd_nexthop_key *key, __u32 slot,
-						 __u32 *reason)
+/* Of a host that was heard its id, or 0: for what is done with every frame. */
+static __always_inline __u32 nexthop_known(const struct vnetd_nexthop_key *key)
 {
-	__u32 *hint = nexthop_hint(key), id = hint ? *hint : 0;
+	__u32 *hint = nexthop_hint_at(key), id = hint ? *hint : 0, *found;
 	struct vnetd_nexthop *hop = nexthop_by_id(id);
 
 	if (likely(hop && nexthop_is(hop, key)))
 		return id;
-	id = nexthop_heard(key, slot, reason);
-	if (hint && id)
-		*hint = id;
-	return id;
+	found = bpf_map_lookup_elem(&nexthop_ids, key);
+	if (!found)
+		return 0;
+	if (hint)
+		*hint = *found;
+	return *found;
+}
+
+/* nexthop_heard() for what comes with every frame. */
+static __always_inline __u32 nexthop_heard_again(const struct vnetd_nexthop_key *key, __u32 slot,
+						 __u32 *reason)
+{
+	struct nexthop_made made = {};
+	__u32 id = nexthop_known(key);
+
+	if (likely(id))
+		return id;
+	nexthop_make(key, slot, &made);
+	*reason = made.reason;
+	return made.id;
 }
 
 /* ---- several paths to one host ------------------------------------------------------------ */

@@ -79,6 +79,17 @@ static __always_inline void find_here(const struct vnetd_fdb_key *key,
 	found->slot = port->slot;
 }
 
+/* what bpf_check_mtu() gives (ENODEV) for a device that is not in this namespace */
+#define NO_SUCH_DEVICE (-19)
+
+/* Was the vnetif moved into another namespace? Then it is reached through its peer alone. */
+static __always_inline bool vnif_is_elsewhere(struct __sk_buff *skb, const struct vnetd_vnet *vnet)
+{
+	__u32 mtu = 0;
+
+	return bpf_check_mtu(skb, vnet->vnif, &mtu, 0, 0) == NO_SUCH_DEVICE;
+}
+
 /*
  * The frame to a port. Into another namespace it goes without a queue between; there the kernel does not look
  * again at what it is and whose, so that is right only for what is known to be IP.
@@ -91,8 +102,8 @@ static __always_inline int give_to_port(struct __sk_buff *skb, __u32 ifindex, __
 	if (likely(flags & VNETD_DIRECT_PEER) && is_ip(skb) && !skb->vlan_present &&
 	    !bpf_skb_load_bytes(skb, 2 * ETH_ALEN, &type, sizeof(type)) &&
 	    type == (__be16)skb->protocol) {
-		/* PACKET_HOST: on the port it was somebody else's */
-		bpf_skb_change_type(skb, 0);
+		/* on the port it was somebody else's */
+		bpf_skb_change_type(skb, PACKET_HOST);
 		return bpf_redirect_peer(ifindex, 0);
 	}
 	return bpf_redirect(ifindex, 0);
@@ -115,6 +126,8 @@ static __always_inline bool is_tcp(struct __sk_buff *skb)
 				   sizeof(protocol)) &&
 	       protocol == IPPROTO_TCP;
 }
+
+_Static_assert(VNETD_MAX_VNETS <= VLAN_ID + 1, "a slot goes as a VLAN id");
 
 /* A frame from another host to a port, by way of GRO if it may be merged. */
 static __always_inline int merge_to_port(struct __sk_buff *skb, const struct here_found *found)

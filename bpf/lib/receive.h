@@ -263,7 +263,7 @@ static __always_inline bool is_giant(struct __sk_buff *skb, const struct receive
  * Straight into the vnetif; or (merge), where packets come at wire size, out of the vnetif's veth peer, so
  * that the vnetif's GRO merges them. A veth takes no packet that is longer than the MTU of its other
  * end, so such a one goes straight all the same. A vnetif that was moved into another namespace is
- * not found here (ENODEV) and is always reached through its peer.
+ * not found here and is always reached through its peer.
  */
 static __always_inline bool goes_by_peer(struct __sk_buff *skb, const struct received *r,
 					 bool merge)
@@ -274,7 +274,7 @@ static __always_inline bool goes_by_peer(struct __sk_buff *skb, const struct rec
 	if (merge && likely(!is_giant(skb, r)))
 		return true;
 	fits = bpf_check_mtu(skb, r->vnet->vnif, &mtu, 0, 0);
-	return fits == -19 /* ENODEV */ || (merge && fits != BPF_MTU_CHK_RET_FRAG_NEEDED);
+	return fits == NO_SUCH_DEVICE || (merge && fits != BPF_MTU_CHK_RET_FRAG_NEEDED);
 }
 
 static __always_inline bool merges(const struct received *r)
