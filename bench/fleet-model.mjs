@@ -11,7 +11,7 @@
  * flood to find their neighbours. Not: keys, peers, several LANs.
  */
 
-import { answersAskedAgain, earlyMs } from "../dist/src/varp/hello-schedule.js";
+import { asksAgain, earlyMs } from "../dist/src/varp/hello-schedule.js";
 import { MacRoom, vnetsThatFit } from "../dist/src/wire/varp-list.js";
 
 const earlySeconds = earlyMs.map((ms) => ms / 1000);
@@ -117,27 +117,30 @@ export function appear(options) {
     while (times.length < 10) times.push(times.at(-1) + about(helloSeconds));
     return times;
   };
-  const questions = hosts * vnets <= answersAskedAgain ? 1 + earlySeconds.length : 1;
+  const questions = asksAgain({ hosts, vnets, lists: true }) ? 1 + earlySeconds.length : 1;
   // all questions of newcomers, by time: how many of them a host answers is the same for all hosts that are there
-  const asked = [...start].filter((at) => at >= 0).sort((a, b) => a - b);
+  const asked = [...start.keys()]
+    .filter((i) => start[i] >= 0)
+    .flatMap((i) => {
+      let at = start[i];
+      const again = earlySeconds.slice(0, questions - 1).map((delay) => (at += delay));
+      return [start[i], ...again].map((time, n) => ({ i, n, time }));
+    })
+    .sort((a, b) => a.time - b.time);
   const answered = (() => {
-    // a host answers each newcomer that it hears: by a bucket, nothing is put off
+    // a host answers each question that it hears: by a bucket, nothing is put off
     let tokens = replies.burst;
     let before = 0;
-    return asked.map((at) => {
-      tokens = Math.min(replies.burst, tokens + (at - before) * replies.perSecond);
-      before = at;
-      if (tokens < 1) return false;
+    const keys = new Set();
+    for (const { i, n, time } of asked) {
+      tokens = Math.min(replies.burst, tokens + (time - before) * replies.perSecond);
+      before = time;
+      if (tokens < 1) continue;
       tokens -= 1;
-      return true;
-    });
+      keys.add(i * questions + n);
+    }
+    return keys;
   })();
-  const placeOf = new Map(
-    [...start.keys()]
-      .filter((i) => start[i] >= 0)
-      .sort((a, b) => start[a] - start[b])
-      .map((i, at) => [i, at]),
-  );
 
   const delays = [];
   let busiest = 0;
@@ -161,8 +164,8 @@ export function appear(options) {
       let knows = false;
       for (const [at, time] of own.entries()) {
         if (time < start[j] || random() < loss) continue;
-        const isAnswered = at > 0 || answered[placeOf.get(i)];
-        if ((at < questions || !knows) && isAnswered) hear(time);
+        const asks = at < questions;
+        if (asks ? answered.has(i * questions + at) : !knows) hear(time);
         knows = true;
       }
     }

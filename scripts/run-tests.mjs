@@ -3,7 +3,8 @@
 /**
  * `make test`: all parts one after another, and one count of them all at the end.
  *
- *   run-tests.mjs [PART...]     build lint unit native packet golden netns flood clsact vm-6.1 vm-6.12
+ *   run-tests.mjs [PART...]     build lint unit native packet golden netns flood clsact image vm-6.1 vm-6.12
+ *   run-tests.mjs more-6.1 more-6.12      what takes too long on other kernels for each change (test/vm/more-files)
  *
  * A part that cannot run here (no root) is left out and said so; where CI is set that is a failure,
  * and so is every test that was skipped. A part without a single test is a failure anywhere.
@@ -27,13 +28,13 @@ const mostShown = 300;
 const escapes = /\u001b\[[0-9;]*m/g;
 
 /** What runs on another kernel; a name that is not there any more must not go unnoticed. */
-function vmFiles(kernel) {
-  const lines = readFileSync("test/vm/files", "utf8").split("\n");
+function vmFiles(list, kernel) {
+  const lines = readFileSync(list, "utf8").split("\n");
   const entries = lines
     .filter((line) => line !== "" && !line.startsWith("#"))
     .map((line) => line.split(/\s+/));
   const gone = entries.filter(([name]) => !existsSync(name));
-  if (gone.length > 0) throw new Error(`test/vm/files names what is not there: ${gone.join(" ")}`);
+  if (gone.length > 0) throw new Error(`${list} names what is not there: ${gone.join(" ")}`);
   return entries.filter(([, only]) => only === undefined || only === kernel).map(([name]) => name);
 }
 
@@ -46,6 +47,8 @@ const vitest = (json, ...args) => [
   `--outputFile.json=${json}`,
   ...args,
 ];
+
+const kernels = ["6.1", "6.12"];
 
 /** A network namespace of their own: a test run of a BPF program looks devices and routes up. */
 const alone = ["unshare", "--net", "--"];
@@ -72,30 +75,31 @@ const project = (name, { needsRoot = true, wrapper = [], again = false } = {}) =
   };
 };
 
-const machine = (kernel) => {
+const machine = (kernel, { name, list, onRequest = false }) => {
   const run = (suffix, files) => ({
     argv: ["test/vm/run", kernel, ...alone, ...vitest("/run/vm/out/results.json", ...files)],
     env: {
-      VNETD_VM_OUT: join(root, results, `vm-${kernel}${suffix}`),
+      VNETD_VM_OUT: join(root, results, `${name}${suffix}`),
       VNETD_VM_TIMEOUT: "4000",
     },
-    count: () => countVitest(join(results, `vm-${kernel}${suffix}`, "results.json")),
+    count: () => countVitest(join(results, `${name}${suffix}`, "results.json")),
   });
   return {
-    name: `vm-${kernel}`,
+    name,
+    onRequest,
     root: true,
     // an emulated machine keeps one core busy: the two run side by side
     beside: "vm",
     // several times what a quiet machine takes: how fast an emulated machine is depends on its
     // neighbours, and a test that hangs has its own deadline
     minutes: 68,
-    ...run("", vmFiles(kernel)),
+    ...run("", vmFiles(list, kernel)),
     again: (files) => run("-again", files),
   };
 };
 
 /**
- * [{name, root, beside, minutes, argv, env, count, again}]: count() reads what the part left, once it has
+ * [{name, root, beside, minutes, onRequest, argv, env, count, again}]: count() reads what the part left, once it has
  * ended; again() gives argv, env and count of a second run of some of its files.
  */
 const parts = [
@@ -114,8 +118,10 @@ const parts = [
   project("flood", { again: true }),
   project("clsact", { again: true }),
   project("image", { again: true }),
-  machine("6.1"),
-  machine("6.12"),
+  ...kernels.map((kernel) => machine(kernel, { name: `vm-${kernel}`, list: "test/vm/files" })),
+  ...kernels.map((kernel) =>
+    machine(kernel, { name: `more-${kernel}`, list: "test/vm/more-files", onRequest: true }),
+  ),
 ];
 
 function readJson(path) {
@@ -262,7 +268,9 @@ rmSync(results, { recursive: true, force: true });
 mkdirSync(results, { recursive: true });
 
 const table = [];
-const chosen = parts.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+const chosen = parts.filter(({ name, onRequest }) =>
+  wanted.length === 0 ? !onRequest : wanted.includes(name),
+);
 while (chosen.length > 0 && !interrupted) {
   const next = chosen.shift();
   const together = [next];

@@ -15,7 +15,7 @@ import type { VnetGroups } from "../base/vnet-group.js";
 import { vnetIdToBytes } from "../base/vnet-id.js";
 import { vnetdCapability, vnetdControlOp, vnetdNexthopFlags } from "../generated/layouts.js";
 import { nexthopRequest } from "../dataplane/control.js";
-import { answersAskedAgain, HelloSchedule } from "../varp/hello-schedule.js";
+import { asksAgain, HelloSchedule } from "../varp/hello-schedule.js";
 import {
   Members,
   membersDefaults,
@@ -209,9 +209,11 @@ export class Hellos {
     const vnets = this.parts.vnets.byHandle();
     const share = this.schedule.share();
     for (const handle of this.handlesDue(now)) {
-      const answers = this.hostsOf(handle) * vnets.size;
-      const asks = this.schedule.isEarly(handle) && answers <= answersAskedAgain;
-      if (this.isListed(handle)) this.schedule.said(handle, now, share);
+      const lists = this.isListed(handle);
+      const asks =
+        this.schedule.isEarly(handle) &&
+        asksAgain({ hosts: this.hostsOf(handle), vnets: vnets.size, lists });
+      if (lists) this.schedule.said(handle, now, share);
       else this.schedule.said(handle, now);
       const vnet = vnets.get(handle);
       if (vnet === undefined) this.schedule.vnetGone(handle);

@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** after a vnet appeared, one after the other */
 export const earlyMs: readonly number[] = [1000, 3000];
-/** an early one asks while no more would answer (hosts times vnets): of more, those that get lost are not worth it */
-export const answersAskedAgain = 512;
+/** an early one asks while no more messages than that would come: some fewer than the daemon's ring of messages has room for */
+const mostAnswers = 2048;
+/** so many vnets are in one answer where they are said in lists; there is room for more unless the host's name is long */
+const vnetsInAnswer = 8;
+
+/** Whether an early hello asks again: all hosts answer what a host asks about all its vnets, in lists or vnet by vnet. */
+export function asksAgain(of: { hosts: number; vnets: number; lists: boolean }): boolean {
+  const each = of.lists ? Math.ceil(of.vnets / vnetsInAnswer) : of.vnets;
+  return of.hosts * each <= mostAnswers;
+}
 
 /**
  * Vnets that are due wait for others so long, in parts of an interval, and are said together with them: most of what it

@@ -2,7 +2,7 @@
 /** The smaller state machines of the control plane, in time that the test makes. */
 import { describe, expect, it } from "vitest";
 import { MacQueue } from "../../src/varp/mac-queue.js";
-import { HelloSchedule } from "../../src/varp/hello-schedule.js";
+import { HelloSchedule, asksAgain } from "../../src/varp/hello-schedule.js";
 import { SenderLimits } from "../../src/varp/sender-limits.js";
 import { MergePolicy } from "../../src/varp/merge-policy.js";
 import { Resolver, resolverDefaults } from "../../src/varp/resolver.js";
@@ -170,6 +170,25 @@ describe("the hello schedule", () => {
     schedule.vnetGone(3);
     expect(schedule.due(35_999, 10)).toEqual([]);
     expect(schedule.due(36_000, 10)).toEqual([1, 2]);
+  });
+
+  it("asks again while no more answers would come than a daemon can take at once", () => {
+    for (const [hosts, vnets, lists, asks] of [
+      [0, 4, false, true],
+      [512, 4, false, true],
+      [513, 4, false, false],
+      [1000, 4, true, true],
+      [2048, 8, true, true],
+      [2049, 8, true, false],
+      [2048, 9, true, false],
+      [1024, 9, true, true],
+    ] as const)
+      expect([hosts, vnets, lists, asksAgain({ hosts, vnets, lists })]).toEqual([
+        hosts,
+        vnets,
+        lists,
+        asks,
+      ]);
   });
 
   it("has no early ones where the interval is no longer than they are", () => {
