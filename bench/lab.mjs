@@ -265,7 +265,8 @@ export class Lab {
     directories.push("--bpffs", host.bpffs);
     directories.push("--config", this.file(`vnetd${n}.yaml`, config));
     const vnetd = join(repository, "bin", "vnetd");
-    await startDaemon(host.argv([vnetd, "run", ...directories, "--metrics-listen", metrics]));
+    const argv = [vnetd, "run", ...directories, "--metrics-listen", metrics];
+    host.daemon = await startDaemon(host.argv(argv));
     host.vnetd = (...args) => host.run([vnetd, ...args, "--run-dir", runDir]);
     host.vnetd("attach", ...(this.variant.attach ?? []), "eth0");
     // a NIC has it on, and XDP decapsulates for it

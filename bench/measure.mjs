@@ -119,7 +119,7 @@ export async function tcp(
 }
 
 /**
- * {thousands, nsPerPacket}: datagrams a second, in thousands, that arrived, and the machine's CPU time for each.
+ * {thousands, nsPerPacket, received, sent}: datagrams a second, in thousands, that arrived, the machine's CPU time for each, and how many.
  * rate: so many are sent a second; without, as many as one core sends.
  */
 export async function udp(from, to, target, { seconds, bytes = 64, rate }) {
@@ -132,11 +132,11 @@ export async function udp(from, to, target, { seconds, bytes = 64, rate }) {
   const argv = [packets, "send", target, String(udpPort), String(bytes), String(seconds)];
   if (rate !== undefined) argv.push(String(rate));
   const before = busyNs();
-  await new Tool(from.argv(argv, pinned.sender), duration).output();
+  const { sent } = JSON.parse(await new Tool(from.argv(argv, pinned.sender), duration).output());
   const busy = busyNs() - before;
   const lines = (await receiver.output()).trim().split("\n");
   const { perSecond, received } = JSON.parse(lines[lines.length - 1]);
-  return { thousands: perSecond / 1000, nsPerPacket: busy / received };
+  return { thousands: perSecond / 1000, nsPerPacket: busy / received, received, sent };
 }
 
 /** Median and 99.9th percentile of `count` ICMP round trips, in microseconds. */
