@@ -7,7 +7,7 @@
  *       that this runs on; what comes in by FAR-DEVICE of the other namespace is counted, and dropped. WAY-OUT: they
  *       are sent out of this device (-: what DEVICE is a port of has them)
  *   forward flood OBJECT DEVICE FRAME SECONDS
- *       the same frames, and nothing is counted: how many there were
+ *       the same frames, of less than 128 bytes, that may be changed on their way; nothing is counted: how many there were
  *   forward program OBJECT PIN DEVICE FRAME COUNT MARK
  *       so many runs of the program that is pinned there, TC or XDP, one packet each, with this mark; the median, less that of a
  *       program that does nothing; what the last returned, and how many changed the packet
@@ -39,6 +39,8 @@ enum {
 	/* as many are received at once: a NIC's usual budget */
 	BATCH = 64,
 	WARM_UP_MS = 200,
+	/* as in bench/forward.bpf.c */
+	MAX_WRITTEN = 128,
 };
 
 static void fail(const char *format, ...)
@@ -246,9 +248,21 @@ static int flood(char **argv)
 	struct bpf_object *object = load(argv[0]);
 	uint8_t frame[MAX_FRAME];
 	uint32_t length = frame_of(argv[2], frame);
-	uint64_t start = now_ns(), ms = (uint64_t)(strtod(argv[3], NULL) * 1000);
-	uint64_t sent = inject(program_of(object, "inject"), device(argv[1]), frame, length, ms);
+	uint64_t start = now_ns(), ms = (uint64_t)(strtod(argv[3], NULL) * 1000), sent;
+	struct {
+		uint32_t length;
+		uint8_t bytes[MAX_WRITTEN];
+	} written = { .length = length };
+	uint32_t zero = 0;
 
+	errno = EMSGSIZE;
+	if (length >= sizeof(written.bytes))
+		fail("a frame of %u bytes", length);
+	memcpy(written.bytes, frame, length);
+	if (bpf_map_update_elem(bpf_object__find_map_fd_by_name(object, "written"), &zero, &written,
+				BPF_ANY))
+		fail("written");
+	sent = inject(program_of(object, "inject_written"), device(argv[1]), frame, length, ms);
 	printf("{\"sent\":%llu,\"seconds\":%.3f}\n", (unsigned long long)sent,
 	       (double)(now_ns() - start) / 1e9);
 	return 0;

@@ -6,7 +6,8 @@
  *   commands   what vnet-list takes, beside the start of Node itself
  *   vnets      1,000 vnets are created by one file and listed; the daemon's CPU time while nothing happens
  *   start      a daemon with 100 vnets, from its start to the line that says it is ready
- *   varp       announces and requests of another host at a fixed rate: are all taken, and answered?
+ *   varp       announces and requests of another host at a fixed rate: are all taken, and answered? And what becomes of
+ *              more than can be (bench/scale-varp.mjs)
  *   hellos     1,000 hosts say hello in 4 vnets: until all are known, and what their regular hellos take
  *   memory     the daemon's memory when the table has 100,000 entries
  *   table      a million entries are loaded as the daemon carries a table over to maps of another layout; its memory
@@ -24,6 +25,7 @@ import { addressOf, crowd, macOf } from "./crowd.mjs";
 import { HostMaps } from "./host-maps.mjs";
 import { Lab } from "./lab.mjs";
 import { fromCommandLine, list, parsed } from "./options.mjs";
+import { varpAbove } from "./scale-varp.mjs";
 
 const usage = `usage: bench/run-scale [PART...] [--out FILE]      (root, in a built checkout)
   PART           commands, vnets, start, varp, hellos, memory, table or burst (all); bench/scale.mjs says what they are
@@ -263,6 +265,8 @@ const parts = {
         done === count && rate >= 95,
       );
     }
+    host.vnetd("vnet-create", "98");
+    await varpAbove(lab, maps, row);
     maps.close();
   },
 
@@ -393,7 +397,7 @@ for (const name of names) {
   say(name);
   const lab = new ScaleLab();
   try {
-    lab.join(name === "burst" ? 8 : 2);
+    lab.join({ burst: 8, varp: 3 }[name] ?? 2);
     await parts[name](lab);
   } finally {
     lab.close();
