@@ -24,6 +24,22 @@ const pinned = many ? { sender: 0, receiver: 1 } : {};
 /** Another way first in each round. */
 export const turned = (ways, round) => ways.map((_, i) => ways[(i + round) % ways.length]);
 
+/** What a process prints, as JSON. */
+export function printed([program, ...args], input = "") {
+  const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
+  let out = "";
+  child.stdin.end(input);
+  child.stdout.setEncoding("utf8").on("data", (text) => (out += text));
+  return new Promise((done, failed) => {
+    child.on("error", failed);
+    child.on("close", (code) =>
+      code === 0
+        ? done(JSON.parse(out))
+        : failed(new Error(`${[program, ...args].join(" ").slice(0, 200)}: exit ${code}`)),
+    );
+  });
+}
+
 /** A process whose output is collected. */
 export class Tool {
   constructor(argv, timeoutMs) {

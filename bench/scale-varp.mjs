@@ -8,7 +8,6 @@
  * "All at one CPU": what comes in is handed to the last CPU (RPS), as by a NIC with one queue that does not wait. Else it is worked on
  * where it is made, so no more comes than can be.
  */
-import { spawn } from "node:child_process";
 import { cpus } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -16,6 +15,7 @@ import { parseAddress } from "../dist/src/base/address.js";
 import { encodeVarp } from "../dist/src/wire/varp.js";
 import { udpFrame } from "./frames.mjs";
 import { lostByKernel } from "./kernel-settings.mjs";
+import { printed } from "./measure.mjs";
 
 const built = (name) => join(resolve(import.meta.dirname, ".."), "build", "bench", name);
 const port = 1798;
@@ -42,20 +42,6 @@ function messageFrame([host, other], { opcode, vmac, to }) {
   const { address, mac } = to ?? { address: host.address, mac: host.link("eth0").address };
   const from = { fromMac: other.link("eth0").address, from: other.address };
   return udpFrame({ ...from, toMac: mac, to: address, port, sourcePort: port, payload });
-}
-
-/** What a process prints, as JSON. */
-function printed([program, ...args], input = "") {
-  const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
-  let out = "";
-  child.stdin.end(input);
-  child.stdout.setEncoding("utf8").on("data", (text) => (out += text));
-  return new Promise((done, failed) => {
-    child.on("error", failed);
-    child.on("close", (code) =>
-      code === 0 ? done(JSON.parse(out)) : failed(new Error(`${args.at(-1)}: exit ${code}`)),
-    );
-  });
 }
 
 /** {sent, unanswered, medianMs, ...} of requests for the quiet vnet. */

@@ -24,6 +24,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { addressOf, crowd, macOf } from "./crowd.mjs";
 import { HostMaps } from "./host-maps.mjs";
 import { Lab } from "./lab.mjs";
+import { printed } from "./measure.mjs";
 import { fromCommandLine, list, parsed } from "./options.mjs";
 import { varpAbove } from "./scale-varp.mjs";
 
@@ -106,17 +107,7 @@ class ScaleLab extends Lab {
   }
 
   send(host, args, input = "") {
-    const [program, ...rest] = host.argv([sender, ...args.map(String)]);
-    const child = spawn(program, rest, { stdio: ["pipe", "pipe", "inherit"] });
-    let out = "";
-    child.stdin.end(input);
-    child.stdout.setEncoding("utf8").on("data", (text) => (out += text));
-    return new Promise((done, failed) => {
-      child.on("error", failed);
-      child.on("close", (code) =>
-        code === 0 ? done(JSON.parse(out)) : failed(new Error(`scale-send: exit ${code}`)),
-      );
-    });
+    return printed(host.argv([sender, ...args.map(String)]), input);
   }
 }
 
